@@ -1,0 +1,63 @@
+# The only commands anybody needs. Each sets itself up; the stamp makes that free afterwards.
+VENV ?= .venv
+PYTHON ?= python3
+READY := $(VENV)/.ready
+DEMO_FLAGS ?=
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+export COLUMNS := 80
+
+.PHONY: help setup demo test check e2e bench docs wheel lock format clean
+help: ## this list
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t12
+
+setup: $(READY) ## create .venv and install everything into it
+$(READY): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "tightloop needs Python 3.11 or later; set PYTHON=/path/to/python3.11")'
+	@$(PYTHON) scripts/bootstrap.py --venv $(VENV) --requirements requirements/dev.txt
+	@touch $@
+
+demo: $(READY) ## fix real bugs with the bundled network, classic path against tight path
+	tightloop demo $(DEMO_FLAGS)
+
+test: $(READY) ## unit and integration tests with coverage
+	coverage erase
+	coverage run -m pytest -m "not e2e"
+	coverage combine -q
+	coverage report --skip-covered --skip-empty
+
+check: $(READY) ## lint, format, types, import contracts, spelling, generated docs
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+	codespell src tests docs design training README.md ARCHITECTURE.md CONTRIBUTING.md
+	cog --check README.md docs/*.md
+
+e2e: $(READY) ## real processes, real clients, the official SDK
+	pytest -m e2e tests/e2e
+
+bench: $(READY) ## the project's own benchmarks; each prints one JSON object
+	@for script in benchmarks/bench_*.py; do python $$script || exit 1; done
+
+docs: $(READY) ## write program output into the docs, then check every name is documented
+	cog -r README.md docs/*.md
+	pytest -q tests/test_docs.py
+
+wheel: $(READY) ## build the wheel, install it alone, smoke-test it
+	rm -rf dist
+	uv build -q --wheel -o dist .
+	uv venv -q --clear $(VENV)-wheel
+	VIRTUAL_ENV=$(abspath $(VENV)-wheel) uv pip sync -q requirements/runtime.txt
+	VIRTUAL_ENV=$(abspath $(VENV)-wheel) uv pip install -q --no-deps dist/*.whl
+	TIGHTLOOP=$(abspath $(VENV)-wheel)/bin/tightloop pytest -q -m e2e tests/e2e/test_smoke.py
+
+lock: ## recompute the pinned, hashed requirements
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes pyproject.toml -o requirements/runtime.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes pyproject.toml --group dev -c requirements/runtime.txt -o requirements/dev.txt
+
+format: $(READY) ## apply the formatter and safe lint fixes
+	ruff check -q --fix .
+	ruff format -q .
+
+clean: ## remove everything that setup and builds made
+	rm -rf $(VENV) $(VENV)-wheel dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage*

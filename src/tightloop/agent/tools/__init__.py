@@ -1,0 +1,1 @@
+"""What the model can ask the agent to do."""

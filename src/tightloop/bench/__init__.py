@@ -1,0 +1,1 @@
+"""Programs that look at the stack from outside and measure it."""

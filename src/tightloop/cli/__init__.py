@@ -1,0 +1,1 @@
+"""The ``tightloop`` command, one verb per module."""

@@ -1,0 +1,48 @@
+"""``tightloop VERB``: finds the verb's module and runs it.
+
+A verb is one module in this package with ``HELP`` (one line), ``configure(parser)`` and
+``run(arguments) -> int``. Only the chosen verb is imported, so that ``--help`` stays quick.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+import tightloop
+
+VERBS = {
+    "demo": "fix real bugs with the bundled network: classic path against tight path",
+    "exec": "let the agent work on a repository once, without questions",
+    "serve": "serve a model over the Responses API, HTTP and WebSocket on one port",
+}
+
+
+def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
+    """The parser of the whole command; only ``verb``'s own options are filled in."""
+    parser = argparse.ArgumentParser(
+        prog="tightloop",
+        description="A coding agent and serving stack whose edit-test rounds feel instant.",
+        epilog="'tightloop VERB --help' explains one verb. Start with 'tightloop demo'.",
+    )
+    parser.add_argument("--version", action="version", version=f"tightloop {tightloop.__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, summary in VERBS.items():
+        child = verbs.add_parser(name, help=summary, description=summary.capitalize() + ".")
+        if name == verb:
+            importlib.import_module(f"tightloop.cli.{name}").configure(child)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; the exit status. Ctrl-C ends with 130 and no traceback."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    verb = next((word for word in words if not word.startswith("-")), None)
+    arguments = build_parser(verb).parse_args(words)
+    module = importlib.import_module(f"tightloop.cli.{arguments.verb}")
+    try:
+        status: int = module.run(arguments)
+    except KeyboardInterrupt:
+        print("tightloop: interrupted", file=sys.stderr)
+        return 130
+    return status

@@ -1,0 +1,1 @@
+"""The near end of the wire: transports for the Responses API, and sessions over them."""

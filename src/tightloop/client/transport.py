@@ -1,0 +1,37 @@
+"""How requests reach a Responses endpoint: one interface, three implementations beside it.
+
+``websocket.py`` (persistent socket), ``http.py`` (POST and server-sent events), and
+``in_memory.py`` (same process, same protocol bytes). ``session.py`` adds continuation by
+``previous_response_id`` on top of any of them.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+Event = dict[str, Any]
+"""One decoded wire event, e.g. ``{"type": "response.output_text.delta", "delta": "x", ...}``."""
+
+
+class Transport(Protocol):
+    """A way to one server. Safe to use from one event loop only."""
+
+    supports_continuation: bool
+    """Whether the server side keeps unstored parents alive for this transport's lifetime."""
+
+    async def connect(self) -> None:
+        """Be connected. Free when it already is; raises ``TransportError`` naming the URL."""
+
+    def stream(self, request: dict[str, Any]) -> AsyncIterator[Event]:
+        """Send one ``response.create`` body; its events in order, the terminal event last.
+
+        The request dict is the JSON body without ``type`` and ``stream``. Closing the iterator
+        early cancels the response. Raises ``ApiError`` when the server refuses the request, and
+        ``TransportError`` when the connection fails before the terminal event.
+        """
+
+    async def close(self) -> None:
+        """Release the connection. May be called twice."""
+
+
+class TransportError(Exception):
+    """The connection could not be made, or broke before the terminal event."""

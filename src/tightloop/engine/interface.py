@@ -1,0 +1,218 @@
+"""The two layers of an engine.
+
+``Engine`` speaks in conversations: given a parent node and the new items it gives typed deltas.
+``TokenBackend`` speaks in token ids; ``token_engine.TokenEngine`` turns one into an ``Engine``
+with the help of a ``ModelFamily``, which knows a model's prompt layout and way of decoding.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tightloop.protocol.deltas import Delta, Usage
+from tightloop.protocol.items import Item
+from tightloop.protocol.requests import Tool, ToolChoice
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One response in a conversation tree. Immutable once its response has ended.
+
+    ``items`` is this response's new input followed by its output; the whole context of a node
+    is the items of its ancestors from the root down, then its own. ``instructions`` are those
+    of this response only: the API does not inherit them.
+    """
+
+    id: str
+    parent: "Node | None"
+    items: tuple[Item, ...]
+    usage: Usage = field(default_factory=Usage)
+
+    def context(self) -> list[Item]:
+        """All items from the root to the end of this node."""
+        chain: list[Node] = []
+        node: Node | None = self
+        while node is not None:
+            chain.append(node)
+            node = node.parent
+        return [item for link in reversed(chain) for item in link.items]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to choose tokens. ``temperature`` 0 is greedy; ``seed`` makes a run repeatable."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One response to make.
+
+    ``response_id`` is the id the new node will have: a warm sequence is filed under it.
+    ``items`` are the new input items after ``parent``. ``generate`` False only prefills.
+    """
+
+    response_id: str
+    model: str
+    parent: Node | None
+    items: tuple[Item, ...]
+    instructions: str | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = "auto"
+    sampling: Sampling = field(default_factory=Sampling)
+    max_output_tokens: int | None = None
+    generate: bool = True
+
+    def context(self) -> list[Item]:
+        """Every item the model must see, oldest first."""
+        return [*(self.parent.context() if self.parent else ()), *self.items]
+
+
+Sink = Callable[[Sequence[Delta]], None]
+"""Called on the event loop with each batch of deltas; never raises, never blocks."""
+
+
+class Generation(Protocol):
+    """A response being made."""
+
+    def cancel(self) -> None:
+        """Ask for an early end; the sink still gets one ``Finished`` (CANCELLED)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What an engine says about a model it serves."""
+
+    name: str
+    description: str = ""
+    context_window: int = 0
+    num_parameters: int | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """Makes responses. All methods are called on the event loop's thread.
+
+    Order: ``start`` once, then any number of ``submit`` (also concurrently), then ``close``.
+    """
+
+    def models(self) -> Sequence[ModelInfo]:
+        """The models served, the default one first."""
+
+    async def start(self) -> None:
+        """Load what must be loaded. Raises ``EngineError`` with a remedy in its text."""
+
+    async def close(self) -> None:
+        """End running generations and release everything. May be called twice."""
+
+    def submit(self, request: GenerationRequest, sink: Sink) -> Generation:
+        """Start one response; deltas go to ``sink`` in batches, the last one ends in Finished.
+
+        Bad requests (context too long, unsupported tool) end in ``Finished`` with reason ERROR
+        and a code; ``submit`` itself does not raise for them.
+        """
+
+
+class TokenBackend(Protocol):
+    """A model that maps token ids to logits, with sequences as sessions.
+
+    Synchronous; owned by one thread. Sequences are small ints.
+    """
+
+    @property
+    def num_vocab(self) -> int: ...
+    @property
+    def context_window(self) -> int: ...
+    @property
+    def eos_tokens(self) -> frozenset[int]: ...
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The model file's string metadata (GGUF keys), e.g. ``tokenizer.chat_template``."""
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        """Token ids of ``text``; ``special`` lets control tokens in the text be recognised."""
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes of one token, control tokens included; not always whole UTF-8 characters."""
+
+    def open(self) -> int:
+        """A new empty sequence. Raises ``EngineError`` when none is free."""
+
+    def fork(self, sequence: int, num_tokens: int) -> int:
+        """A new sequence that shares the first ``num_tokens`` tokens."""
+
+    def truncate(self, sequence: int, num_tokens: int) -> None:
+        """Forget all but the first ``num_tokens`` tokens."""
+
+    def close(self, sequence: int) -> None:
+        """Give the sequence back."""
+
+    def num_tokens(self, sequence: int) -> int:
+        """Tokens held by the sequence."""
+
+    def evaluate(
+        self, sequence: int, tokens: Sequence[int], *, all_logits: bool = False
+    ) -> NDArray[np.float32]:
+        """Append tokens; logits of shape (vocab,) after the last, or (len(tokens), vocab).
+
+        Raises ``Cancelled`` when ``cancel`` was set meanwhile (what was evaluated stays), and
+        ``EngineError`` when the context is full.
+        """
+
+    def cancel(self) -> None:
+        """Stop the running ``evaluate`` soon. The one method that any thread may call."""
+
+    def shutdown(self) -> None:
+        """Release the model."""
+
+
+@dataclass(slots=True)
+class Job:
+    """One generation as a family sees it, on the backend's thread.
+
+    ``emit`` hands deltas on (cheap; it batches). The family keeps ``usage`` figures and
+    the timing marks up to date through the two counters and ``mark_prefilled``.
+    """
+
+    request: GenerationRequest
+    emit: Callable[[Delta], None]
+    is_cancelled: Callable[[], bool]
+    mark_prefilled: Callable[[], None]
+    count_prefill: Callable[[int, int], None]  # (tokens evaluated, tokens reused)
+    count_decode: Callable[[int, int], None]  # (network steps, ns inside them)
+    count_output: Callable[[int], None]  # output tokens of usage
+
+
+class ModelFamily(Protocol):
+    """A model family's prompt layout, way of decoding and tool-call syntax."""
+
+    name: str
+
+    def generate(self, job: Job) -> Iterator[None]:
+        """Make one response, yielding between steps so that sessions can take turns.
+
+        Emits every delta but ``Finished``. The generator's end is the response's end; its
+        return value is the ``FinishReason``.
+        """
+
+    def forget(self, response_id: str) -> None:
+        """Drop warm state filed under a response; the conversation itself is kept elsewhere."""
+
+
+class EngineError(Exception):
+    """An engine cannot do what was asked; the text says what to do about it."""
+
+    def __init__(self, message: str, *, code: str = "server_error") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Cancelled(Exception):
+    """Evaluation stopped early on request."""

@@ -1,0 +1,1 @@
+"""The bundled model's prompt layout and way of decoding."""

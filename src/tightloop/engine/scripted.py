@@ -1,0 +1,152 @@
+"""The scripted engine: deterministic answers without a model. A shipped, documented fake.
+
+It honours the whole ``Engine`` contract (batches, cancel, one ``Finished``), so servers, clients
+and agents can be driven through every corner with it. ``tightloop serve --model scripted`` uses
+``echo_script``. A script is a list of answers given in turn, or a function of the request.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import orjson
+
+from tightloop.engine.interface import GenerationRequest, ModelInfo, Sink
+from tightloop.protocol.deltas import (
+    Delta,
+    EngineTiming,
+    Finished,
+    FinishReason,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallDone,
+    ToolCallStarted,
+    Usage,
+)
+from tightloop.protocol.items import Message
+from tightloop.trace.clock import Clock, MonotonicClock
+
+
+@dataclass(slots=True)
+class Hold:
+    """A place in an answer where the engine waits until ``release`` is set (or cancelled)."""
+
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+Step = Delta | Hold
+Answer = Sequence[Step]
+Script = Callable[[GenerationRequest], Answer]
+
+
+def text_answer(text: str) -> list[Step]:
+    """One assistant message, a delta a word."""
+    pieces = text.split(" ")
+    return [TextDelta(piece if n == 0 else " " + piece) for n, piece in enumerate(pieces)]
+
+
+def call_answer(name: str, arguments: object, call_id: str = "call_1") -> list[Step]:
+    """One function call; a str argument makes it a custom (free-form) tool call."""
+    is_custom = isinstance(arguments, str)
+    body = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
+    half = len(body) // 2
+    return [
+        ToolCallStarted(call_id, name, is_custom),
+        ToolCallDelta(body[:half]),
+        ToolCallDelta(body[half:]),
+        ToolCallDone(),
+    ]
+
+
+def echo_script(request: GenerationRequest) -> Answer:
+    """Repeat the last user message: enough to see a stream."""
+    texts = [item.text for item in request.context() if isinstance(item, Message)]
+    return text_answer(f"echo: {texts[-1] if texts else ''}")
+
+
+def in_turn(answers: Sequence[Answer]) -> Script:
+    """A script that gives the answers one after the other, then says that it is exhausted."""
+    remaining = list(answers)
+
+    def script(_request: GenerationRequest) -> Answer:
+        return remaining.pop(0) if remaining else text_answer("(the script has ended)")
+
+    return script
+
+
+class ScriptedEngine:
+    """Answers from a script; one batch per run of deltas between holds."""
+
+    def __init__(
+        self, script: Script = echo_script, *, name: str = "scripted", clock: Clock | None = None
+    ) -> None:
+        self.requests: list[GenerationRequest] = []
+        self._script = script
+        self._name = name
+        self._clock = clock or MonotonicClock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def models(self) -> Sequence[ModelInfo]:
+        """One model, under the name given."""
+        return [ModelInfo(self._name, "deterministic answers without a model", 1 << 20)]
+
+    async def start(self) -> None:
+        """Nothing to load."""
+
+    async def close(self) -> None:
+        """Cancel what is running and wait for it."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def submit(self, request: GenerationRequest, sink: Sink) -> "ScriptedGeneration":
+        """Play the script's answer to ``request``."""
+        self.requests.append(request)
+        answer = self._script(request) if request.generate else []
+        task = asyncio.get_running_loop().create_task(self._play(answer, sink))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return ScriptedGeneration(task)
+
+    async def _play(self, answer: Answer, sink: Sink) -> None:
+        start_ns = first_ns = self._clock.now_ns()
+        batch: list[Delta] = []
+        num_output = 0
+        reason = FinishReason.STOP
+        try:
+            for step in answer:
+                if isinstance(step, Hold):
+                    if batch:
+                        sink(batch)
+                        batch = []
+                    step.reached.set()
+                    await step.release.wait()
+                    continue
+                if isinstance(step, Finished):
+                    sink([*batch, step])
+                    return
+                if isinstance(step, ToolCallDone):
+                    reason = FinishReason.TOOL_CALLS
+                first_ns = first_ns if num_output else self._clock.now_ns()
+                num_output += 1
+                batch.append(step)
+        except asyncio.CancelledError:
+            reason = FinishReason.CANCELLED
+        timing = EngineTiming(
+            start_ns, start_ns, first_ns, self._clock.now_ns(), first_delta_ns=first_ns
+        )
+        sink([*batch, Finished(reason, Usage(output_tokens=num_output), timing)])
+
+
+class ScriptedGeneration:
+    """Handle of one running answer."""
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+
+    def cancel(self) -> None:
+        """End the answer early."""
+        self._task.cancel()

@@ -1,0 +1,1 @@
+"""Keys and, later, prices, quotas, policy and audit."""

@@ -1,0 +1,1 @@
+"""Arithmetic of accelerators. No I/O."""

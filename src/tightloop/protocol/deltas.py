@@ -1,0 +1,95 @@
+"""What an engine says while it generates, and what ``response_stream`` turns into events.
+
+Order within one response (checked by ``response_stream``)::
+
+    (ReasoningDelta* | TextDelta* | ToolCallStarted ToolCallDelta* ToolCallDone)* Finished
+
+A change of kind closes the item before it. Exactly one ``Finished`` ends the response.
+"""
+
+from enum import Enum
+
+from msgspec import Struct
+
+
+class FinishReason(Enum):
+    """Why generation ended."""
+
+    STOP = "stop"
+    TOOL_CALLS = "tool_calls"
+    LENGTH = "length"
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+
+class TextDelta(Struct, frozen=True, gc=False, tag="text"):
+    """More text of the assistant message; never splits a UTF-8 character."""
+
+    text: str
+
+
+class ReasoningDelta(Struct, frozen=True, gc=False, tag="reasoning"):
+    """More text of the reasoning summary."""
+
+    text: str
+
+
+class ToolCallStarted(Struct, frozen=True, gc=False, tag="tool_call_started"):
+    """A tool call opened. ``is_custom``: its input is free text, not JSON arguments."""
+
+    call_id: str
+    name: str
+    is_custom: bool = False
+
+
+class ToolCallDelta(Struct, frozen=True, gc=False, tag="tool_call_delta"):
+    """More of the open call's arguments (JSON text) or, for a custom tool, of its input."""
+
+    text: str
+
+
+class ToolCallDone(Struct, frozen=True, gc=False, tag="tool_call_done"):
+    """The open call is complete and can be dispatched now."""
+
+
+class Usage(Struct, frozen=True, gc=False):
+    """Token counts of one response; ``cached_tokens`` of the input were not prefilled again."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+class EngineTiming(Struct, frozen=True, gc=False):
+    """Where an engine's time went. Clock readings of ``trace.clock`` on the engine's host, in ns.
+
+    submitted <= started <= prefilled <= finished: the request waited in the queue, its new
+    tokens were prefilled, then tokens were decoded. ``num_decode_steps`` counts tokens the
+    network produced one by one (the base of every tokens/s figure); text that was copied or
+    templated is in ``Usage.output_tokens`` but not here. ``decode_ns`` is the time spent inside
+    those steps alone, 0 when the engine cannot tell (then finished - prefilled stands in).
+    ``first_delta_ns`` is when the first delta left the engine, 0 when there was none.
+    """
+
+    submitted_ns: int
+    started_ns: int
+    prefilled_ns: int
+    finished_ns: int
+    num_prefill_tokens: int = 0
+    num_decode_steps: int = 0
+    decode_ns: int = 0
+    first_delta_ns: int = 0
+
+
+class Finished(Struct, frozen=True, gc=False, tag="finished"):
+    """The last delta. ``error_code``/``error_message`` are set when ``reason`` is ERROR."""
+
+    reason: FinishReason
+    usage: Usage
+    timing: EngineTiming | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+
+
+Delta = TextDelta | ReasoningDelta | ToolCallStarted | ToolCallDelta | ToolCallDone | Finished

@@ -1,0 +1,1 @@
+"""Isolation, copy-on-write workspaces, the exec server inside, warm test processes."""

@@ -1,0 +1,1 @@
+"""HTTP and WebSocket on one port in front of an engine."""
