@@ -1,0 +1,37 @@
+"""The definitions of the latency figures."""
+
+import pytest
+
+from tightloop.trace.latency import (
+    RoundTrip,
+    decode_rate_per_s,
+    round_trip_overhead_s,
+    round_trip_s,
+    ttft_s,
+)
+
+TRIP = RoundTrip(
+    sent_ns=1_000_000,
+    first_output_ns=11_000_000,
+    last_event_ns=31_000_000,
+    queue_s=0.001,
+    engine_first_token_s=0.006,
+    decode_steps_s=0.02,
+    num_decode_steps=50,
+)
+
+
+def test_figures() -> None:
+    """TTFT, whole trip, overhead without queue and engine, and the network's own rate."""
+    assert ttft_s(TRIP) == pytest.approx(0.010)
+    assert round_trip_s(TRIP) == pytest.approx(0.030)
+    assert round_trip_overhead_s(TRIP) == pytest.approx(0.003)
+    assert decode_rate_per_s(TRIP) == pytest.approx(2500)
+
+
+def test_unknown_stays_unknown() -> None:
+    """No output, no timing event, no decode step: None, never a guess."""
+    silent = RoundTrip(sent_ns=0, first_output_ns=None, last_event_ns=5)
+    assert ttft_s(silent) is None
+    assert round_trip_overhead_s(silent) is None
+    assert decode_rate_per_s(silent) is None
