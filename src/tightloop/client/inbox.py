@@ -1,0 +1,113 @@
+"""Sorts the frames of one connection to the responses that wait for them.
+
+Shared by every transport whose frames are single JSON events (WebSocket, in memory). The server
+answers the creates of one lane in order, so the first open inbox of a lane owns its events.
+"""
+
+import asyncio
+from collections import deque
+from typing import Any
+
+import orjson
+
+from tightloop.client.refusals import refusal
+from tightloop.client.transport import Event, TransportError
+
+TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
+
+
+class Inbox:
+    """The events of one response, in order, for one consumer."""
+
+    def __init__(self, lane: str | None = None) -> None:
+        self.lane = lane
+        self.response_id: str | None = None
+        self.is_abandoned = False
+        self.is_ended = False
+        self.error: Exception | None = None
+        self._events: deque[Event] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+
+    def put(self, event: Event) -> None:
+        """File one event; wakes the consumer once however many follow before it runs."""
+        if self.response_id is None and event["type"] == "response.created":
+            self.response_id = event["response"]["id"]
+        if event["type"] in TERMINAL:
+            self.is_ended = True
+        if not self.is_abandoned:
+            self._events.append(event)
+            self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """End with an error after the events already filed."""
+        self.is_ended = True
+        self.error = error
+        self._wake()
+
+    async def get(self) -> Event | None:
+        """The next event, None after the terminal one; raises the error if it ended in one."""
+        while not self._events:
+            if self.error is not None:
+                raise self.error
+            if self.is_ended:
+                return None
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return self._events.popleft()
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+
+class Switchboard:
+    """The open inboxes of one connection, by lane."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._lanes: dict[str | None, deque[Inbox]] = {}
+
+    def open(self, request: dict[str, Any]) -> tuple[Inbox, bytes]:
+        """The inbox of a new response, and the frame that asks for it."""
+        inbox = Inbox(request.get("stream_id"))
+        self._lanes.setdefault(inbox.lane, deque()).append(inbox)
+        return inbox, orjson.dumps({"type": "response.create", **request})
+
+    def leave(self, inbox: Inbox) -> bytes | None:
+        """The consumer is gone; the frame that cancels the response unless it has ended."""
+        if inbox.is_ended:
+            return None
+        inbox.is_abandoned = True
+        event: Event = {"type": "response.cancel"}
+        if inbox.response_id is not None:
+            event["response_id"] = inbox.response_id
+        if inbox.lane is not None:
+            event["stream_id"] = inbox.lane
+        return orjson.dumps(event)
+
+    def receive(self, frame: str | bytes) -> None:
+        """File one frame. Raises ``TransportError`` when it is not an event."""
+        try:
+            event: Event = orjson.loads(frame)
+            kind = event["type"]
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            start = frame[:80]
+            raise TransportError(f"{self._url} sent a frame that is no event: {start!r}") from error
+        inboxes = self._lanes.get(event.get("stream_id"))
+        if not inboxes:
+            return  # about a response nobody waits for any more
+        inbox = inboxes[0]
+        if kind == "error":
+            inbox.fail(refusal(event))
+        else:
+            inbox.put(event)
+        if inbox.is_ended:
+            inboxes.popleft()
+
+    def lose(self, error: TransportError) -> None:
+        """End every open inbox: the connection is gone."""
+        lanes, self._lanes = self._lanes, {}
+        for inboxes in lanes.values():
+            for inbox in inboxes:
+                inbox.fail(error)

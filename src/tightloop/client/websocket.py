@@ -1,0 +1,152 @@
+"""The Responses API over one persistent WebSocket.
+
+A reader task lives as long as the socket: it answers the server's pings while a long tool runs,
+notices a lost connection at once, and files every frame that one wake-up brought before the
+consumer runs. Frames are not compressed: deltas are small and a compressor costs more than it saves.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+import aiohttp
+
+from tightloop.client.inbox import Switchboard
+from tightloop.client.refusals import refusal_of_body
+from tightloop.client.transport import Event, TransportError
+
+MAX_MESSAGE_BYTES = 64 << 20
+PING_EVERY_S = 60.0
+CONNECT_TIMEOUT_S = 15.0
+
+
+class WebSocketTransport:
+    """``Transport`` over ``GET {url}/responses`` with Upgrade.
+
+    ``url`` is the API root as clients write it, e.g. ``http://127.0.0.1:8099/v1`` (``ws`` and
+    ``wss`` are understood too).
+    """
+
+    supports_continuation = True
+
+    def __init__(self, url: str, api_key: str | None = None) -> None:
+        self.url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._session: aiohttp.ClientSession | None = None
+        self._line: _Line | None = None
+        self._connecting = asyncio.Lock()
+
+    async def connect(self) -> None:
+        """Be connected; opens a new socket when the last one was lost.
+
+        Raises ``ApiError`` when the server refuses the upgrade with a status, e.g. 401.
+        """
+        if self._line is not None and self._line.is_open:
+            return
+        async with self._connecting:
+            if self._line is not None and self._line.is_open:
+                return
+            await self._drop()
+            self._line = _Line(self.url, await self._open())
+
+    async def stream(self, request: dict[str, Any]) -> AsyncIterator[Event]:
+        """See ``Transport.stream``."""
+        await self.connect()
+        line = self._line
+        if line is None:
+            raise TransportError(f"{self.url}: the transport was closed while it connected")
+        inbox, frame = line.switchboard.open(request)
+        try:
+            await line.send(frame)
+            while (event := await inbox.get()) is not None:
+                yield event
+        finally:
+            farewell = line.switchboard.leave(inbox)
+            if farewell is not None:
+                with suppress(TransportError):  # a lost connection cancels by itself
+                    await line.send(farewell)
+
+    async def close(self) -> None:
+        """Close the socket; responses still running end in ``TransportError``."""
+        async with self._connecting:
+            await self._drop()
+            session, self._session = self._session, None
+            if session is not None:
+                await session.close()
+
+    async def _open(self) -> aiohttp.ClientWebSocketResponse[bool]:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(headers=self._headers)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                return await self._session.ws_connect(
+                    f"{self.url}/responses",
+                    heartbeat=PING_EVERY_S,
+                    max_msg_size=MAX_MESSAGE_BYTES,
+                    compress=0,
+                    decode_text=False,
+                )
+        except aiohttp.WSServerHandshakeError as error:
+            if error.status in (101, 426):
+                raise TransportError(
+                    f"{self.url} does not speak WebSocket mode: {error}"
+                ) from error
+            text = f"{self.url} refused the WebSocket: {error.message}"
+            body = b'{"error":{"message":"%s"}}' % text.replace('"', "'").encode()
+            raise refusal_of_body(body, error.status, dict(error.headers or {})) from error
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise TransportError(f"cannot connect to {self.url}: {error!r}") from error
+
+    async def _drop(self) -> None:
+        line, self._line = self._line, None
+        if line is not None:
+            await line.close()
+
+
+class _Line:
+    """One socket with its reader; replaced as a whole when it is lost."""
+
+    def __init__(self, url: str, socket: aiohttp.ClientWebSocketResponse[bool]) -> None:
+        self.switchboard = Switchboard(url)
+        self._url = url
+        self._socket = socket
+        self._reader = asyncio.get_running_loop().create_task(self._read())
+
+    @property
+    def is_open(self) -> bool:
+        return not self._socket.closed and not self._reader.done()
+
+    async def send(self, frame: bytes) -> None:
+        """Write one text frame; raises ``TransportError`` when the socket is gone."""
+        try:
+            await self._socket.send_frame(frame, aiohttp.WSMsgType.TEXT)
+        except (aiohttp.ClientError, OSError) as error:
+            raise TransportError(f"the connection to {self._url} is gone: {error!r}") from error
+
+    async def close(self) -> None:
+        await self._socket.close()
+        await asyncio.wait([self._reader])
+
+    async def _read(self) -> None:
+        error = TransportError(f"the connection to {self._url} was closed")
+        try:
+            while True:
+                message = await self._socket.receive()
+                if message.type is not aiohttp.WSMsgType.TEXT:
+                    break
+                self.switchboard.receive(message.data)
+            error = self._reason(message)
+        except TransportError as broken:
+            error = broken
+        finally:
+            self.switchboard.lose(error)
+        await self._socket.close()
+
+    def _reason(self, message: aiohttp.WSMessage | aiohttp.WSMessageTextBytes) -> TransportError:
+        """Why the socket ended, in words."""
+        if message.type is aiohttp.WSMsgType.BINARY:
+            return TransportError(f"{self._url} sent a binary frame; events are text frames")
+        code = self._socket.close_code
+        detail = self._socket.exception() or message.extra or ""
+        return TransportError(f"{self._url} closed the connection (code {code}) {detail}".rstrip())

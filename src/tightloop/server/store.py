@@ -1,0 +1,193 @@
+"""Responses on disk, so that a killed process loses none that it called completed.
+
+SQLite in WAL mode with ``synchronous=NORMAL``: a commit is in the operating system's hands when
+``save`` returns, so it survives ``kill -9`` of this process at any later instant. (A power cut can
+lose the last commits but never corrupts the file: https://sqlite.org/pragma.html#pragma_synchronous)
+
+One thread owns the connection; every method is awaited on the event loop and runs there in order.
+Rows hold wire JSON, not this program's objects, so that the file outlives its code.
+"""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT_MS = 5000
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS responses (
+    id TEXT PRIMARY KEY,
+    parent_id TEXT,
+    input BLOB NOT NULL,
+    output BLOB NOT NULL,
+    usage BLOB NOT NULL,
+    body BLOB
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS responses_by_parent ON responses (parent_id);
+"""
+
+CHAIN = """
+WITH RECURSIVE chain(id, parent_id, input, output, usage, body, depth) AS (
+    SELECT id, parent_id, input, output, usage, body, 0 FROM responses WHERE id = ?
+    UNION ALL
+    SELECT r.id, r.parent_id, r.input, r.output, r.usage, r.body, depth + 1
+    FROM responses r JOIN chain ON r.id = chain.parent_id
+)
+SELECT id, parent_id, input, output, usage, body FROM chain ORDER BY depth DESC
+"""
+
+
+class StoreError(Exception):
+    """The store cannot be used; the text names the file and says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One response as it lies on disk: JSON bytes of its new input items, output items, usage.
+
+    ``body`` is the final Response object, or None for a row that exists only because a stored
+    descendant needs its items: such a row can be neither fetched nor named as a parent.
+    """
+
+    id: str
+    parent_id: str | None
+    input: bytes
+    output: bytes
+    usage: bytes
+    body: bytes | None
+
+
+class Store:
+    """The SQLite file. ``open`` before use; ``close`` waits for what was begun."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tightloop-store")
+        self._connection: sqlite3.Connection | None = None
+
+    async def open(self) -> None:
+        """Create or open the file, readable by its owner only. Raises ``StoreError``."""
+        await self._run(self._open)
+
+    async def save(self, rows: Sequence[Row]) -> None:
+        """Commit the rows in one transaction; those that exist already stay as they are,
+        except that a body is added to a row that had none. Raises ``StoreError``."""
+        await self._run(lambda: self._save(rows))
+
+    async def chain(self, response_id: str) -> list[Row]:
+        """The response and its ancestors, root first; empty when the response is unknown."""
+        return await self._run(lambda: self._rows(CHAIN, response_id))
+
+    async def get(self, response_id: str) -> Row | None:
+        """One response, or None."""
+        query = "SELECT id, parent_id, input, output, usage, body FROM responses WHERE id = ?"
+        rows = await self._run(lambda: self._rows(query, response_id))
+        return rows[0] if rows else None
+
+    async def delete(self, response_id: str) -> bool:
+        """Whether there was such a response; it can no longer be fetched or continued.
+
+        Its items go too unless a stored descendant still needs them; then they go with the last
+        of those.
+        """
+        return await self._run(lambda: self._delete(response_id))
+
+    async def close(self) -> None:
+        """Finish what was begun and close the file. May be called twice."""
+        if self._connection is not None:
+            await self._run(self._close)
+        self._thread.shutdown()
+
+    async def _run(self, job: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, job)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(
+                f"the response store {self.path} failed: {error};"
+                " check free space and permissions, or give another --state-dir"
+            ) from error
+
+    def _open(self) -> None:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Conversations are private: create the file with its mode instead of changing it later.
+        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            script = f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            connection.executescript(script)
+        elif version != SCHEMA_VERSION:
+            connection.close()
+            raise StoreError(
+                f"{self.path} has schema version {version}, this program knows {SCHEMA_VERSION};"
+                " use the newer tightloop, or give another --state-dir"
+            )
+        self._connection = connection
+
+    def _db(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise StoreError(f"{self.path} is not open")
+        return self._connection
+
+    def _save(self, rows: Sequence[Row]) -> None:
+        values = [(r.id, r.parent_id, r.input, r.output, r.usage, r.body) for r in rows]
+        with _transaction(self._db()) as db:
+            db.executemany(
+                "INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id)"
+                " DO UPDATE SET body = coalesce(body, excluded.body)",
+                values,
+            )
+
+    def _rows(self, query: str, response_id: str) -> list[Row]:
+        return [Row(*values) for values in self._db().execute(query, (response_id,))]
+
+    def _delete(self, response_id: str) -> bool:
+        with _transaction(self._db()) as db:
+            hidden = db.execute(
+                "UPDATE responses SET body = NULL WHERE id = ? AND body IS NOT NULL", (response_id,)
+            )
+            if not hidden.rowcount:
+                return False
+            doomed: str | None = response_id
+            while doomed is not None:
+                doomed = _remove_if_unneeded(db, doomed)
+        return True
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _remove_if_unneeded(db: sqlite3.Connection, response_id: str) -> str | None:
+    """Delete a hidden row without children; its parent's id if that may now go too."""
+    gone = db.execute(
+        "DELETE FROM responses WHERE id = ? AND body IS NULL"
+        " AND NOT EXISTS (SELECT 1 FROM responses WHERE parent_id = ?) RETURNING parent_id",
+        (response_id, response_id),
+    ).fetchall()
+    return gone[0][0] if gone else None
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """BEGIN IMMEDIATE ... COMMIT, or ROLLBACK when the body raises."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield db
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
