@@ -1,0 +1,1 @@
+"""Model families: prompt layout, way of decoding and tool-call syntax."""

@@ -1,0 +1,1 @@
+"""llama.cpp inside this process, token by token, through its C interface."""
