@@ -8,9 +8,13 @@
     +-- ApiError              a refusal with status, code and the field at fault, for the wire
 """
 
-from typing import Any
+import re
+from typing import Any, Final
 
 import msgspec
+
+MAX_MESSAGE_CHARS: Final = 2_000
+"""Longest message put on the wire: a refusal must not repeat a large request back."""
 
 
 class ProtocolError(Exception):
@@ -49,7 +53,7 @@ class ApiError(ProtocolError):
     def body(self) -> dict[str, Any]:
         """The object under ``"error"`` in HTTP bodies and WebSocket error events."""
         return {
-            "message": self.message,
+            "message": shorten(self.message),
             "type": self.error_type,
             "code": self.code,
             "param": self.param,
@@ -76,3 +80,84 @@ class WireError(msgspec.Struct, frozen=True, omit_defaults=True):
     type: str = ""
     code: str | None = None
     param: str | None = None
+
+
+def shorten(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:
+    """``text``, cut to at most ``limit`` characters with a mark where it was cut."""
+    return text if len(text) <= limit else f"{text[: limit - 14]} [... shortened]"
+
+
+def from_validation_error(error: Exception, where: str = "") -> ApiError:
+    """The refusal for a decoding failure, with the path of the field at fault.
+
+    ``where`` is the path of the value that was being decoded, empty for the whole body. Handles
+    what msgspec raises: ``ValidationError``, ``DecodeError``, ``UnicodeDecodeError`` and, for
+    nesting beyond the interpreter's limit, ``RecursionError``.
+    """
+    if isinstance(error, msgspec.ValidationError):
+        return _from_validation(str(error), where)
+    if isinstance(error, RecursionError):
+        message, code = "JSON is nested too deeply", "invalid_json"
+    elif isinstance(error, UnicodeDecodeError):
+        message, code = f"JSON is not UTF-8: {error.reason} at byte {error.start}", "invalid_json"
+    else:
+        message, code = f"JSON is malformed: {error}", "invalid_json"
+    return ApiError(message, code=code, param=where or None)
+
+
+_PATH: Final = re.compile(r" - at `\$(?P<path>[^`]*)`$")
+_MISSING: Final = re.compile(r"missing required field `(?P<field>[^`]+)`")
+
+
+def _from_validation(text: str, where: str) -> ApiError:
+    found = _PATH.search(text)
+    param = where + (found["path"] if found else "")
+    reason = text[: found.start()] if found else text
+    missing = _MISSING.search(reason)
+    if missing:
+        param = f"{param}.{missing['field']}"
+        message, code = f"missing required field {param.lstrip('.')}", "missing_required_parameter"
+    else:
+        message = f"{param.lstrip('.') or 'the body'}: {reason[:1].lower()}{reason[1:]}"
+        code = "invalid_type" if reason.startswith("Expected") else "invalid_value"
+    return ApiError(message, code=code, param=param.lstrip(".") or None)
+
+
+def api_error_from_wire(
+    payload: object, *, status: int = 400, retry_after_s: float | None = None
+) -> ApiError:
+    """The refusal a server sent, from any of the shapes in use.
+
+    ``payload`` is the decoded HTTP body ``{"error": {...}}``, a WebSocket error event (whose own
+    ``status`` and ``headers`` win), or a flat server-sent ``error`` event. Never raises.
+    """
+    event = payload if isinstance(payload, dict) else {}
+    inner = event.get("error", event)
+    if isinstance(inner, str):
+        inner = {"message": inner}
+    if not isinstance(inner, dict):
+        inner = {}
+    headers = event.get("headers")
+    if isinstance(headers, dict):
+        retry_after_s = _seconds(headers.get("retry-after")) or retry_after_s
+    own_status = event.get("status")
+    status = own_status if isinstance(own_status, int) else status
+    return ApiError(
+        _text(inner.get("message")) or f"the server refused the request ({status}) without a reason",
+        status=status,
+        error_type=_text(inner.get("type")) or "invalid_request_error",
+        code=_text(inner.get("code")),
+        param=_text(inner.get("param")),
+        retry_after_s=retry_after_s,
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _seconds(value: object) -> float | None:
+    try:
+        return float(value) if isinstance(value, str | int | float) else None
+    except ValueError:
+        return None
