@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from tightloop.client.refusals import refusal
 from tightloop.client.transport import Event, TransportError
+from tightloop.protocol.errors import api_error_from_wire
 
 TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
@@ -99,7 +99,7 @@ class Switchboard:
             return  # about a response nobody waits for any more
         inbox = inboxes[0]
         if kind == "error":
-            inbox.fail(refusal(event))
+            inbox.fail(api_error_from_wire(event, status=500))
         else:
             inbox.put(event)
         if inbox.is_ended:

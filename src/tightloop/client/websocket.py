@@ -13,8 +13,8 @@ from typing import Any
 import aiohttp
 
 from tightloop.client.inbox import Switchboard
-from tightloop.client.refusals import refusal_of_body
 from tightloop.client.transport import Event, TransportError
+from tightloop.protocol.errors import ApiError
 
 MAX_MESSAGE_BYTES = 64 << 20
 PING_EVERY_S = 60.0
@@ -92,9 +92,11 @@ class WebSocketTransport:
                 raise TransportError(
                     f"{self.url} does not speak WebSocket mode: {error}"
                 ) from error
-            text = f"{self.url} refused the WebSocket: {error.message}"
-            body = b'{"error":{"message":"%s"}}' % text.replace('"', "'").encode()
-            raise refusal_of_body(body, error.status, dict(error.headers or {})) from error
+            raise ApiError(
+                f"{self.url} refused the WebSocket with status {error.status}: {error.message}",
+                status=error.status,
+                code="invalid_api_key" if error.status == 401 else None,
+            ) from error
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise TransportError(f"cannot connect to {self.url}: {error!r}") from error
 
@@ -136,17 +138,17 @@ class _Line:
                 if message.type is not aiohttp.WSMsgType.TEXT:
                     break
                 self.switchboard.receive(message.data)
-            error = self._reason(message)
+            error = self._reason(message.type, message.extra)
         except TransportError as broken:
             error = broken
         finally:
             self.switchboard.lose(error)
         await self._socket.close()
 
-    def _reason(self, message: aiohttp.WSMessage | aiohttp.WSMessageTextBytes) -> TransportError:
+    def _reason(self, kind: aiohttp.WSMsgType, extra: object) -> TransportError:
         """Why the socket ended, in words."""
-        if message.type is aiohttp.WSMsgType.BINARY:
+        if kind is aiohttp.WSMsgType.BINARY:
             return TransportError(f"{self._url} sent a binary frame; events are text frames")
         code = self._socket.close_code
-        detail = self._socket.exception() or message.extra or ""
+        detail = self._socket.exception() or extra or ""
         return TransportError(f"{self._url} closed the connection (code {code}) {detail}".rstrip())

@@ -1,0 +1,199 @@
+"""The tree of responses: which node does a ``previous_response_id`` name?
+
+A response that was stored can be continued from any connection, also after a restart: the chain is
+then read from disk once. An unstored one lives with the connection that made it (see ``lanes``).
+Adding a child costs what the child costs: parents are shared, never copied or validated again.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+import msgspec
+import orjson
+
+from tightloop.engine.interface import Node
+from tightloop.protocol.deltas import Usage
+from tightloop.protocol.errors import ApiError
+from tightloop.protocol.items import (
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+    Item,
+    decode_input,
+    encode_item,
+)
+from tightloop.server.store import Row, Store
+
+NUM_RECENT = 4096
+
+
+@dataclass(slots=True, weakref_slot=True, eq=False)
+class Record:
+    """A node of the tree with what this server knows about it.
+
+    ``num_input`` of the node's items came with the request. ``has_row``: its items are on disk,
+    for itself or as the context of a stored descendant. ``body`` is the final Response object of
+    a stored response when there is no disk.
+    """
+
+    node: Node
+    parent: "Record | None"
+    num_input: int
+    has_row: bool = False
+    body: bytes | None = None
+
+
+class Conversations:
+    """All stored responses; without a ``store`` they last as long as this object."""
+
+    def __init__(self, store: Store | None = None, *, num_recent: int = NUM_RECENT) -> None:
+        self._store = store
+        self._num_recent = num_recent
+        self._recent: OrderedDict[str, Record] = OrderedDict()
+        # Every stored record that a child or a connection still holds, beyond the recent ones.
+        self._alive: WeakValueDictionary[str, Record] = WeakValueDictionary()
+
+    def recall(self, response_id: str) -> Record | None:
+        """The stored response if it is in memory."""
+        record = self._alive.get(response_id)
+        if record is not None and response_id in self._recent:
+            self._recent.move_to_end(response_id)
+        return record
+
+    async def load(self, response_id: str) -> Record | None:
+        """The stored response, read from disk with those ancestors that are not in memory."""
+        known = self.recall(response_id)
+        if known is not None or self._store is None:
+            return known
+        rows = await self._store.chain(response_id)
+        if not rows or rows[-1].body is None:
+            return None
+        record: Record | None = None
+        for row in rows:
+            record = self._alive.get(row.id) or _revive(row, record)
+            if row.body is not None:
+                self._remember(record)
+        return record
+
+    async def commit(self, record: Record, body: bytes) -> None:
+        """The response outlives this process once this returns. Raises ``StoreError``.
+
+        Unstored ancestors are written too, as rows that only serve as context.
+        """
+        if self._store is None:
+            record.body = body
+        else:
+            links = _links_without_row(record)
+            await self._store.save([_row(link, body if link is record else None) for link in links])
+            for link in links:
+                link.has_row = True
+        self._remember(record)
+
+    async def body(self, response_id: str) -> bytes | None:
+        """The final Response object (JSON) of a stored response, or None."""
+        if self._store is None:
+            record = self._recent.get(response_id)
+            return record.body if record else None
+        row = await self._store.get(response_id)
+        return row.body if row else None
+
+    async def delete(self, response_id: str) -> bool:
+        """Whether there was such a response; it can no longer be fetched or continued."""
+        record = self._alive.pop(response_id, None)
+        self._recent.pop(response_id, None)
+        if self._store is None:
+            return record is not None
+        is_deleted = await self._store.delete(response_id)
+        if record is not None:
+            record.has_row = False  # a later child must bring its context along again
+        return is_deleted
+
+    async def close(self) -> None:
+        """Close the store."""
+        if self._store is not None:
+            await self._store.close()
+
+    def _remember(self, record: Record) -> None:
+        self._alive[record.node.id] = record
+        self._recent[record.node.id] = record
+        if len(self._recent) > self._num_recent:
+            self._recent.popitem(last=False)
+
+
+def check_call_ids(items: Sequence[Item], parent: Node | None) -> None:
+    """Every tool output belongs to a call before it. Raises ``ApiError`` naming the item.
+
+    Looks at the new items and then up the tree, so that the usual answer to the last response
+    costs nothing that grows with the history.
+    """
+    open_calls: set[str] = set()
+    for index, item in enumerate(items):
+        if isinstance(item, FunctionCall | CustomToolCall):
+            open_calls.add(item.call_id)
+        elif (
+            isinstance(item, FunctionCallOutput | CustomToolCallOutput)
+            and item.call_id not in open_calls
+            and not _has_call(parent, item.call_id)
+        ):
+            raise ApiError(
+                f"no tool call with call_id {item.call_id[:200]!r} precedes input[{index}]",
+                code="invalid_request",
+                param=f"input[{index}].call_id",
+            )
+
+
+def _has_call(node: Node | None, call_id: str) -> bool:
+    while node is not None:
+        for item in node.items:
+            if isinstance(item, FunctionCall | CustomToolCall) and item.call_id == call_id:
+                return True
+        node = node.parent
+    return False
+
+
+def not_found(response_id: str) -> ApiError:
+    """The refusal for a parent that this server does not have."""
+    return ApiError(
+        f"Previous response with id {response_id[:200]!r} not found.",
+        code="previous_response_not_found",
+        param="previous_response_id",
+    )
+
+
+_usage = msgspec.json.Decoder(Usage)
+
+
+def _links_without_row(record: Record) -> list[Record]:
+    links: list[Record] = []
+    link: Record | None = record
+    while link is not None and not link.has_row:
+        links.append(link)
+        link = link.parent
+    return links
+
+
+def _row(record: Record, body: bytes | None) -> Row:
+    node = record.node
+    given, made = node.items[: record.num_input], node.items[record.num_input :]
+    return Row(
+        id=node.id,
+        parent_id=node.parent.id if node.parent else None,
+        input=orjson.dumps([encode_item(item) for item in given]),
+        output=orjson.dumps([encode_item(item) for item in made]),
+        usage=msgspec.json.encode(node.usage),
+        body=body,
+    )
+
+
+def _revive(row: Row, parent: Record | None) -> Record:
+    given = decode_input(row.input)
+    node = Node(
+        id=row.id,
+        parent=parent.node if parent else None,
+        items=given + decode_input(row.output),
+        usage=_usage.decode(row.usage),
+    )
+    return Record(node, parent, len(given), has_row=True)

@@ -1,0 +1,145 @@
+"""The tree: stored responses are found again, with their whole context, and only those."""
+
+from pathlib import Path
+
+import pytest
+
+from tightloop.engine.interface import Node
+from tightloop.protocol.deltas import Usage
+from tightloop.protocol.errors import ApiError
+from tightloop.protocol.items import (
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+    Item,
+    user_message,
+)
+from tightloop.server.conversations import Conversations, Record, check_call_ids
+from tightloop.server.store import Store
+
+
+def record(response_id: str, parent: Record | None = None, *extra: Item) -> Record:
+    items = (user_message(f"in {response_id}"), user_message(f"out {response_id}"), *extra)
+    node = Node(response_id, parent.node if parent else None, items, Usage(3, 2, 1))
+    return Record(node, parent, num_input=1)
+
+
+async def opened(path: Path) -> Conversations:
+    store = Store(path)
+    await store.open()
+    return Conversations(store)
+
+
+async def test_a_chain_is_whole_after_a_restart(tmp_path: Path) -> None:
+    """A new process finds the leaf and, through it, every item in order."""
+    first = await opened(tmp_path / "db")
+    root = record("a")
+    leaf = record("b", root)
+    await first.commit(root, b'{"id":"a"}')
+    await first.commit(leaf, b'{"id":"b"}')
+    await first.close()
+
+    second = await opened(tmp_path / "db")
+    assert second.recall("b") is None
+    loaded = await second.load("b")
+    assert loaded is not None
+    assert leaf.node == loaded.node
+    assert loaded.num_input == 1
+    assert loaded.parent is second.recall("a")
+    assert await second.body("b") == b'{"id":"b"}'
+    await second.close()
+
+
+async def test_an_unstored_ancestor_is_kept_as_context_only(tmp_path: Path) -> None:
+    """A stored child brings its context along, but the parent still cannot be named."""
+    first = await opened(tmp_path / "db")
+    root = record("a")
+    await first.commit(record("b", root), b"{}")
+    await first.close()
+
+    second = await opened(tmp_path / "db")
+    loaded = await second.load("b")
+    assert loaded is not None
+    assert ["a", "b"] == [loaded.node.parent.id if loaded.node.parent else "", loaded.node.id]
+    assert await second.load("a") is None
+    assert await second.body("a") is None
+    await second.close()
+
+
+async def test_a_deleted_response_is_gone_but_its_child_is_whole(tmp_path: Path) -> None:
+    """Also for a child that was made after the deletion, and after a restart."""
+    first = await opened(tmp_path / "db")
+    root = record("a")
+    await first.commit(root, b"{}")
+    assert await first.delete("a")
+    assert first.recall("a") is None
+    assert await first.load("a") is None
+    await first.commit(record("b", root), b"{}")
+    await first.close()
+
+    second = await opened(tmp_path / "db")
+    loaded = await second.load("b")
+    assert loaded is not None
+    assert 4 == len(loaded.node.context())
+    await second.close()
+
+
+async def test_without_a_store_responses_last_as_long_as_the_object() -> None:
+    """Same answers, no disk."""
+    conversations = Conversations()
+    await conversations.commit(record("a"), b"{}")
+    assert conversations.recall("a") is not None
+    assert await conversations.body("a") == b"{}"
+    assert [True, False] == [await conversations.delete("a") for _ in range(2)]
+    assert await conversations.load("a") is None
+
+
+async def test_memory_is_bounded_by_the_number_of_recent_responses() -> None:
+    """The oldest unused goes first; use makes it recent."""
+    conversations = Conversations(num_recent=2)
+    for name in ("a", "b"):
+        await conversations.commit(record(name), b"{}")
+    conversations.recall("a")
+    await conversations.commit(record("c"), b"{}")
+    assert [True, False, True] == [conversations.recall(name) is not None for name in "abc"]
+
+
+def call_node() -> Node:
+    call = FunctionCall("call_1", "shell", "{}")
+    root = Node("a", None, (user_message("x"), call, CustomToolCall("call_2", "patch", "p")))
+    return Node("b", root, (user_message("y"),))
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [FunctionCallOutput("call_1", "ok")],
+        [CustomToolCallOutput("call_2", "ok")],
+        [FunctionCall("call_3", "shell", "{}"), FunctionCallOutput("call_3", "ok")],
+    ],
+)
+def test_outputs_of_known_calls_pass(items: list[Item]) -> None:
+    """The call may be in an ancestor or earlier in the same input."""
+    check_call_ids(items, call_node())
+
+
+@pytest.mark.parametrize(
+    ("items", "param"),
+    [
+        ([FunctionCallOutput("call_9", "ok")], "input[0].call_id"),
+        (
+            [user_message("hi"), CustomToolCallOutput("call_3", "x")],
+            "input[1].call_id",
+        ),
+        (
+            [FunctionCallOutput("call_3", "ok"), FunctionCall("call_3", "shell", "{}")],
+            "input[0].call_id",
+        ),
+    ],
+)
+def test_an_output_without_a_call_is_refused_by_name(items: list[Item], param: str) -> None:
+    """The refusal points at the item."""
+    with pytest.raises(ApiError) as caught:
+        check_call_ids(items, call_node())
+    assert (400, param) == (caught.value.status, caught.value.param)
