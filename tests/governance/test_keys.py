@@ -39,7 +39,7 @@ def test_keys_come_from_options_environment_and_file(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text("# the team\nfile-key\n\n")
     ring = load_keys(["given"], {"TIGHTLOOP_API_KEYS": "a, b"}, path)
-    assert [True] * 4 == [ring.accepts(f"Bearer {key}") for key in ("given", "a", "b", "file-key")]
+    assert [ring.accepts(f"Bearer {key}") for key in ("given", "a", "b", "file-key")] == [True] * 4
 
 
 @pytest.mark.parametrize("value", ["", "a,", "has space", "ключ", "x" * 600])

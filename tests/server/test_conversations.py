@@ -61,7 +61,7 @@ async def test_an_unstored_ancestor_is_kept_as_context_only(tmp_path: Path) -> N
     second = await opened(tmp_path / "db")
     loaded = await second.load("b")
     assert loaded is not None
-    assert ["a", "b"] == [loaded.node.parent.id if loaded.node.parent else "", loaded.node.id]
+    assert [loaded.node.parent.id if loaded.node.parent else "", loaded.node.id] == ["a", "b"]
     assert await second.load("a") is None
     assert await second.body("a") is None
     await second.close()
@@ -81,7 +81,7 @@ async def test_a_deleted_response_is_gone_but_its_child_is_whole(tmp_path: Path)
     second = await opened(tmp_path / "db")
     loaded = await second.load("b")
     assert loaded is not None
-    assert 4 == len(loaded.node.context())
+    assert len(loaded.node.context()) == 4
     await second.close()
 
 
@@ -91,7 +91,7 @@ async def test_without_a_store_responses_last_as_long_as_the_object() -> None:
     await conversations.commit(record("a"), b"{}")
     assert conversations.recall("a") is not None
     assert await conversations.body("a") == b"{}"
-    assert [True, False] == [await conversations.delete("a") for _ in range(2)]
+    assert [await conversations.delete("a") for _ in range(2)] == [True, False]
     assert await conversations.load("a") is None
 
 
@@ -102,7 +102,7 @@ async def test_memory_is_bounded_by_the_number_of_recent_responses() -> None:
         await conversations.commit(record(name), b"{}")
     conversations.recall("a")
     await conversations.commit(record("c"), b"{}")
-    assert [True, False, True] == [conversations.recall(name) is not None for name in "abc"]
+    assert [conversations.recall(name) is not None for name in "abc"] == [True, False, True]
 
 
 def call_node() -> Node:

@@ -34,8 +34,8 @@ async def test_a_second_connection_reads_what_was_saved(store: Store) -> None:
 async def test_a_chain_is_returned_root_first(store: Store) -> None:
     """Ancestors in the order of the conversation, siblings left out."""
     await store.save([row("c", "b"), row("b", "a"), row("a"), row("sibling", "a")])
-    assert ["a", "b", "c"] == [link.id for link in await store.chain("c")]
-    assert [] == await store.chain("unknown")
+    assert [link.id for link in await store.chain("c")] == ["a", "b", "c"]
+    assert await store.chain("unknown") == []
 
 
 async def test_saving_again_adds_only_a_missing_body(store: Store) -> None:
@@ -50,7 +50,7 @@ async def test_deleting_a_parent_keeps_its_items_until_the_last_child_goes(store
     """A child's context stays whole, and nothing is left over after the last one."""
     await store.save([row("a"), row("b", "a"), row("c", "a")])
     assert await store.delete("a")
-    assert ["a", "b"] == [link.id for link in await store.chain("b")]
+    assert [link.id for link in await store.chain("b")] == ["a", "b"]
     assert row("a", body=None) == await store.get("a")
     assert await store.delete("b")
     assert await store.get("a") is not None
@@ -61,13 +61,13 @@ async def test_deleting_a_parent_keeps_its_items_until_the_last_child_goes(store
 async def test_deleting_twice_says_no(store: Store) -> None:
     """The second caller learns that there is no such response."""
     await store.save([row("a"), row("b", "a")])
-    assert [True, False, False] == [await store.delete(name) for name in ("a", "a", "unknown")]
+    assert [await store.delete(name) for name in ("a", "a", "unknown")] == [True, False, False]
 
 
 async def test_the_file_is_readable_by_its_owner_only(store: Store) -> None:
     """Conversations are private."""
-    assert 0o600 == store.path.stat().st_mode & 0o777
-    assert 0o700 == store.path.parent.stat().st_mode & 0o777
+    assert store.path.stat().st_mode & 0o777 == 0o600
+    assert store.path.parent.stat().st_mode & 0o777 == 0o700
 
 
 async def test_a_newer_schema_is_refused_by_name(tmp_path: Path) -> None:
