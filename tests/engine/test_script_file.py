@@ -1,0 +1,63 @@
+"""Script files: answers depend on the request alone, and mistakes are named."""
+
+from pathlib import Path
+
+import pytest
+
+from tightloop.engine.interface import EngineError, GenerationRequest, Node
+from tightloop.engine.script_file import load_script, parse_script
+from tightloop.engine.scripted import Hold, call_answer, text_answer
+from tightloop.protocol.deltas import Finished, FinishReason, ReasoningDelta, Usage
+from tightloop.protocol.items import FunctionCallOutput, Item, user_message
+
+SCRIPT = b"""{"answers": [
+  [{"reasoning": "hm"}, {"call": {"name": "shell", "arguments": {"cmd": "ls"}}}],
+  [{"call": {"name": "apply_patch", "arguments": "*** Begin", "call_id": "p"}}],
+  [{"text": "all done"}, {"hold": true}],
+  [{"error": {"message": "engine died"}}]
+]}"""
+
+
+def request(num_outputs: int) -> GenerationRequest:
+    outputs: list[Item] = [FunctionCallOutput("c", "ok")] * num_outputs
+    parent = Node("a", None, (user_message("go"), *outputs[:1]))
+    return GenerationRequest("b", "scripted", parent, tuple(outputs[1:]))
+
+
+def test_the_answer_is_chosen_by_the_tool_outputs_in_the_context() -> None:
+    """Also those in ancestors; after the last answer it stays the last."""
+    script = parse_script(SCRIPT)
+    shell = [ReasoningDelta("hm"), *call_answer("shell", {"cmd": "ls"}, "call_0_1")]
+    assert list(script(request(0))) == shell
+    assert list(script(request(1))) == call_answer("apply_patch", "*** Begin", "p")
+    *text, hold = script(request(2))
+    assert text == text_answer("all done")
+    assert isinstance(hold, Hold)
+    failed = [Finished(FinishReason.ERROR, Usage(), None, "server_error", "engine died")]
+    assert list(script(request(3))) == list(script(request(7))) == failed
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"{", "truncated"),
+        (b"{}", "answers"),
+        (b'{"answers": []}', "at least one"),
+        (b'{"answers": [[{"text": "a"}, {}]]}', r"answers\[0\]\[1\] must be exactly one"),
+        (b'{"answers": [[{"text": "a", "hold": true}]]}', "exactly one"),
+        (b'{"answers": [[{"txet": "x"}]]}', "txet"),
+        (b'{"answers": [[{"call": {"name": "x", "arguments": 3}}]]}', "arguments"),
+    ],
+)
+def test_a_mistake_is_named_with_the_file(tmp_path: Path, data: bytes, reason: str) -> None:
+    """A misspelt step must not become an empty answer."""
+    path = tmp_path / "script.json"
+    path.write_bytes(data)
+    with pytest.raises(EngineError, match=rf"script\.json: .*{reason}"):
+        load_script(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """The operating system's reason is in the text."""
+    with pytest.raises(EngineError, match=r"nowhere\.json: No such file"):
+        load_script(tmp_path / "nowhere.json")
