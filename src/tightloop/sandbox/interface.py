@@ -15,8 +15,11 @@ class Policy:
     """What the inside may do. Paths are host paths.
 
     ``workspace`` is the only writable directory that outlives the sandbox. ``protected`` are
-    paths below it that stay read-only. ``num_output_bytes`` bounds what one command may return
-    (head and tail are kept).
+    paths below it that stay read-only. ``max_output_bytes`` bounds what one command may return
+    (head and tail are kept). ``read_only`` are tool chains that must stay readable although they
+    lie in a hidden place such as the home directory; ``hidden`` are directories to hide besides
+    the usual ones. ``warm_tests`` lets plain pytest commands run in a fork of a warm interpreter.
+    ``max_memory_bytes`` and ``max_file_bytes`` hold per process and per file.
     """
 
     workspace: Path
@@ -27,6 +30,9 @@ class Policy:
     max_processes: int = 512
     max_file_bytes: int = 1 << 30
     max_output_bytes: int = 256 << 10
+    read_only: tuple[Path, ...] = ()
+    hidden: tuple[Path, ...] = ()
+    warm_tests: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,74 @@
+"""The strongest kind: namespaces, a read-only root and a seccomp filter, set up by bwrap.
+
+The command line is that of design/0004-sandbox.md. ``--cap-drop ALL`` and ``--disable-userns``
+are both there for good: without them a caller with uid 0 in its namespace could remount the
+root writable from inside.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from tightloop.sandbox import places, seccomp
+from tightloop.sandbox.interface import Policy, SandboxError
+from tightloop.sandbox.launch import Kind, Launch, server_argv
+
+REMEDY = (
+    "install the package 'bubblewrap'; if it is there and says 'Operation not permitted', allow "
+    "user namespaces: AppArmor profile 'bwrap-userns-restrict' or "
+    "'sysctl kernel.apparmor_restrict_unprivileged_userns=0'"
+)
+_SCRATCH_BYTES = 1 << 30
+
+
+def prepare(policy: Policy, environment: dict[str, str], server_fd: int) -> Launch:
+    """The bwrap line that ends in the exec server. Raises SandboxError without bwrap."""
+    bwrap = shutil.which("bwrap")
+    if bwrap is None:
+        raise SandboxError(f"bwrap is not on the PATH: {REMEDY}")
+    filter_fd = _filter_fd()
+    argv = [bwrap, *_namespaces(policy), *_mounts(policy, environment)]
+    argv += ["--chdir", "/", "--clearenv", "--seccomp", str(filter_fd), "--"]
+    return Launch([*argv, *server_argv(server_fd)], (filter_fd,))
+
+
+def _filter_fd() -> int:
+    families = (seccomp.AF_UNIX, seccomp.AF_INET, seccomp.AF_INET6)
+    fd = os.memfd_create("seccomp", os.MFD_CLOEXEC)
+    os.write(fd, seccomp.program(families))
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _namespaces(policy: Policy) -> list[str]:
+    line = ["--unshare-user", "--unshare-all", "--disable-userns", "--cap-drop", "ALL"]
+    line += ["--new-session", "--die-with-parent", "--hostname", "sandbox"]
+    return [*line, "--share-net"] if policy.allow_network else line
+
+
+def _mounts(policy: Policy, environment: Mapping[str, str]) -> list[str]:
+    """Later mounts lie on top, so: root, hidden places, tools back, workspace, protected paths."""
+    hidden = places.hidden_directories(policy)
+    line = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+    for path in hidden:
+        line += ["--size", str(_SCRATCH_BYTES), "--tmpfs", str(path)]
+    for path in places.listening_sockets(hidden):
+        line += ["--ro-bind", "/dev/null", str(path)]
+    for path in places.tool_chains(policy, environment):
+        if _is_hidden(path, hidden):
+            line += ["--ro-bind", str(path), str(path)]
+    resolver = Path(os.path.realpath("/etc/resolv.conf"))
+    if policy.allow_network and _is_hidden(resolver, hidden) and resolver.exists():
+        line += ["--ro-bind", str(resolver), str(resolver)]
+    line += ["--bind", str(policy.workspace), str(policy.workspace)]
+    for path in places.protected_paths(policy):
+        line += ["--ro-bind", str(path), str(path)]
+    return line
+
+
+def _is_hidden(path: Path, hidden: list[Path]) -> bool:
+    return any(path.is_relative_to(directory) for directory in hidden)
+
+
+KIND = Kind("bubblewrap", prepare, is_confined=True, remedy=REMEDY)

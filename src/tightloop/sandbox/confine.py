@@ -1,0 +1,86 @@
+"""Landlock and seccomp without an external program: a process that gives up its own rights.
+
+Weaker than namespaces, and it says so: host processes stay visible, chmod outside is possible
+for the owner of a file, and protected paths cannot be kept read-only (Landlock has no stricter
+subtrees). In exchange it makes no internet or unix sockets at all, since Landlock cannot tell
+harmless ones from others.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from tightloop.sandbox import landlock, places, seccomp
+from tightloop.sandbox.interface import Policy, SandboxError
+from tightloop.sandbox.launch import Kind, Launch, server_argv
+
+REMEDY = "Landlock needs Linux 5.13 or later with 'landlock' in the kernel's lsm= list"
+_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 24, 38
+_CAPABILITY_VERSION_3 = 0x20080522
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
+
+
+def prepare(policy: Policy, environment: dict[str, str], server_fd: int) -> Launch:
+    """A line that confines itself, then becomes the exec server. Adds a private TMPDIR.
+
+    Raises SandboxError on a kernel without Landlock.
+    """
+    if landlock.abi() == 0:
+        raise SandboxError(f"this kernel has no Landlock: {REMEDY}")
+    scratch = Path(tempfile.mkdtemp(prefix="tightloop-"))
+    environment["TMPDIR"] = str(scratch)
+    hidden = places.hidden_directories(policy)
+    read = landlock.readable_roots([*hidden, policy.workspace])
+    read += places.tool_chains(policy, environment)
+    plan = {
+        "read": [str(path) for path in read],
+        "write": [str(policy.workspace), str(scratch), *_DEVICES],
+        "allow_network": policy.allow_network,
+        "argv": server_argv(server_fd),
+    }
+    package_root = Path(__file__).parents[2]
+    code = (
+        f"import sys; sys.path.insert(0, {str(package_root)!r}); "
+        "from tightloop.sandbox.confine import main; main()"
+    )
+    argv = [*server_argv(server_fd)[:4], "-c", code, json.dumps(plan)]
+    return Launch(argv, clean_up=lambda: shutil.rmtree(scratch, ignore_errors=True))
+
+
+def main() -> None:
+    """Runs in the new process: confined from here on, it becomes the exec server."""
+    plan = json.loads(sys.argv[1])
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0)
+    with contextlib.suppress(PermissionError):  # already a leader when started by a shell
+        os.setsid()
+    drop_capabilities()
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    landlock.restrict(
+        [Path(path) for path in plan["read"]],
+        [Path(path) for path in plan["write"]],
+        allow_network=plan["allow_network"],
+    )
+    network = (seccomp.AF_INET, seccomp.AF_INET6)
+    seccomp.install(seccomp.program(network if plan["allow_network"] else ()))
+    os.execve(plan["argv"][0], plan["argv"], {})
+
+
+def drop_capabilities() -> None:
+    """No capability is left in any set; uid 0 is an ordinary owner of files afterwards."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for capability in range(64):
+        libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # fails past the last, or without caps
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    empty = (ctypes.c_uint32 * 6)()
+    if libc.capset(ctypes.byref(header), ctypes.byref(empty)) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"capset: {os.strerror(code)}")
+
+
+KIND = Kind("landlock", prepare, is_confined=True, remedy=REMEDY)

@@ -1,0 +1,95 @@
+"""Picks the strongest isolation the machine really has."""
+
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tightloop.sandbox import bubblewrap, confine, unconfined
+from tightloop.sandbox.environment import snapshot
+from tightloop.sandbox.interface import Command, Policy, SandboxError
+from tightloop.sandbox.launch import Kind
+from tightloop.sandbox.session import PersistentSandbox, workspace_of
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind for kind in (bubblewrap.KIND, confine.KIND, unconfined.KIND)
+}
+"""By name, strongest first. ``none`` is never chosen, only named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Whether one kind works here; ``detail`` says what was seen, ``remedy`` what would help."""
+
+    kind: str
+    works: bool
+    detail: str
+    remedy: str = ""
+
+
+async def open_sandbox(policy: Policy, *, kind: str | None = None) -> PersistentSandbox:
+    """A started sandbox of the named kind, or of the strongest kind that works here.
+
+    Every kind is really entered and says from inside that it has no capabilities and cannot
+    gain any. Raises SandboxError with every reason and remedy when none works, or when the
+    kind is unknown.
+    """
+    if kind is not None and kind not in KINDS:
+        raise SandboxError(f"unknown isolation {kind!r}: known are {', '.join(KINDS)}")
+    policy = _resolved(policy)
+    names = [kind] if kind else [name for name in KINDS if name != "none"]
+    reasons = []
+    for name in names:
+        environment = snapshot(os.environ, policy.workspace)
+        sandbox = PersistentSandbox(KINDS[name], policy, environment)
+        try:
+            await sandbox.start()
+        except SandboxError as error:
+            reasons.append(str(error))
+        else:
+            return sandbox
+    raise SandboxError("\n".join(reasons))
+
+
+def _resolved(policy: Policy) -> Policy:
+    workspace = workspace_of(policy)
+    protected = tuple(
+        workspace / path.relative_to(policy.workspace)
+        if path.is_relative_to(policy.workspace)
+        else workspace / path
+        for path in policy.protected
+    )
+    return replace(policy, workspace=workspace, protected=protected)
+
+
+async def probe() -> list[Finding]:
+    """Tries every isolating kind for real, strongest first: start it and run ``true`` inside."""
+    return [await _probe_one(name) for name in KINDS if name != "none"]
+
+
+async def _probe_one(name: str) -> Finding:
+    with tempfile.TemporaryDirectory(prefix="tightloop-probe-") as directory:
+        policy = Policy(workspace=Path(directory), warm_tests=False)
+        try:
+            sandbox = await open_sandbox(policy, kind=name)
+        except SandboxError as error:
+            return Finding(name, False, str(error), KINDS[name].remedy)
+        try:
+            result = await sandbox.run(Command(argv=["true"], timeout_s=10.0))
+        finally:
+            await sandbox.close()
+    if result.exit_code != 0:
+        detail = f"'true' ended with {result.exit_code} inside: {result.output.strip()}"
+        return Finding(name, False, detail, KINDS[name].remedy)
+    return Finding(name, True, "entered; no capabilities, no new privileges, seccomp filter on")
+
+
+async def describe() -> str:
+    """One line for a person: which isolation is used, and why not a stronger one."""
+    weaker = []
+    for finding in await probe():
+        if finding.works:
+            reason = f" ({'; '.join(weaker)})" if weaker else ""
+            return f"isolation: {finding.kind}, {finding.detail}{reason}"
+        weaker.append(f"{finding.kind} does not work: {finding.detail}")
+    return f"isolation: none possible ({'; '.join(weaker)})"

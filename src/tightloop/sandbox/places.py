@@ -1,0 +1,135 @@
+"""Which host paths a sandbox hides, and which it must keep readable although they are hidden."""
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from tightloop.sandbox.environment import home_directory
+from tightloop.sandbox.interface import Policy, SandboxError
+
+SERVER = Path(__file__).with_name("exec_server.py")
+
+_HIDDEN = ("/tmp", "/var/tmp", "/run", "/var/run", "/root", "/home")
+# Programs only: none of these holds credentials.
+_HOME_TOOLS = (
+    ".local/bin",
+    ".local/lib",
+    ".local/share/uv",
+    ".cargo/bin",
+    ".rustup",
+    ".pyenv",
+    ".nvm",
+    ".volta",
+    ".asdf",
+    ".bun/bin",
+    ".deno/bin",
+    "go/bin",
+)
+_PROTECTED = (
+    ".git/config",
+    ".git/hooks",
+    ".git/info",
+    ".git/commondir",
+    ".gitmodules",
+    ".codex",
+    ".claude",
+    ".agents",
+    ".vscode",
+    ".idea",
+    ".mcp.json",
+    ".envrc",
+)
+
+
+def hidden_directories(policy: Policy) -> list[Path]:
+    """Existing directories that must look empty inside, parents first."""
+    home = home_directory()
+    wanted = [Path(name) for name in _HIDDEN] + ([home] if home else [])
+    wanted += [*policy.hidden, *overlay_layers(policy.workspace)]
+    found = {path for path in wanted if path.is_dir() and not path.is_symlink()}
+    return sorted(found - {policy.workspace})
+
+
+def tool_chains(policy: Policy, environment: Mapping[str, str]) -> list[Path]:
+    """Existing read-only places that commands need: interpreters, PATH tools, policy's own."""
+    wanted = [Path(sys.prefix), Path(sys.base_prefix), SERVER.parent, *policy.read_only]
+    wanted.append(Path(os.path.realpath(sys.executable)).parent.parent)
+    wanted += _interpreter_of(environment)
+    home = home_directory()
+    if home:
+        wanted += [home / name for name in _HOME_TOOLS]
+    return sorted({path for path in wanted if path.exists()} - {Path("/")})
+
+
+def _interpreter_of(environment: Mapping[str, str]) -> Iterable[Path]:
+    """Where the first python on the PATH really lives, with its virtual environment."""
+    for directory in environment.get("PATH", "").split(":"):
+        python = Path(directory, "python")
+        if python.exists():
+            yield Path(os.path.realpath(python)).parent.parent
+            if (python.parent.parent / "pyvenv.cfg").exists():
+                yield python.parent.parent
+            return
+
+
+def protected_paths(policy: Policy) -> list[Path]:
+    """Existing paths of the workspace that stay read-only.
+
+    Raises SandboxError for one that is, or lies behind, a symbolic link: the protection would
+    cover a decoy.
+    """
+    wanted = [policy.workspace / name for name in _PROTECTED] + list(policy.protected)
+    found = [path for path in dict.fromkeys(wanted) if path.exists() or path.is_symlink()]
+    for path in found:
+        _refuse_links(policy.workspace, path)
+    return found
+
+
+def _refuse_links(workspace: Path, path: Path) -> None:
+    if not path.is_relative_to(workspace):
+        raise SandboxError(f"protected path {str(path)!r} is not below {str(workspace)!r}")
+    for place in [path, *path.parents]:
+        if place == workspace:
+            return
+        if place.is_symlink():
+            raise SandboxError(
+                f"protected path {str(path)!r} goes through the symbolic link {str(place)!r}: "
+                "replace the link by the real file"
+            )
+
+
+def overlay_layers(workspace: Path) -> list[Path]:
+    """The writable layers beneath an overlay mounted at the workspace.
+
+    Whoever can reach them directly could forge deletions (kernel: overlayfs.rst).
+    """
+    layers = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split(" ")
+        if _unescape(fields[4]) == str(workspace) and " - overlay " in line:
+            layers += [
+                Path(_unescape(option.partition("=")[2]))
+                for option in fields[-1].split(",")
+                if option.startswith(("upperdir=", "workdir="))
+            ]
+    return layers
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def listening_sockets(hidden: Iterable[Path]) -> list[Path]:
+    """Unix sockets of the host with a path that no hidden directory covers already.
+
+    A network namespace does not stop them, and neither does a read-only root.
+    """
+    covered = tuple(f"{path}/" for path in hidden)
+    found = set()
+    for line in Path("/proc/net/unix").read_text(errors="surrogateescape").splitlines()[1:]:
+        fields = line.split(maxsplit=7)
+        if len(fields) == 8 and fields[7].startswith("/") and not fields[7].startswith(covered):
+            found.add(Path(fields[7]))
+    return sorted(path for path in found if path.is_socket())

@@ -1,0 +1,1 @@
+"""Placeholder until the warm process is in: it refuses, and every command runs cold."""
