@@ -101,11 +101,15 @@ def from_validation_error(error: Exception, where: str = "") -> ApiError:
     elif isinstance(error, UnicodeDecodeError):
         message, code = f"JSON is not UTF-8: {error.reason} at byte {error.start}", "invalid_json"
     else:
-        message, code = f"JSON is malformed: {error}", "invalid_json"
+        message, code = (
+            f"not JSON: {str(error).removeprefix('JSON is malformed: ')}",
+            "invalid_json",
+        )
     return ApiError(message, code=code, param=where or None)
 
 
 _PATH: Final = re.compile(r" - at `\$(?P<path>[^`]*)`$")
+_WRONG_TYPE: Final = re.compile(r"Expected `[^`]+`(, got .*)?$")
 _MISSING: Final = re.compile(r"missing required field `(?P<field>[^`]+)`")
 
 
@@ -119,7 +123,7 @@ def _from_validation(text: str, where: str) -> ApiError:
         message, code = f"missing required field {param.lstrip('.')}", "missing_required_parameter"
     else:
         message = f"{param.lstrip('.') or 'the body'}: {reason[:1].lower()}{reason[1:]}"
-        code = "invalid_type" if reason.startswith("Expected") else "invalid_value"
+        code = "invalid_type" if _WRONG_TYPE.match(reason) else "invalid_value"
     return ApiError(message, code=code, param=param.lstrip(".") or None)
 
 
@@ -143,13 +147,21 @@ def api_error_from_wire(
     own_status = event.get("status")
     status = own_status if isinstance(own_status, int) else status
     return ApiError(
-        _text(inner.get("message")) or f"the server refused the request ({status}) without a reason",
+        _text(inner.get("message"))
+        or f"the server refused the request ({status}) without a reason",
         status=status,
-        error_type=_text(inner.get("type")) or "invalid_request_error",
+        error_type=_error_type(inner, status),
         code=_text(inner.get("code")),
         param=_text(inner.get("param")),
         retry_after_s=retry_after_s,
     )
+
+
+def _error_type(inner: dict[str, Any], status: int) -> str:
+    kind = _text(inner.get("type"))
+    if kind and kind != "error":  # a flat event's own type says nothing
+        return kind
+    return "server_error" if status >= 500 else "invalid_request_error"
 
 
 def _text(value: object) -> str | None:

@@ -209,7 +209,9 @@ def decode_input(value: str | bytes | Raw | list[Any]) -> tuple[Item, ...]:
     if isinstance(value, str):
         return (_input_text(value),)
     if isinstance(value, list):
-        return tuple(_decode_one(_encoded(entry, n), f"input[{n}]") for n, entry in enumerate(value))
+        return tuple(
+            _decode_one(_encoded(entry, n), f"input[{n}]") for n, entry in enumerate(value)
+        )
     start = bytes(value[:64] if isinstance(value, bytes) else memoryview(value)[:64]).lstrip()[:1]
     if start == b'"':
         return (_input_text(_checked(_string, value, "input")),)
@@ -354,9 +356,7 @@ def _texts(parts: list[_WirePart] | None) -> tuple[str, ...]:
 def _output_text(output: str | list[_WirePart]) -> str:
     if isinstance(output, str):
         return output
-    return "".join(
-        f"[{part.type} omitted]" if part.text is None else part.text for part in output
-    )
+    return "".join(f"[{part.type} omitted]" if part.text is None else part.text for part in output)
 
 
 def _owned(raw: bytes | Raw) -> Raw:

@@ -4,49 +4,50 @@ Unknown fields, tool types and item types are kept or ignored, never rejected; f
 package acts on are checked, and a bad one raises ``ApiError`` naming it in ``param``.
 """
 
-from typing import Any, Literal
+import re
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
-from tightloop.protocol.items import Item
+from tightloop.protocol.errors import ApiError, from_validation_error
+from tightloop.protocol.items import Item, decode_input
+from tightloop.protocol.tools import (
+    CustomTool,
+    DecodedTools,
+    FunctionTool,
+    OpaqueTool,
+    Tool,
+    ToolChoice,
+    decode_tools,
+    tool_key,
+)
 
+__all__ = [
+    "CustomTool",
+    "FunctionTool",
+    "OpaqueTool",
+    "RequestDecoder",
+    "ResponseRequest",
+    "Tool",
+    "ToolChoice",
+    "decode_request",
+]
 
-class FunctionTool(Struct, frozen=True):
-    """A tool called with JSON arguments; ``parameters`` is a JSON schema."""
+STREAM_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,256}")
+"""A lane's name, matched in full. Source: WebSocket mode guide of the Responses API."""
 
-    name: str
-    description: str = ""
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class CustomTool(Struct, frozen=True):
-    """A tool called with free text; ``grammar`` is the definition of its Lark grammar, if any."""
-
-    name: str
-    description: str = ""
-    grammar: str | None = None
-
-
-class OpaqueTool(Struct, frozen=True):
-    """A tool type this package does not interpret (``web_search``, ``namespace``, ...)."""
-
-    type: str
-    raw: Raw
-
-
-Tool = FunctionTool | CustomTool | OpaqueTool
-
-ToolChoice = Literal["auto", "none", "required"] | str
-"""``auto``, ``none``, ``required``, or the name of the one tool that must be called."""
+TIMING_KEY: Final = "tightloop.timing"
+"""Key of ``client_metadata``; the value ``"1"`` asks for the timing event."""
 
 
 class ResponseRequest(Struct, frozen=True):
     """``POST /v1/responses`` or a ``response.create`` event, decoded and checked.
 
-    ``raw_tools`` and ``echo`` hold what the Response object must echo, as it came.
-    ``stream_id`` names a lane and ``generate`` False asks for a prewarm; WebSocket only.
+    ``echo`` holds what the Response object must echo, complete and ready for
+    ``response.ResponseEcho``; ``tools`` in it are JSON bytes (``Raw``). ``tools`` here are only
+    those the model may use: ``allowed_tools`` has been applied, namespaces are flattened.
+    ``stream_id`` names a lane, WebSocket only. ``generate`` False asks for a prewarm.
     """
 
     model: str
@@ -66,3 +67,241 @@ class ResponseRequest(Struct, frozen=True):
     stream_id: str | None = None
     wants_timing: bool = False
     echo: dict[str, Any] = msgspec.field(default_factory=dict)
+    max_tool_calls: int | None = None
+    prompt_cache_key: str | None = None
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class _WireRequest(Struct):
+    model: str
+    input: Raw = Raw(b"[]")
+    instructions: str | None = None
+    previous_response_id: str | None = None
+    tools: Raw = Raw(b"[]")
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    stream: bool | None = None
+    store: bool | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    max_output_tokens: Annotated[int, Meta(ge=16)] | None = None
+    max_tool_calls: Annotated[int, Meta(ge=1)] | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    metadata: Annotated[dict[str, str], Meta(max_length=16)] | None = None
+    prompt_cache_key: Annotated[str, Meta(max_length=64)] | None = None
+    safety_identifier: Annotated[str, Meta(max_length=64)] | None = None
+    service_tier: str | None = None
+    text: dict[str, Any] | None = None
+    reasoning: dict[str, Any] | None = None
+    generate: bool | None = None
+    stream_id: Any = None
+    client_metadata: Any = None
+    prompt_cache_options: Any = None
+
+
+_wire_request: Final = msgspec.json.Decoder(_WireRequest)
+
+
+def decode_request(body: bytes | str, *, websocket: bool = False) -> ResponseRequest:
+    """One request. Raises ``ApiError`` 400; ``RequestDecoder`` is cheaper for a connection."""
+    return RequestDecoder(websocket=websocket).decode(body)
+
+
+class RequestDecoder:
+    """Decodes the requests of one connection.
+
+    Clients repeat tens of kilobytes of tools with every request, so the last tools are kept and
+    reused while their bytes are the same.
+    """
+
+    def __init__(self, *, websocket: bool = False) -> None:
+        self._websocket = websocket
+        self._tools_raw = b"[]"
+        self._tools = DecodedTools()
+
+    def decode(self, body: bytes | str) -> ResponseRequest:
+        """The checked request. Raises ``ApiError`` 400, code ``invalid_json`` for bad JSON."""
+        try:
+            return self._decode(body)
+        except ApiError as error:
+            # Lone surrogates are legal escapes to some writers and malformed to our decoder.
+            if error.code != "invalid_json" or not _has_surrogate_escape(body):
+                raise
+        return self._decode(replace_lone_surrogates(body))
+
+    def _decode(self, body: bytes | str) -> ResponseRequest:
+        wire = _decode_wire(body)
+        decoded = self._decode_tools(wire.tools)
+        tools, tool_choice = _apply_choice(wire.tool_choice, decoded.tools)
+        return ResponseRequest(
+            model=wire.model,
+            input=() if bytes(memoryview(wire.input)[:4]) == b"null" else decode_input(wire.input),
+            instructions=wire.instructions,
+            previous_response_id=wire.previous_response_id,
+            tools=tools,
+            tool_choice=tool_choice,
+            parallel_tool_calls=wire.parallel_tool_calls is not False,
+            stream=self._websocket or bool(wire.stream),
+            store=wire.store is not False,
+            temperature=wire.temperature,
+            top_p=wire.top_p,
+            seed=wire.seed,
+            max_output_tokens=wire.max_output_tokens,
+            generate=wire.generate is not False and not _asks_prewarm(wire.prompt_cache_options),
+            stream_id=_stream_id(wire.stream_id) if self._websocket else None,
+            wants_timing=_wants_timing(wire.client_metadata),
+            echo=_echo(wire, decoded.echo),
+            max_tool_calls=wire.max_tool_calls,
+            prompt_cache_key=wire.prompt_cache_key,
+            metadata=wire.metadata or {},
+        )
+
+    def _decode_tools(self, raw: Raw) -> DecodedTools:
+        seen = bytes(raw)
+        if seen == b"null":
+            return DecodedTools()
+        if seen != self._tools_raw:
+            self._tools = decode_tools(seen)
+            self._tools_raw = seen
+        return self._tools
+
+
+def _decode_wire(body: bytes | str) -> _WireRequest:
+    try:
+        if isinstance(body, bytes) and not body.isascii():
+            str(body, "utf-8")  # bytes kept as Raw are not checked by the decoder
+        return _wire_request.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise from_validation_error(error) from error
+
+
+def _stream_id(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not STREAM_ID.fullmatch(value):
+        raise ApiError(
+            f"stream_id must match ^{STREAM_ID.pattern}$, got {str(value)[:300]!r}",
+            code="invalid_stream_id",
+            param="stream_id",
+        )
+    return value
+
+
+def _wants_timing(client_metadata: Any) -> bool:
+    return isinstance(client_metadata, dict) and client_metadata.get(TIMING_KEY) == "1"
+
+
+def _asks_prewarm(options: Any) -> bool:
+    return isinstance(options, dict) and options.get("prewarm") is True
+
+
+# ---------------------------------------------------------------------- tool choice
+
+
+def _apply_choice(
+    choice: str | dict[str, Any] | None, tools: tuple[Tool, ...]
+) -> tuple[tuple[Tool, ...], ToolChoice]:
+    """The tools that may be used, and how. Tool types we do not know are left to the model."""
+    if choice is None:
+        return tools, "auto"
+    if isinstance(choice, str):
+        if choice not in ("auto", "none", "required"):
+            raise _bad_choice(f"must be auto, none, required or an object, got {choice[:100]!r}")
+        return tools, choice
+    kind = choice.get("type")
+    if kind in ("function", "custom"):
+        return tools, _forced_name(choice, tools)
+    if kind == "allowed_tools":
+        return _allowed(choice, tools)
+    if not isinstance(kind, str):
+        raise _bad_choice("needs a type", ".type")
+    return tools, "auto"
+
+
+def _forced_name(choice: dict[str, Any], tools: tuple[Tool, ...]) -> str:
+    name = choice.get("name")
+    if not isinstance(name, str) or not name:
+        raise _bad_choice("needs the name of a tool", ".name")
+    if tools and all(tool_key(tool)[1] != name for tool in tools):
+        raise _bad_choice(f"names {name[:100]!r}, which is not among tools", ".name")
+    return name
+
+
+def _allowed(
+    choice: dict[str, Any], tools: tuple[Tool, ...]
+) -> tuple[tuple[Tool, ...], ToolChoice]:
+    mode = choice.get("mode", "auto")
+    if mode not in ("auto", "required"):
+        raise _bad_choice(f"must be auto or required, got {str(mode)[:100]!r}", ".mode")
+    entries = choice.get("tools")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise _bad_choice("needs a list of tools", ".tools")
+    keys = {(str(entry.get("type")), str(entry.get("name") or "")) for entry in entries}
+    return tuple(tool for tool in tools if tool_key(tool) in keys), mode
+
+
+def _bad_choice(reason: str, field: str = "") -> ApiError:
+    param = f"tool_choice{field}"
+    return ApiError(f"{param} {reason}", code="invalid_value", param=param)
+
+
+# ---------------------------------------------------------------------- echo
+
+
+def _echo(wire: _WireRequest, tools: Raw) -> dict[str, Any]:
+    """What the Response object repeats of the request, defaults filled in."""
+    return {
+        "instructions": wire.instructions,
+        "model": wire.model,
+        "previous_response_id": wire.previous_response_id,
+        "tools": tools,
+        "tool_choice": "auto" if wire.tool_choice is None else wire.tool_choice,
+        "parallel_tool_calls": wire.parallel_tool_calls is not False,
+        "text": {"format": {"type": "text"}, **_given(wire.text)},
+        "reasoning": {"effort": None, "summary": None, **_given(wire.reasoning)},
+        "truncation": wire.truncation or "disabled",
+        "temperature": 1.0 if wire.temperature is None else wire.temperature,
+        "top_p": 1.0 if wire.top_p is None else wire.top_p,
+        "presence_penalty": wire.presence_penalty or 0.0,
+        "frequency_penalty": wire.frequency_penalty or 0.0,
+        "top_logprobs": wire.top_logprobs or 0,
+        "max_output_tokens": wire.max_output_tokens,
+        "max_tool_calls": wire.max_tool_calls,
+        "store": wire.store is not False,
+        "background": False,
+        "service_tier": wire.service_tier or "default",
+        "metadata": wire.metadata or {},
+        "safety_identifier": wire.safety_identifier,
+        "prompt_cache_key": wire.prompt_cache_key,
+    }
+
+
+def _given(fields: dict[str, Any] | None) -> dict[str, Any]:
+    return {key: value for key, value in (fields or {}).items() if value is not None}
+
+
+# ---------------------------------------------------------------------- lone surrogates
+
+_ESCAPE: Final = re.compile(
+    r"\\(?:u(?:d[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|(?P<lone>d[89a-f][0-9a-f]{2})|[0-9a-f]{4})|.)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def _has_surrogate_escape(body: bytes | str) -> bool:
+    if isinstance(body, bytes):
+        return b"\\ud" in body or b"\\uD" in body
+    return "\\ud" in body or "\\uD" in body
+
+
+def replace_lone_surrogates(body: bytes | str) -> str:
+    r"""The JSON text with every escape of half a character replaced by ``\ufffd``.
+
+    Writers that cut text in the middle of an emoji produce them (``"\ud83d"``).
+    """
+    text = body if isinstance(body, str) else body.decode("utf-8", "replace")
+    return _ESCAPE.sub(lambda m: "\\ufffd" if m["lone"] else m[0], text)

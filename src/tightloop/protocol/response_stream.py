@@ -1,0 +1,467 @@
+"""From engine deltas to the legal event sequence of one response.
+
+The order on the wire::
+
+    response.created  response.in_progress
+    ( response.output_item.added  parts and deltas  response.output_item.done )*
+    [ tightloop:timing ]
+    response.completed | response.incomplete | response.failed
+
+Theory. A response is in one of the states below, and at most one output item is open: its state
+is the item's kind. Each signal (a delta, an end, a heartbeat) looks up one row of ``TRANSITIONS``,
+which says what becomes of the open item and what the next state is. A signal without a row is
+the caller's mistake: ``LocalProtocolError``, after which ``fail`` is all that is left. Nothing outside this table
+decides about order; the rest of the module only writes the events that a row implies:
+
+- ``Fate.KEEP``: the signal's text goes into the open item, as one delta event;
+- ``Fate.COMPLETE``: the item gets its ``done`` events and is part of the output;
+- ``Fate.INCOMPLETE``: likewise with status ``incomplete``. The wire allows that for the last item
+  only, and only in a response that ends ``incomplete``; the table has it in no other row;
+- ``Fate.DROP``: the item never gets a ``done`` event and is not part of the output. Clients start
+  a tool at ``output_item.done``, so a call that was cancelled half-way must never get one. A call
+  cut by the token limit does get one (as OpenAI's servers do it), with status ``incomplete`` and
+  without ``arguments.done``; a client must look at the status before it starts the tool.
+
+How a server uses it::
+
+    stream = ResponseStream(response_id, request, created_at=now, new_id=new_id)
+    write(stream.start())
+    write(stream.feed(batch))                      # any number of times; no Finished in it
+    write(stream.finish(finished, timing))         # the batch's last delta was a Finished
+
+Each element of what these return is the JSON of one event: a WebSocket text frame as it is, an
+SSE frame after ``sse.frame``. All events of one call belong into one write.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum, IntEnum, auto
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec import Raw
+
+from tightloop.protocol.deltas import (
+    Delta,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallDone,
+    ToolCallStarted,
+    Usage,
+)
+from tightloop.protocol.errors import LocalProtocolError
+from tightloop.protocol.items import Item
+from tightloop.protocol.open_item import OpenCall, OpenItem, OpenMessage, OpenReasoning
+from tightloop.protocol.requests import OpaqueTool, ResponseRequest
+from tightloop.protocol.response import ResponseEcho
+
+
+class State(IntEnum):
+    """Where a response is."""
+
+    NEW = auto()
+    PREWARM = auto()  # generate: false; nothing may be put out
+    IDLE = auto()  # between items
+    REASONING = auto()
+    MESSAGE = auto()
+    CALL = auto()
+    BROKEN = auto()  # a delta was refused: only a failure can follow
+    ENDED = auto()
+
+
+class Signal(IntEnum):
+    """What can happen to a response."""
+
+    START = auto()
+    START_PREWARM = auto()
+    REASONING = auto()
+    TEXT = auto()
+    CALL_STARTED = auto()
+    CALL_DELTA = auto()
+    CALL_DONE = auto()
+    HEARTBEAT = auto()
+    END = auto()  # the model stopped by itself
+    CUT = auto()  # the token limit
+    CANCEL = auto()  # someone asked
+    FAIL = auto()
+
+
+class Fate(Enum):
+    """What becomes of the open item."""
+
+    NONE = "none"  # no item is open
+    KEEP = "keep"
+    COMPLETE = "complete"
+    INCOMPLETE = "incomplete"
+    DROP = "drop"
+
+
+class Step(NamedTuple):
+    """One row of the table."""
+
+    state: State
+    fate: Fate = Fate.NONE
+
+
+TRANSITIONS: Final[Mapping[State, Mapping[Signal, Step]]] = {
+    State.NEW: {
+        Signal.START: Step(State.IDLE),
+        Signal.START_PREWARM: Step(State.PREWARM),
+    },
+    State.PREWARM: {
+        Signal.HEARTBEAT: Step(State.PREWARM),
+        Signal.END: Step(State.ENDED),
+        Signal.CANCEL: Step(State.ENDED),
+        Signal.FAIL: Step(State.ENDED),
+    },
+    State.IDLE: {
+        Signal.REASONING: Step(State.REASONING),
+        Signal.TEXT: Step(State.MESSAGE),
+        Signal.CALL_STARTED: Step(State.CALL),
+        Signal.HEARTBEAT: Step(State.IDLE),
+        Signal.END: Step(State.ENDED),
+        Signal.CUT: Step(State.ENDED),
+        Signal.CANCEL: Step(State.ENDED),
+        Signal.FAIL: Step(State.ENDED),
+    },
+    State.REASONING: {
+        Signal.REASONING: Step(State.REASONING, Fate.KEEP),
+        Signal.TEXT: Step(State.MESSAGE, Fate.COMPLETE),
+        Signal.CALL_STARTED: Step(State.CALL, Fate.COMPLETE),
+        Signal.HEARTBEAT: Step(State.REASONING, Fate.KEEP),
+        Signal.END: Step(State.ENDED, Fate.COMPLETE),
+        Signal.CUT: Step(State.ENDED, Fate.INCOMPLETE),
+        Signal.CANCEL: Step(State.ENDED, Fate.INCOMPLETE),
+        Signal.FAIL: Step(State.ENDED, Fate.DROP),
+    },
+    State.MESSAGE: {
+        Signal.TEXT: Step(State.MESSAGE, Fate.KEEP),
+        Signal.REASONING: Step(State.REASONING, Fate.COMPLETE),
+        Signal.CALL_STARTED: Step(State.CALL, Fate.COMPLETE),
+        Signal.HEARTBEAT: Step(State.MESSAGE, Fate.KEEP),
+        Signal.END: Step(State.ENDED, Fate.COMPLETE),
+        Signal.CUT: Step(State.ENDED, Fate.INCOMPLETE),
+        Signal.CANCEL: Step(State.ENDED, Fate.INCOMPLETE),
+        Signal.FAIL: Step(State.ENDED, Fate.DROP),
+    },
+    State.CALL: {
+        Signal.CALL_DELTA: Step(State.CALL, Fate.KEEP),
+        Signal.CALL_DONE: Step(State.IDLE, Fate.COMPLETE),
+        Signal.HEARTBEAT: Step(State.CALL, Fate.KEEP),
+        Signal.CUT: Step(State.ENDED, Fate.INCOMPLETE),
+        Signal.CANCEL: Step(State.ENDED, Fate.DROP),
+        Signal.FAIL: Step(State.ENDED, Fate.DROP),
+    },
+    State.BROKEN: {
+        Signal.FAIL: Step(State.ENDED, Fate.DROP),
+    },
+    State.ENDED: {},
+}
+
+SIGNAL_OF: Final[Mapping[type[Any], Signal]] = {
+    ReasoningDelta: Signal.REASONING,
+    TextDelta: Signal.TEXT,
+    ToolCallStarted: Signal.CALL_STARTED,
+    ToolCallDelta: Signal.CALL_DELTA,
+    ToolCallDone: Signal.CALL_DONE,
+}
+
+_END_OF: Final[Mapping[FinishReason, tuple[Signal, str]]] = {
+    FinishReason.STOP: (Signal.END, "completed"),
+    FinishReason.TOOL_CALLS: (Signal.END, "completed"),
+    FinishReason.LENGTH: (Signal.CUT, "incomplete"),
+    FinishReason.CANCELLED: (Signal.CANCEL, "incomplete"),
+    FinishReason.ERROR: (Signal.FAIL, "failed"),
+}
+
+_encode = msgspec.json.Encoder().encode
+
+
+class ResponseStream:
+    """Makes the events of one response. No I/O, no clock; see the module's text for the order.
+
+    ``new_id`` is called with ``msg``, ``rs``, ``fc`` or ``ctc`` and returns a new item id that
+    starts with it. ``merge_deltas`` lets neighbouring deltas of one batch share an event.
+    """
+
+    def __init__(
+        self,
+        response_id: str,
+        request: ResponseRequest,
+        *,
+        created_at: int,
+        new_id: Callable[[str], str],
+        merge_deltas: bool = False,
+    ) -> None:
+        self.response_id = response_id
+        self.usage: Usage | None = None
+        self.status = "queued"
+        self._request = request
+        self._echo = ResponseEcho(response_id, request, created_at=created_at)
+        self._in_progress = b""
+        self._final = b""
+        self._new_id = new_id
+        self._merge_deltas = merge_deltas
+        self._state = State.NEW
+        self._sequence = 0
+        self._num_opened = 0
+        self._open: OpenItem | None = None
+        self._items: list[Item] = []
+        self._items_json: list[bytes] = []
+        self._unsent: list[bytes] = []
+        stream_id = request.stream_id
+        self._lane = {} if stream_id is None else {"stream_id": stream_id}
+        self._end = b"}" if stream_id is None else b"," + _encode(self._lane)[1:]
+        self._namespaces = {
+            tool.name: tool.namespace
+            for tool in request.tools
+            if not isinstance(tool, OpaqueTool) and tool.namespace is not None
+        }
+
+    # ------------------------------------------------------------------ what can be asked
+
+    @property
+    def output_items(self) -> tuple[Item, ...]:
+        """The items closed so far; after the end, the response's whole output."""
+        return tuple(self._items)
+
+    @property
+    def is_started(self) -> bool:
+        """Whether ``start`` was called."""
+        return self._state is not State.NEW
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the terminal event was made."""
+        return self._state is State.ENDED
+
+    def final_response(self) -> bytes:
+        """JSON of the finished Response object, as in the terminal event."""
+        if not self.is_finished:
+            raise LocalProtocolError(f"response {self.response_id} has not ended yet")
+        return self._final
+
+    # ------------------------------------------------------------------ what can be done
+
+    def start(self) -> list[bytes]:
+        """``response.created`` and ``response.in_progress``."""
+        self._step(Signal.START if self._request.generate else Signal.START_PREWARM, [])
+        self.status = "in_progress"
+        self._in_progress = self._echo.render("in_progress")
+        return [
+            self._response_event("response.created", self._in_progress),
+            self._response_event("response.in_progress", self._in_progress),
+        ]
+
+    def feed(self, deltas: Iterable[Delta]) -> list[bytes]:
+        """The events for one batch of deltas, one delta event per non-empty delta.
+
+        Raises ``LocalProtocolError`` for a delta out of order, and for ``Finished``, which goes
+        to ``finish``. The events of the deltas before it are then not lost: ``fail``, the one
+        call that is legal afterwards, returns them first.
+        """
+        events: list[bytes] = []
+        try:
+            for delta in _merged(deltas) if self._merge_deltas else deltas:
+                item = self._open
+                if item is not None and type(delta) is item.delta_type:
+                    # The hot path: the rows whose fate is KEEP.
+                    self._append(item, delta.text, events)  # type: ignore[union-attr]
+                else:
+                    self._apply(delta, events)
+        except LocalProtocolError:
+            if State.NEW < self._state < State.ENDED:
+                self._unsent += events
+                self._state = State.BROKEN
+            raise
+        return events
+
+    def heartbeat(self) -> bytes:
+        """Another ``response.in_progress``: the one beat that every known client accepts."""
+        self._step(Signal.HEARTBEAT, [])
+        return self._response_event("response.in_progress", self._in_progress)
+
+    def timing_event(self, timing: Mapping[str, Any]) -> bytes:
+        """``tightloop:timing``; ``finish`` puts it before the terminal event."""
+        if self._state in (State.NEW, State.ENDED):
+            raise LocalProtocolError(f"no timing event in state {self._state.name}")
+        return self._event(
+            "tightloop:timing", {"response_id": self.response_id, "timing": dict(timing)}
+        )
+
+    def finish(
+        self,
+        finished: Finished,
+        timing: Mapping[str, Any] | None = None,
+        *,
+        completed_at: int | None = None,
+        cancel_reason: str = "interrupted",
+    ) -> list[bytes]:
+        """The last events: the open item's end, the timing if asked for, the terminal event.
+
+        ``timing`` is sent only when the request wants it. ``completed_at`` is in seconds since
+        the epoch. ``cancel_reason`` is the ``incomplete_details`` of a cancelled response.
+        """
+        signal, status = _END_OF[finished.reason]
+        error = None
+        reason = None
+        if signal is Signal.FAIL:
+            message = finished.error_message or "generation failed"
+            error = (finished.error_code or "server_error", message)
+        elif signal is Signal.CUT:
+            reason = "max_output_tokens"
+        elif signal is Signal.CANCEL:
+            reason = cancel_reason
+        return self._finish(
+            signal, status, finished.usage, timing, completed_at, error=error, reason=reason
+        )
+
+    def fail(self, code: str, message: str, *, usage: Usage | None = None) -> list[bytes]:
+        """End with ``response.failed``. Legal at any time before the end; starts if need be."""
+        events = [] if self.is_started else self.start()
+        return events + self._finish(
+            Signal.FAIL, "failed", usage, None, None, error=(code, message)
+        )
+
+    # ------------------------------------------------------------------ the machine
+
+    def _step(self, signal: Signal, events: list[bytes]) -> None:
+        """Take the row for ``signal``: end the open item as it says, and change state."""
+        step = TRANSITIONS[self._state].get(signal)
+        if step is None:
+            raise LocalProtocolError(
+                f"{signal.name} is not allowed in state {self._state.name} "
+                f"of response {self.response_id}"
+            )
+        item = self._open
+        if item is not None and step.fate is not Fate.KEEP:
+            if step.fate is not Fate.DROP:
+                self._close(
+                    item, "completed" if step.fate is Fate.COMPLETE else "incomplete", events
+                )
+            self._open = None
+        self._state = step.state
+
+    def _apply(self, delta: Delta, events: list[bytes]) -> None:
+        """Any delta that does not simply continue the open item."""
+        signal = SIGNAL_OF.get(type(delta))
+        if signal is None:
+            raise LocalProtocolError(f"{type(delta).__name__} cannot be fed; see finish()")
+        if isinstance(delta, TextDelta | ReasoningDelta | ToolCallDelta) and not delta.text:
+            if signal not in TRANSITIONS[self._state]:
+                self._step(signal, events)  # raises
+            return  # an empty delta opens no item
+        self._step(signal, events)
+        if isinstance(delta, ToolCallDone):
+            return
+        self._open_item(delta, events)
+        if isinstance(delta, TextDelta | ReasoningDelta) and self._open is not None:
+            self._append(self._open, delta.text, events)
+
+    def _open_item(self, delta: Delta, events: list[bytes]) -> None:
+        index = self._num_opened
+        item: OpenItem
+        if isinstance(delta, TextDelta):
+            item = OpenMessage(self._new_id("msg"), index)
+        elif isinstance(delta, ReasoningDelta):
+            item = OpenReasoning(self._new_id("rs"), index)
+        elif isinstance(delta, ToolCallStarted):
+            item_id = self._new_id("ctc" if delta.is_custom else "fc")
+            item = OpenCall(item_id, index, delta, self._namespaces.get(delta.name))
+        else:
+            raise LocalProtocolError(f"{type(delta).__name__} opens no item")
+        item.delta_tail += self._end
+        self._num_opened += 1
+        self._open = item
+        events.extend(self._event(kind, fields) for kind, fields in item.opening())
+
+    def _close(self, item: OpenItem, status: str, events: list[bytes]) -> None:
+        closed = item.close(status)
+        events.extend(self._event(kind, fields) for kind, fields in closed.events)
+        json = _encode(closed.json)
+        done = {"output_index": item.index, "item": Raw(json)}
+        events.append(self._event("response.output_item.done", done))
+        self._items.append(closed.item)
+        self._items_json.append(json)
+
+    def _append(self, item: OpenItem, text: str, events: list[bytes]) -> None:
+        if not text:
+            return
+        try:
+            escaped = _encode(text)
+        except UnicodeEncodeError as error:
+            raise LocalProtocolError(f"a delta holds half a character: {text!r}") from error
+        item.pieces.append(text)
+        events.append(
+            b"%b%d%b%b%b"
+            % (item.delta_head, self._sequence, item.delta_middle, escaped, item.delta_tail)
+        )
+        self._sequence += 1
+
+    def _finish(
+        self,
+        signal: Signal,
+        status: str,
+        usage: Usage | None,
+        timing: Mapping[str, Any] | None,
+        completed_at: int | None,
+        *,
+        error: tuple[str, str] | None = None,
+        reason: str | None = None,
+    ) -> list[bytes]:
+        events: list[bytes] = []
+        self._step(signal, events)
+        events, self._unsent = self._unsent + events, []
+        if timing is not None and self._request.wants_timing:
+            fields = {"response_id": self.response_id, "timing": dict(timing)}
+            events.append(self._event("tightloop:timing", fields))
+        self.status = status
+        self.usage = usage
+        self._final = self._echo.render(
+            status,
+            output=self._items_json,
+            usage=usage,
+            completed_at=completed_at,
+            error=error,
+            incomplete_reason=reason,
+        )
+        events.append(self._response_event(f"response.{status}", self._final))
+        return events
+
+    # ------------------------------------------------------------------ events
+
+    def _event(self, kind: str, fields: Mapping[str, Any]) -> bytes:
+        number = self._sequence
+        self._sequence += 1
+        return _encode({"type": kind, "sequence_number": number, **fields, **self._lane})
+
+    def _response_event(self, kind: str, response: bytes) -> bytes:
+        number = self._sequence
+        self._sequence += 1
+        return b'{"type":"%b","sequence_number":%d,"response":%b%b' % (
+            kind.encode(),
+            number,
+            response,
+            self._end,
+        )
+
+
+def _merged(deltas: Iterable[Delta]) -> Iterable[Delta]:
+    """Neighbouring deltas of one kind joined; everything else unchanged."""
+    kind: type[Any] | None = None
+    pieces: list[str] = []
+    for delta in deltas:
+        if type(delta) is kind:
+            pieces.append(delta.text)  # type: ignore[union-attr]
+            continue
+        if kind is not None:
+            yield kind("".join(pieces))
+            kind, pieces = None, []
+        if isinstance(delta, TextDelta | ReasoningDelta | ToolCallDelta):
+            kind, pieces = type(delta), [delta.text]
+        else:
+            yield delta
+    if kind is not None:
+        yield kind("".join(pieces))

@@ -1,0 +1,121 @@
+"""Server-sent events: framing, and an incremental decoder.
+
+Source: WHATWG HTML, section 9.2 "Server-sent events". ``id`` and ``retry`` fields are ignored:
+none of the APIs spoken here uses them.
+"""
+
+import re
+from typing import Final, NamedTuple
+
+from tightloop.protocol.errors import RemoteProtocolError
+
+MAX_EVENT_BYTES: Final = 64 * 1024 * 1024
+"""Largest event accepted, the field names included. A security limit: a peer that never ends a
+line cannot take more memory than this. A Response object repeats the tools and the whole output,
+so a few megabytes are legitimate."""
+
+DONE: Final = b"data: [DONE]\n\n"
+"""The frame after the last event."""
+
+DONE_DATA: Final = b"[DONE]"
+"""Its data, as ``SseDecoder`` gives it."""
+
+
+class SseEvent(NamedTuple):
+    """One event: its type (``message`` when the stream names none) and its data, undecoded."""
+
+    event: str
+    data: bytes
+
+
+def encode(event_json: bytes, type: str) -> bytes:  # noqa: A002
+    """The frame of one event whose JSON holds no line break (ours never does)."""
+    return b"event: %b\ndata: %b\n\n" % (type.encode(), event_json)
+
+
+def frame(event_json: bytes) -> bytes:
+    """The frame of an event from ``ResponseStream``, whose JSON starts with its type."""
+    return b"event: %b\ndata: %b\n\n" % (event_json[9 : event_json.index(b'"', 9)], event_json)
+
+
+_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
+
+
+class SseDecoder:
+    """Turns bytes, cut anywhere, into events. Raises ``RemoteProtocolError`` past the limit.
+
+    An event is given out when its blank line has been read, so what is left at the end of the
+    stream is incomplete and is dropped, as the standard says.
+    """
+
+    def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._max_event_bytes = max_event_bytes
+        self._partial: list[bytes] = []  # pieces of a line whose end has not come yet
+        self._is_start = True  # a byte order mark may come
+        self._skip_newline = False  # the last byte was \r: a \n now belongs to it
+        self._num_bytes = 0  # of the event being read
+        self._event = ""
+        self._data: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> list[SseEvent]:
+        """The events that ``chunk`` completes."""
+        if self._skip_newline and chunk:
+            self._skip_newline = False
+            if chunk[0] == 0x0A:
+                chunk = chunk[1:]
+        if not chunk:
+            return []
+        if b"\n" not in chunk and b"\r" not in chunk:
+            # Kept as pieces: joining at each chunk would make a long line cost its square.
+            self._partial.append(chunk)
+            self._count(len(chunk))
+            return []
+        lines = self._split(chunk)
+        events: list[SseEvent] = []
+        for line in lines:
+            self._line(line, events)
+        return events
+
+    def _split(self, chunk: bytes) -> list[bytes]:
+        """The complete lines; the rest is kept."""
+        if b"\r" in chunk:
+            lines = _LINE_END.split(chunk)
+            self._skip_newline = chunk[-1] == 0x0D
+        else:
+            lines = chunk.split(b"\n")
+        lines[0] = b"".join((*self._partial, lines[0]))
+        self._partial = [lines.pop()]
+        if self._is_start:
+            self._is_start = False
+            lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
+        return lines
+
+    def _count(self, num_bytes: int) -> None:
+        self._num_bytes += num_bytes
+        if self._num_bytes > self._max_event_bytes:
+            raise RemoteProtocolError(
+                f"an event is longer than {self._max_event_bytes} bytes; raise max_event_bytes "
+                "if the peer can be trusted"
+            )
+
+    def _line(self, line: bytes, events: list[SseEvent]) -> None:
+        if not line:
+            self._dispatch(events)
+            return
+        name, colon, value = line.partition(b":")
+        if value[:1] == b" ":
+            value = value[1:]
+        if name == b"data":
+            self._count(len(value) + 1)
+            self._data.append(value)
+        elif name == b"event":
+            self._count(len(value))
+            self._event = value.decode("utf-8", "replace")
+
+    def _dispatch(self, events: list[SseEvent]) -> None:
+        if self._data:
+            data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+            events.append(SseEvent(self._event or "message", data))
+            self._data = []
+        self._event = ""
+        self._num_bytes = 0
