@@ -212,7 +212,7 @@ def decode_input(value: str | bytes | Raw | list[Any]) -> tuple[Item, ...]:
         return tuple(
             _decode_one(_encoded(entry, n), f"input[{n}]") for n, entry in enumerate(value)
         )
-    start = bytes(value[:64] if isinstance(value, bytes) else memoryview(value)[:64]).lstrip()[:1]
+    start = bytes(memoryview(value)[:64]).lstrip()[:1]
     if start == b'"':
         return (_input_text(_checked(_string, value, "input")),)
     if start != b"[":

@@ -13,12 +13,15 @@ from tightloop.protocol.deltas import Usage
 from tightloop.protocol.requests import ResponseRequest, ToolChoice
 
 STRICT_KEYS: Final = frozenset(
-    """id object created_at completed_at status error incomplete_details instructions model output
-    previous_response_id tools tool_choice parallel_tool_calls text reasoning truncation
-    temperature top_p presence_penalty frequency_penalty top_logprobs max_output_tokens
-    max_tool_calls store background service_tier metadata safety_identifier prompt_cache_key
-    usage""".split()
-)
+    {
+        "id", "object", "created_at", "completed_at", "status", "error", "incomplete_details",
+        "instructions", "model", "output", "previous_response_id", "tools", "tool_choice",
+        "parallel_tool_calls", "text", "reasoning", "truncation", "temperature", "top_p",
+        "presence_penalty", "frequency_penalty", "top_logprobs", "max_output_tokens",
+        "max_tool_calls", "store", "background", "service_tier", "metadata",
+        "safety_identifier", "prompt_cache_key", "usage",
+    }
+)  # fmt: skip
 """Keys that must be present. Source: Open Responses specification, 2026-04-24."""
 
 _DEFAULTS: Final[dict[str, Any]] = {

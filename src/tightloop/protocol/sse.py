@@ -28,7 +28,7 @@ class SseEvent(NamedTuple):
     data: bytes
 
 
-def encode(event_json: bytes, type: str) -> bytes:  # noqa: A002
+def encode(event_json: bytes, type: str) -> bytes:
     """The frame of one event whose JSON holds no line break (ours never does)."""
     return b"event: %b\ndata: %b\n\n" % (type.encode(), event_json)
 
@@ -102,7 +102,7 @@ class SseDecoder:
         if not line:
             self._dispatch(events)
             return
-        name, colon, value = line.partition(b":")
+        name, _colon, value = line.partition(b":")
         if value[:1] == b" ":
             value = value[1:]
         if name == b"data":

@@ -12,7 +12,7 @@ from msgspec import Raw, Struct
 
 from tightloop.protocol.errors import ApiError, from_validation_error
 from tightloop.protocol.items import Item, Message, decode_input
-from tightloop.protocol.requests import RequestDecoder, ResponseRequest
+from tightloop.protocol.requests import STREAM_ID, RequestDecoder, ResponseRequest
 
 MAX_IN_FLIGHT: Final = 16
 """Responses in flight per connection; further creates wait. Source: WebSocket mode guide."""
@@ -69,12 +69,17 @@ class _Peek(Struct):
     type: str
 
 
+class _Lane(Struct):
+    stream_id: str | None = None
+
+
 class _WireSteer(Struct):
     previous_response_id: str
     input: Raw
 
 
 _peek: Final = msgspec.json.Decoder(_Peek)
+_lane: Final = msgspec.json.Decoder(_Lane)
 _cancel: Final = msgspec.json.Decoder(ResponseCancel)
 _interrupt: Final = msgspec.json.Decoder(ResponseInterrupt)
 _steer: Final = msgspec.json.Decoder(_WireSteer)
@@ -104,6 +109,16 @@ class ClientEventDecoder:
         return UnknownEvent(kind, raw)
 
 
+def claimed_stream_id(frame: bytes | str) -> str | None:
+    """The ``stream_id`` of a frame that was refused, for the error event; None if it has no legal
+    one. Never raises."""
+    try:
+        stream_id = _lane.decode(frame).stream_id
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+    return stream_id if stream_id is not None and STREAM_ID.fullmatch(stream_id) else None
+
+
 def _decode_steer(raw: bytes) -> ResponseSteer:
     wire = _typed(_steer, raw)
     items = decode_input(wire.input)
@@ -123,7 +138,7 @@ def _typed(decoder: "msgspec.json.Decoder[Any]", raw: bytes) -> Any:
         raise from_validation_error(error) from error
 
 
-def unknown_event_error(type: str) -> ApiError:  # noqa: A002
+def unknown_event_error(type: str) -> ApiError:
     """The refusal of an event type nobody knows."""
     return ApiError(
         f"unknown event type {type[:200]!r}; expected response.create",
