@@ -1,0 +1,273 @@
+"""Paths from a model, resolved below one root and nowhere else.
+
+Two walls: the text is checked first, then the kernel resolves the parent directory with
+``openat2(RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)``, and everything else happens relative to that
+directory's descriptor. Without ``openat2`` (old kernels, filters, other systems) the parents are
+walked one by one and any symlink among them is refused. Source: openat2(2), Linux 5.6.
+"""
+
+import ctypes
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tightloop.agent.patch.failure import Failure, PatchError
+
+PROTECTED = frozenset(
+    {
+        ".git", ".hg", ".svn", ".jj", ".gitmodules", ".codex", ".agents", ".claude", ".vscode",
+        ".idea", ".mcp.json", ".envrc", ".bashrc", ".npmrc", ".tightloop",
+    }
+)  # fmt: skip
+"""Names no patch may touch at any depth: they make other programs run things later."""
+
+_SYS_OPENAT2 = 437  # the same number on every architecture
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_BENEATH = 0x02, 0x08
+_NUM_TRIES = 32
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_DRIVE = re.compile(r"[A-Za-z]:")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("mode", ctypes.c_uint64),
+        ("resolve", ctypes.c_uint64),
+    )
+
+
+def forbidden(path: str, why: str) -> PatchError:
+    """The refusal of a path."""
+    return PatchError(Failure("forbidden_path", f"{path!r}: {why}", file=path))
+
+
+def clean_path(text: str, root: Path, protected: Iterable[str] = PROTECTED) -> str:
+    """``text`` as a normal relative path below ``root``; looks at no file.
+
+    An absolute path is taken when it lies below ``root``. Raises ``PatchError``
+    ``forbidden_path`` for anything that could leave the root or that is protected.
+    """
+    if not text.strip():
+        raise forbidden(text, "the path is empty")
+    if _CONTROL.search(text):
+        raise forbidden(text, "control characters in a path")
+    if _DRIVE.match(text) or text.startswith("\\"):
+        raise forbidden(text, "drive and network paths are not for this system")
+    if text.endswith(("/", "/.", "/..")):
+        raise forbidden(text, "a file is needed, not a directory")
+    path = os.path.normpath(text)
+    if os.path.isabs(path):
+        for base in (str(root), os.path.realpath(root)):
+            if path.startswith(base.rstrip("/") + "/"):
+                path = os.path.relpath(path, base)
+                break
+        else:
+            raise forbidden(text, f"outside the workspace {root}")
+    if path == "." or path == ".." or path.startswith("../"):
+        raise forbidden(text, "outside the workspace")
+    check_protected(path, text, protected)
+    return path
+
+
+def check_protected(path: str, shown: str, protected: Iterable[str] = PROTECTED) -> None:
+    """Raise ``forbidden_path`` when a part of ``path`` is protected in any spelling of case."""
+    names = frozenset(name.casefold() for name in protected)
+    for part in path.split("/"):
+        # Trailing dots and spaces vanish on some file systems; git~1 is .git's short name there.
+        name = part.casefold().rstrip(". ")
+        if name in names or (name.startswith("git~") and ".git" in names):
+            raise forbidden(shown, f"{part!r} is protected")
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """A file as it was read."""
+
+    content: bytes
+    mode: int
+    uid: int
+    gid: int
+    mtime_s: int
+
+
+class Root:
+    """A directory whose inside can be read and changed, and nothing else. Close it after use."""
+
+    def __init__(
+        self, path: Path, protected: Iterable[str] = PROTECTED, *, use_openat2: bool = True
+    ) -> None:
+        self.path = path
+        self.protected = frozenset(protected)
+        self._descriptor = os.open(path, _DIRECTORY)
+        try:
+            self._real = _real_path(self._descriptor)
+            self._has_openat2 = use_openat2
+        except OSError:  # no /proc: followed links could not be checked for protected names
+            self._real, self._has_openat2 = "", False
+
+    def close(self) -> None:
+        """Give the descriptor back. May be called twice."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def read(self, path: str, max_bytes: int) -> FileState | None:
+        """The regular file at the clean ``path``; None when nothing is there.
+
+        Raises ``PatchError`` for symlinks, directories, special files and files above
+        ``max_bytes``.
+        """
+        try:
+            parent = self.open_parent(path)
+        except FileNotFoundError:
+            return None
+        try:
+            return self._read_in(parent, path, max_bytes)
+        except FileNotFoundError:
+            return None
+        finally:
+            os.close(parent)
+
+    def _read_in(self, parent: int, path: str, max_bytes: int) -> FileState:
+        name = os.path.basename(path)
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(name, flags, dir_fd=parent)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise forbidden(path, "a symlink; name the file it points to") from error
+            if error.errno in (errno.ENXIO, errno.ENODEV):
+                raise forbidden(path, "not a regular file") from error
+            raise
+        facts = os.fstat(descriptor)
+        why = _unreadable(facts, max_bytes)
+        if why:
+            os.close(descriptor)
+            code = "too_large" if stat.S_ISREG(facts.st_mode) else "forbidden_path"
+            raise PatchError(Failure(code, f"{path!r}: {why}", file=path))
+        with os.fdopen(descriptor, "rb") as file:
+            return FileState(
+                file.read(),
+                stat.S_IMODE(facts.st_mode),
+                facts.st_uid,
+                facts.st_gid,
+                int(facts.st_mtime),
+            )
+
+    def open_parent(self, path: str, created: list[str] | None = None) -> int:
+        """A descriptor of the directory that holds ``path``; the caller closes it.
+
+        With ``created`` missing directories are made and their paths appended to it, outermost
+        first. Raises FileNotFoundError without it, and ``forbidden_path`` when a symlink leads
+        out of the root or into a protected place.
+        """
+        parts = path.split("/")[:-1]
+        try:
+            descriptor = self._open_directory("/".join(parts) or ".", path)
+        except FileNotFoundError:
+            if created is None:
+                raise
+            descriptor = self._make_directories(parts, path, created)
+        try:
+            if self._has_openat2:
+                inside = os.path.relpath(_real_path(descriptor), self._real)
+                check_protected("" if inside == "." else inside, path, self.protected)
+        except PatchError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _make_directories(self, parts: list[str], path: str, created: list[str]) -> int:
+        descriptor = os.dup(self._descriptor)
+        for number, name in enumerate(parts, 1):
+            prefix = "/".join(parts[:number])
+            try:
+                child = self._open_directory(prefix, path)
+            except FileNotFoundError:
+                check_protected(prefix, path, self.protected)
+                try:
+                    os.mkdir(name, dir_fd=descriptor)
+                    created.append(prefix)
+                    child = self._open_directory(prefix, path)
+                except BaseException:
+                    os.close(descriptor)
+                    raise
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+            descriptor = child
+        return descriptor
+
+    def _open_directory(self, directory: str, path: str) -> int:
+        try:
+            if self._has_openat2:
+                try:
+                    return self._openat2(directory)
+                except OSError as error:
+                    if error.errno not in (errno.ENOSYS, errno.EPERM):
+                        raise
+                    self._has_openat2 = False
+            return self._walk(directory)
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                raise forbidden(path, "a symlink on the way is absolute or leads out") from error
+            if error.errno == errno.ELOOP:
+                raise forbidden(path, "a symlink on the way cannot be followed") from error
+            if error.errno == errno.ENOTDIR:
+                raise forbidden(path, "a parent is not a directory") from error
+            raise
+
+    def _openat2(self, directory: str) -> int:
+        libc = ctypes.CDLL(None, use_errno=True)
+        how = _OpenHow(_DIRECTORY, 0, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
+        code = errno.EAGAIN
+        for _ in range(_NUM_TRIES):
+            descriptor: int = libc.syscall(
+                ctypes.c_long(_SYS_OPENAT2),
+                ctypes.c_int(self._descriptor),
+                ctypes.c_char_p(os.fsencode(directory)),
+                ctypes.byref(how),
+                ctypes.c_size_t(ctypes.sizeof(how)),
+            )
+            if descriptor >= 0:
+                return descriptor
+            code = ctypes.get_errno()
+            if code != errno.EAGAIN:  # a rename somewhere raced with a ".." in a symlink
+                break
+        raise OSError(code, os.strerror(code), directory)
+
+    def _walk(self, directory: str) -> int:
+        """Component by component; with O_DIRECTORY a symlink gives ENOTDIR under O_NOFOLLOW."""
+        descriptor = os.dup(self._descriptor)
+        for name in directory.split("/"):
+            try:
+                child = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
+            except NotADirectoryError as error:
+                if stat.S_ISLNK(os.lstat(name, dir_fd=descriptor).st_mode):
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name) from error
+                raise
+            finally:
+                os.close(descriptor)
+            descriptor = child
+        return descriptor
+
+
+def _unreadable(facts: os.stat_result, max_bytes: int) -> str:
+    """Why a patch cannot work on this file; empty when it can."""
+    if stat.S_ISDIR(facts.st_mode):
+        return "a directory, not a file"
+    if not stat.S_ISREG(facts.st_mode):
+        return "not a regular file"
+    if facts.st_size > max_bytes:
+        return f"{facts.st_size} bytes; the limit is {max_bytes}"
+    return ""
+
+
+def _real_path(descriptor: int) -> str:
+    return os.readlink(f"/proc/self/fd/{descriptor}")
