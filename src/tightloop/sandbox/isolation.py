@@ -86,7 +86,7 @@ async def _probe_one(name: str) -> Finding:
 
 async def describe() -> str:
     """One line for a person: which isolation is used, and why not a stronger one."""
-    weaker = []
+    weaker: list[str] = []
     for finding in await probe():
         if finding.works:
             reason = f" ({'; '.join(weaker)})" if weaker else ""

@@ -89,7 +89,7 @@ class PersistentSandbox:
             raise
         finally:
             theirs.close()
-            for fd in self._launch.fds if self._launch else ():
+            for fd in self._launch.fds if self._launch is not None else ():
                 os.close(fd)
         self._control = ours
         self._ready = loop.create_future()
@@ -315,11 +315,16 @@ class PersistentSandbox:
 async def _writable(connection: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
-    loop.add_writer(connection.fileno(), lambda: done.done() or done.set_result(None))
+    loop.add_writer(connection.fileno(), _set, done)
     try:
         await done
     finally:
         loop.remove_writer(connection.fileno())
+
+
+def _set(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_result(None)
 
 
 def _limits(policy: Policy) -> dict[str, int]:

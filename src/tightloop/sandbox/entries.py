@@ -1,0 +1,84 @@
+"""What a path of a tree holds, and how two trees differ."""
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+CACHE_DIRECTORIES = frozenset(
+    {"__pycache__", ".pytest_cache", ".hypothesis", ".mypy_cache", ".ruff_cache"}
+)
+"""Left out of a result when they are new: tools make them, nobody wants them back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file or a symbolic link, as version control sees it. ``content`` of a link: its target."""
+
+    content: bytes
+    is_executable: bool = False
+    is_link: bool = False
+
+    @property
+    def git_mode(self) -> str:
+        """The mode that git writes into patches."""
+        if self.is_link:
+            return "120000"
+        return "100755" if self.is_executable else "100644"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One path whose entry differs; None where there is no file. ``path`` is relative, with /."""
+
+    path: str
+    before: Entry | None
+    after: Entry | None
+
+
+def read_entry(path: Path | str) -> Entry | None:
+    """The entry there; None for nothing, a directory, a fifo, a socket or a device."""
+    try:
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode):
+            return Entry(os.fsencode(os.readlink(path)), is_link=True)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    with open(fd, "rb") as file:
+        return Entry(file.read(), is_executable=bool(status.st_mode & stat.S_IXUSR))
+
+
+def files_below(root: Path, relative: str) -> set[str]:
+    """Relative paths of all files and links below a directory, links not followed."""
+    found: set[str] = set()
+    waiting = [relative]
+    while waiting:
+        directory = waiting.pop()
+        with os.scandir(os.path.join(root, directory)) as entries:
+            for entry in entries:
+                name = f"{directory}/{entry.name}" if directory else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(name)
+                else:
+                    found.add(name)
+    return found
+
+
+def compare(before: Path, after: Path, candidates: set[str]) -> list[Change]:
+    """The candidates that really differ, in order; version control's own files left out.
+
+    A touch or a copy on write makes a candidate, but no change.
+    """
+    changes = []
+    for path in sorted(candidates):
+        parts = path.split("/")
+        if ".git" in parts:
+            continue
+        old, new = read_entry(before / path), read_entry(after / path)
+        if old == new or (old is None and CACHE_DIRECTORIES.intersection(parts)):
+            continue
+        changes.append(Change(path, old, new))
+    return changes
