@@ -100,7 +100,7 @@ class _Call:
         self.waiting: list[str] = []  # arguments held back while another call is open
         self._reader: PartialObject | None = PartialObject()
         self._num_chars = 0
-        self._is_plain = False  # a custom tool's input that is not wrapped in JSON
+        self._has_begun = False  # something other than white space came
 
     def started(self) -> Delta:
         return ToolCallStarted(self.id, self.name, self.is_custom)
@@ -108,7 +108,9 @@ class _Call:
     def take(self, text: str) -> list[Delta]:
         """The deltas for more arguments, with the end if they are now complete.
 
-        What comes after the end is dropped: the call may be running already.
+        What comes after the end is dropped: the call may be running already. Raises
+        ``RemoteProtocolError`` when the JSON around a custom tool's input is broken: the text
+        would be silently incomplete.
         """
         if self.is_done or not text:
             return []
@@ -116,7 +118,7 @@ class _Call:
             deltas = self._take_custom(text)
         else:
             deltas = [ToolCallDelta(text)]
-            self._read(text)
+            self._follow(text)
         self._num_chars += len(text)
         if self._reader is not None and self._reader.is_complete:
             self.is_done = True
@@ -133,25 +135,26 @@ class _Call:
         return [*empty, ToolCallDone()]
 
     def _take_custom(self, text: str) -> list[Delta]:
-        if self._num_chars == 0 and not text.lstrip().startswith("{") and text.strip():
-            self._is_plain, self._reader = True, None
-        if self._is_plain:
+        if not self._has_begun and text.strip():
+            self._has_begun = True
+            if not text.lstrip().startswith("{"):
+                self._reader = None  # the model left the JSON wrapping out
+        if self._reader is None:
             return [ToolCallDelta(text)]
         return [
             ToolCallDelta(change.text)
-            for change in self._read(text)
+            for change in self._reader.feed(text)
             if isinstance(change, StringGrew) and change.key == CUSTOM_INPUT
         ]
 
-    def _read(self, text: str) -> list[Any]:
-        """Follow the JSON. When it is none, its end is only known from the finish reason."""
+    def _follow(self, text: str) -> None:
+        """Watch for the end of a function's JSON; when it is none, the finish reason tells."""
         if self._reader is None:
-            return []
+            return
         try:
-            return list(self._reader.feed(text))
+            self._reader.feed(text)
         except RemoteProtocolError:
             self._reader = None
-            return []
 
 
 class ChatStreamParser:
@@ -179,7 +182,8 @@ class ChatStreamParser:
     def feed(self, chunk: dict[str, Any]) -> list[Delta]:
         """The deltas of one decoded chunk.
 
-        Raises ``RemoteProtocolError`` when the chunk has not the shape of one.
+        Raises ``RemoteProtocolError`` when the chunk has not the shape of one, and when the JSON
+        that wraps a custom tool's input is malformed.
         """
         if self._is_finished:
             return []  # some servers repeat the usage
@@ -233,7 +237,8 @@ class ChatStreamParser:
                 self._switch_to_text(deltas)
                 deltas.append(ReasoningDelta(reasoning))
             text = delta.content or delta.refusal
-            if text:
+            # White space between calls is layout that some servers let through.
+            if text and (self._open is None or text.strip()):
                 self._switch_to_text(deltas)
                 deltas.append(TextDelta(text))
             for call in delta.tool_calls or ():

@@ -96,7 +96,7 @@ class _StringReader:
             if char == '"':
                 return "".join(out), at + 1, True
             run = _PLAIN.match(text, at)
-            assert run is not None  # noqa: S101 - neither quote nor backslash stands at `at`
+            assert run is not None  # what stands here is neither quote nor backslash
             out.append(run[0])
             at = run.end()
         return "".join(out), at, False
@@ -117,7 +117,7 @@ class _StringReader:
             raise ValueError(f"bad escape {self._escape}{digits}")
         self._escape += digits
         if len(self._escape) == 6:
-            code = int(self._escape[2:], 16)
+            code = int(self._escape[-4:], 16)
             self._escape = ""
             self._unit(code, out)
         return at + len(digits)

@@ -266,15 +266,27 @@ class ResponseStream:
         try:
             for delta in _merged(deltas) if self._merge_deltas else deltas:
                 item = self._open
-                if item is not None and type(delta) is item.delta_type:
-                    # The hot path: the rows whose fate is KEEP.
-                    self._append(item, delta.text, events)  # type: ignore[union-attr]
-                else:
-                    self._apply(delta, events)
+                # The hot path is the rows whose fate is KEEP: text for the item that is open.
+                if item is None or type(delta) is not item.delta_type:
+                    item = self._apply(delta, events)
+                    if item is None:
+                        continue
+                text = delta.text  # type: ignore[union-attr]
+                if text:
+                    escaped = _encode(text)
+                    item.pieces.append(text)
+                    number = _encode(self._sequence)
+                    events.append(
+                        b"".join(
+                            (item.delta_head, number, item.delta_middle, escaped, item.delta_tail)
+                        )
+                    )
+                    self._sequence += 1
+        except UnicodeEncodeError as error:
+            self._break(events)
+            raise LocalProtocolError(f"a delta holds half a character: {error}") from error
         except LocalProtocolError:
-            if State.NEW < self._state < State.ENDED:
-                self._unsent += events
-                self._state = State.BROKEN
+            self._break(events)
             raise
         return events
 
@@ -344,34 +356,34 @@ class ResponseStream:
             self._open = None
         self._state = step.state
 
-    def _apply(self, delta: Delta, events: list[bytes]) -> None:
-        """Any delta that does not simply continue the open item."""
+    def _apply(self, delta: Delta, events: list[bytes]) -> OpenItem | None:
+        """Any delta that does not simply continue the open item.
+
+        Returns the item just opened if the delta's text is to go into it.
+        """
         signal = SIGNAL_OF.get(type(delta))
         if signal is None:
             raise LocalProtocolError(f"{type(delta).__name__} cannot be fed; see finish()")
-        if isinstance(delta, TextDelta | ReasoningDelta | ToolCallDelta) and not delta.text:
-            if signal not in TRANSITIONS[self._state]:
-                self._step(signal, events)  # raises
-            return  # an empty delta opens no item
+        is_text = isinstance(delta, TextDelta | ReasoningDelta)
+        if is_text and not delta.text and signal in TRANSITIONS[self._state]:
+            return None  # an empty delta opens no item
         self._step(signal, events)
-        if isinstance(delta, ToolCallDone):
-            return
-        self._open_item(delta, events)
-        if isinstance(delta, TextDelta | ReasoningDelta) and self._open is not None:
-            self._append(self._open, delta.text, events)
+        if isinstance(delta, TextDelta | ReasoningDelta | ToolCallStarted):
+            self._open_item(delta, events)
+        return self._open if is_text else None
 
-    def _open_item(self, delta: Delta, events: list[bytes]) -> None:
+    def _open_item(
+        self, delta: TextDelta | ReasoningDelta | ToolCallStarted, events: list[bytes]
+    ) -> None:
         index = self._num_opened
         item: OpenItem
         if isinstance(delta, TextDelta):
             item = OpenMessage(self._new_id("msg"), index)
         elif isinstance(delta, ReasoningDelta):
             item = OpenReasoning(self._new_id("rs"), index)
-        elif isinstance(delta, ToolCallStarted):
+        else:
             item_id = self._new_id("ctc" if delta.is_custom else "fc")
             item = OpenCall(item_id, index, delta, self._namespaces.get(delta.name))
-        else:
-            raise LocalProtocolError(f"{type(delta).__name__} opens no item")
         item.delta_tail += self._end
         self._num_opened += 1
         self._open = item
@@ -386,19 +398,11 @@ class ResponseStream:
         self._items.append(closed.item)
         self._items_json.append(json)
 
-    def _append(self, item: OpenItem, text: str, events: list[bytes]) -> None:
-        if not text:
-            return
-        try:
-            escaped = _encode(text)
-        except UnicodeEncodeError as error:
-            raise LocalProtocolError(f"a delta holds half a character: {text!r}") from error
-        item.pieces.append(text)
-        events.append(
-            b"%b%d%b%b%b"
-            % (item.delta_head, self._sequence, item.delta_middle, escaped, item.delta_tail)
-        )
-        self._sequence += 1
+    def _break(self, events: list[bytes]) -> None:
+        """After a refused delta: keep what was made before it for ``fail``."""
+        if State.NEW < self._state < State.BROKEN:
+            self._unsent += events
+            self._state = State.BROKEN
 
     def _finish(
         self,
