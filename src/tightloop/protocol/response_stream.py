@@ -7,22 +7,7 @@ The order on the wire::
     [ tightloop:timing ]
     response.completed | response.incomplete | response.failed
 
-Theory. A response is in one of the states below, and at most one output item is open: its state
-is the item's kind. Each signal (a delta, an end, a heartbeat) looks up one row of ``TRANSITIONS``,
-which says what becomes of the open item and what the next state is. A signal without a row is
-the caller's mistake: ``LocalProtocolError``, after which ``fail`` is all that is left. Nothing outside this table
-decides about order; the rest of the module only writes the events that a row implies:
-
-- ``Fate.KEEP``: the signal's text goes into the open item, as one delta event;
-- ``Fate.COMPLETE``: the item gets its ``done`` events and is part of the output;
-- ``Fate.INCOMPLETE``: likewise with status ``incomplete``. The wire allows that for the last item
-  only, and only in a response that ends ``incomplete``; the table has it in no other row;
-- ``Fate.DROP``: the item never gets a ``done`` event and is not part of the output. Clients start
-  a tool at ``output_item.done``, so a call that was cancelled half-way must never get one. A call
-  cut by the token limit does get one (as OpenAI's servers do it), with status ``incomplete`` and
-  without ``arguments.done``; a client must look at the status before it starts the tool.
-
-How a server uses it::
+Which order is legal is decided in ``response_states`` alone. How a server uses it::
 
     stream = ResponseStream(response_id, request, created_at=now, new_id=new_id)
     write(stream.start())
@@ -34,8 +19,7 @@ SSE frame after ``sse.frame``. All events of one call belong into one write.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from enum import Enum, IntEnum, auto
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -47,134 +31,43 @@ from tightloop.protocol.deltas import (
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
-    ToolCallDone,
     ToolCallStarted,
     Usage,
 )
-from tightloop.protocol.errors import LocalProtocolError
+from tightloop.protocol.errors import LocalProtocolError, shorten
 from tightloop.protocol.items import Item
 from tightloop.protocol.open_item import OpenCall, OpenItem, OpenMessage, OpenReasoning
 from tightloop.protocol.requests import OpaqueTool, ResponseRequest
 from tightloop.protocol.response import ResponseEcho
+from tightloop.protocol.response_states import SIGNAL_OF, TRANSITIONS, Fate, Signal, State
 
 
-class State(IntEnum):
-    """Where a response is."""
+class _Ending(NamedTuple):
+    """How a response ends: the signal, the status, and what the Response object says about it."""
 
-    NEW = auto()
-    PREWARM = auto()  # generate: false; nothing may be put out
-    IDLE = auto()  # between items
-    REASONING = auto()
-    MESSAGE = auto()
-    CALL = auto()
-    BROKEN = auto()  # a delta was refused: only a failure can follow
-    ENDED = auto()
+    signal: Signal
+    status: str
+    error: tuple[str, str] | None = None
+    incomplete_reason: str | None = None
 
 
-class Signal(IntEnum):
-    """What can happen to a response."""
-
-    START = auto()
-    START_PREWARM = auto()
-    REASONING = auto()
-    TEXT = auto()
-    CALL_STARTED = auto()
-    CALL_DELTA = auto()
-    CALL_DONE = auto()
-    HEARTBEAT = auto()
-    END = auto()  # the model stopped by itself
-    CUT = auto()  # the token limit
-    CANCEL = auto()  # someone asked
-    FAIL = auto()
+def _ending(finished: Finished, cancel_reason: str) -> _Ending:
+    match finished.reason:
+        case FinishReason.STOP | FinishReason.TOOL_CALLS:
+            return _Ending(Signal.END, "completed")
+        case FinishReason.LENGTH:
+            return _Ending(Signal.CUT, "incomplete", None, "max_output_tokens")
+        case FinishReason.CANCELLED:
+            return _Ending(Signal.CANCEL, "incomplete", None, cancel_reason)
+        case FinishReason.ERROR:
+            message = _presentable(finished.error_message or "generation failed")
+            return _Ending(Signal.FAIL, "failed", (finished.error_code or "server_error", message))
 
 
-class Fate(Enum):
-    """What becomes of the open item."""
+def _presentable(message: str) -> str:
+    """Short, and encodable whatever an engine put into it."""
+    return shorten(message).encode("utf-8", "replace").decode()
 
-    NONE = "none"  # no item is open
-    KEEP = "keep"
-    COMPLETE = "complete"
-    INCOMPLETE = "incomplete"
-    DROP = "drop"
-
-
-class Step(NamedTuple):
-    """One row of the table."""
-
-    state: State
-    fate: Fate = Fate.NONE
-
-
-TRANSITIONS: Final[Mapping[State, Mapping[Signal, Step]]] = {
-    State.NEW: {
-        Signal.START: Step(State.IDLE),
-        Signal.START_PREWARM: Step(State.PREWARM),
-    },
-    State.PREWARM: {
-        Signal.HEARTBEAT: Step(State.PREWARM),
-        Signal.END: Step(State.ENDED),
-        Signal.CANCEL: Step(State.ENDED),
-        Signal.FAIL: Step(State.ENDED),
-    },
-    State.IDLE: {
-        Signal.REASONING: Step(State.REASONING),
-        Signal.TEXT: Step(State.MESSAGE),
-        Signal.CALL_STARTED: Step(State.CALL),
-        Signal.HEARTBEAT: Step(State.IDLE),
-        Signal.END: Step(State.ENDED),
-        Signal.CUT: Step(State.ENDED),
-        Signal.CANCEL: Step(State.ENDED),
-        Signal.FAIL: Step(State.ENDED),
-    },
-    State.REASONING: {
-        Signal.REASONING: Step(State.REASONING, Fate.KEEP),
-        Signal.TEXT: Step(State.MESSAGE, Fate.COMPLETE),
-        Signal.CALL_STARTED: Step(State.CALL, Fate.COMPLETE),
-        Signal.HEARTBEAT: Step(State.REASONING, Fate.KEEP),
-        Signal.END: Step(State.ENDED, Fate.COMPLETE),
-        Signal.CUT: Step(State.ENDED, Fate.INCOMPLETE),
-        Signal.CANCEL: Step(State.ENDED, Fate.INCOMPLETE),
-        Signal.FAIL: Step(State.ENDED, Fate.DROP),
-    },
-    State.MESSAGE: {
-        Signal.TEXT: Step(State.MESSAGE, Fate.KEEP),
-        Signal.REASONING: Step(State.REASONING, Fate.COMPLETE),
-        Signal.CALL_STARTED: Step(State.CALL, Fate.COMPLETE),
-        Signal.HEARTBEAT: Step(State.MESSAGE, Fate.KEEP),
-        Signal.END: Step(State.ENDED, Fate.COMPLETE),
-        Signal.CUT: Step(State.ENDED, Fate.INCOMPLETE),
-        Signal.CANCEL: Step(State.ENDED, Fate.INCOMPLETE),
-        Signal.FAIL: Step(State.ENDED, Fate.DROP),
-    },
-    State.CALL: {
-        Signal.CALL_DELTA: Step(State.CALL, Fate.KEEP),
-        Signal.CALL_DONE: Step(State.IDLE, Fate.COMPLETE),
-        Signal.HEARTBEAT: Step(State.CALL, Fate.KEEP),
-        Signal.CUT: Step(State.ENDED, Fate.INCOMPLETE),
-        Signal.CANCEL: Step(State.ENDED, Fate.DROP),
-        Signal.FAIL: Step(State.ENDED, Fate.DROP),
-    },
-    State.BROKEN: {
-        Signal.FAIL: Step(State.ENDED, Fate.DROP),
-    },
-    State.ENDED: {},
-}
-
-SIGNAL_OF: Final[Mapping[type[Any], Signal]] = {
-    ReasoningDelta: Signal.REASONING,
-    TextDelta: Signal.TEXT,
-    ToolCallStarted: Signal.CALL_STARTED,
-    ToolCallDelta: Signal.CALL_DELTA,
-    ToolCallDone: Signal.CALL_DONE,
-}
-
-_END_OF: Final[Mapping[FinishReason, tuple[Signal, str]]] = {
-    FinishReason.STOP: (Signal.END, "completed"),
-    FinishReason.TOOL_CALLS: (Signal.END, "completed"),
-    FinishReason.LENGTH: (Signal.CUT, "incomplete"),
-    FinishReason.CANCELLED: (Signal.CANCEL, "incomplete"),
-    FinishReason.ERROR: (Signal.FAIL, "failed"),
-}
 
 _encode = msgspec.json.Encoder().encode
 
@@ -297,11 +190,8 @@ class ResponseStream:
 
     def timing_event(self, timing: Mapping[str, Any]) -> bytes:
         """``tightloop:timing``; ``finish`` puts it before the terminal event."""
-        if self._state in (State.NEW, State.ENDED):
-            raise LocalProtocolError(f"no timing event in state {self._state.name}")
-        return self._event(
-            "tightloop:timing", {"response_id": self.response_id, "timing": dict(timing)}
-        )
+        self._step(Signal.HEARTBEAT, [])  # like a heartbeat, it changes nothing
+        return self._timing_event(timing)
 
     def finish(
         self,
@@ -316,26 +206,14 @@ class ResponseStream:
         ``timing`` is sent only when the request wants it. ``completed_at`` is in seconds since
         the epoch. ``cancel_reason`` is the ``incomplete_details`` of a cancelled response.
         """
-        signal, status = _END_OF[finished.reason]
-        error = None
-        reason = None
-        if signal is Signal.FAIL:
-            message = finished.error_message or "generation failed"
-            error = (finished.error_code or "server_error", message)
-        elif signal is Signal.CUT:
-            reason = "max_output_tokens"
-        elif signal is Signal.CANCEL:
-            reason = cancel_reason
-        return self._finish(
-            signal, status, finished.usage, timing, completed_at, error=error, reason=reason
-        )
+        ending = _ending(finished, cancel_reason)
+        return self._finish(ending, finished.usage, timing, completed_at)
 
     def fail(self, code: str, message: str, *, usage: Usage | None = None) -> list[bytes]:
         """End with ``response.failed``. Legal at any time before the end; starts if need be."""
         events = [] if self.is_started else self.start()
-        return events + self._finish(
-            Signal.FAIL, "failed", usage, None, None, error=(code, message)
-        )
+        error = (code, _presentable(message))
+        return events + self._finish(_Ending(Signal.FAIL, "failed", error), usage)
 
     # ------------------------------------------------------------------ the machine
 
@@ -364,13 +242,13 @@ class ResponseStream:
         signal = SIGNAL_OF.get(type(delta))
         if signal is None:
             raise LocalProtocolError(f"{type(delta).__name__} cannot be fed; see finish()")
-        is_text = isinstance(delta, TextDelta | ReasoningDelta)
-        if is_text and not delta.text and signal in TRANSITIONS[self._state]:
+        is_empty = isinstance(delta, TextDelta | ReasoningDelta) and not delta.text
+        if is_empty and signal in TRANSITIONS[self._state]:
             return None  # an empty delta opens no item
         self._step(signal, events)
         if isinstance(delta, TextDelta | ReasoningDelta | ToolCallStarted):
             self._open_item(delta, events)
-        return self._open if is_text else None
+        return None if isinstance(delta, ToolCallStarted) else self._open
 
     def _open_item(
         self, delta: TextDelta | ReasoningDelta | ToolCallStarted, events: list[bytes]
@@ -406,32 +284,27 @@ class ResponseStream:
 
     def _finish(
         self,
-        signal: Signal,
-        status: str,
+        ending: _Ending,
         usage: Usage | None,
-        timing: Mapping[str, Any] | None,
-        completed_at: int | None,
-        *,
-        error: tuple[str, str] | None = None,
-        reason: str | None = None,
+        timing: Mapping[str, Any] | None = None,
+        completed_at: int | None = None,
     ) -> list[bytes]:
-        events: list[bytes] = []
-        self._step(signal, events)
-        events, self._unsent = self._unsent + events, []
+        events = self._unsent.copy()
+        self._step(ending.signal, events)
+        self._unsent.clear()
         if timing is not None and self._request.wants_timing:
-            fields = {"response_id": self.response_id, "timing": dict(timing)}
-            events.append(self._event("tightloop:timing", fields))
-        self.status = status
+            events.append(self._timing_event(timing))
+        self.status = ending.status
         self.usage = usage
         self._final = self._echo.render(
-            status,
+            ending.status,
             output=self._items_json,
             usage=usage,
             completed_at=completed_at,
-            error=error,
-            incomplete_reason=reason,
+            error=ending.error,
+            incomplete_reason=ending.incomplete_reason,
         )
-        events.append(self._response_event(f"response.{status}", self._final))
+        events.append(self._response_event(f"response.{ending.status}", self._final))
         return events
 
     # ------------------------------------------------------------------ events
@@ -440,6 +313,10 @@ class ResponseStream:
         number = self._sequence
         self._sequence += 1
         return _encode({"type": kind, "sequence_number": number, **fields, **self._lane})
+
+    def _timing_event(self, timing: Mapping[str, Any]) -> bytes:
+        fields = {"response_id": self.response_id, "timing": dict(timing)}
+        return self._event("tightloop:timing", fields)
 
     def _response_event(self, kind: str, response: bytes) -> bytes:
         number = self._sequence
