@@ -5,14 +5,14 @@
 with the help of a ``ModelFamily``, which knows a model's prompt layout and way of decoding.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tightloop.protocol.deltas import Delta, Usage
+from tightloop.protocol.deltas import Delta, FinishReason, Usage
 from tightloop.protocol.items import Item
 from tightloop.protocol.requests import Tool, ToolChoice
 
@@ -143,7 +143,7 @@ class TokenBackend(Protocol):
         """The bytes of one token, control tokens included; not always whole UTF-8 characters."""
 
     def open(self) -> int:
-        """A new empty sequence. Raises ``EngineError`` when none is free."""
+        """A new empty sequence. ``EngineError`` (``server_is_overloaded``) when none is free."""
 
     def fork(self, sequence: int, num_tokens: int) -> int:
         """A new sequence that shares the first ``num_tokens`` tokens."""
@@ -163,11 +163,14 @@ class TokenBackend(Protocol):
         """Append tokens; logits of shape (vocab,) after the last, or (len(tokens), vocab).
 
         Raises ``Cancelled`` when ``cancel`` was set meanwhile (what was evaluated stays), and
-        ``EngineError`` when the context is full.
+        ``EngineError`` with code ``context_length_exceeded`` when the context is full.
         """
 
     def cancel(self) -> None:
-        """Stop the running ``evaluate`` soon. The one method that any thread may call."""
+        """The running ``evaluate``, or else the next one, raises ``Cancelled`` soon.
+
+        The one method that any thread may call. One call stops one ``evaluate``.
+        """
 
     def shutdown(self) -> None:
         """Release the model."""
@@ -188,6 +191,7 @@ class Job:
     count_prefill: Callable[[int, int], None]  # (tokens evaluated, tokens reused)
     count_decode: Callable[[int, int], None]  # (network steps, ns inside them)
     count_output: Callable[[int], None]  # output tokens of usage
+    count_reasoning: Callable[[int], None]  # those of them that were reasoning
 
 
 class ModelFamily(Protocol):
@@ -195,11 +199,11 @@ class ModelFamily(Protocol):
 
     name: str
 
-    def generate(self, job: Job) -> Iterator[None]:
+    def generate(self, job: Job) -> Generator[None, None, FinishReason]:
         """Make one response, yielding between steps so that sessions can take turns.
 
-        Emits every delta but ``Finished``. The generator's end is the response's end; its
-        return value is the ``FinishReason``.
+        A step is one token, or at most 512 tokens of prefill. Emits every delta but
+        ``Finished``. The generator's end is the response's end; its return value says why.
         """
 
     def forget(self, response_id: str) -> None:

@@ -1,0 +1,193 @@
+"""Any chat model: its own template, its own control tokens, warm sequences by common prefix."""
+
+import secrets
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tightloop.engine.families.chat_template import ChatTemplate, chat_messages, chat_tools
+from tightloop.engine.families.sampling import Sampler
+from tightloop.engine.families.text_stream import StopStrings, Utf8Stream
+from tightloop.engine.families.tool_calls import THINK_OPEN, ToolCallParser
+from tightloop.engine.interface import EngineError, GenerationRequest, Job
+from tightloop.engine.sequence_pool import SequencePool
+from tightloop.protocol.deltas import FinishReason
+from tightloop.protocol.requests import CustomTool
+from tightloop.trace.clock import now_ns
+
+CHUNK_TOKENS = 512
+"""Most prefill tokens in one step: what another session may have to wait for."""
+
+Logits = NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class WarmSequence:
+    """A sequence and the tokens it holds."""
+
+    pool: SequencePool
+    sequence: int
+    tokens: list[int] = field(default_factory=list)
+
+    def release(self) -> None:
+        """The sequence is closed."""
+        self.pool.close(self.sequence)
+
+
+def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """Number of leading tokens that are equal."""
+    size = min(len(left), len(right))
+    if left[:size] == right[:size]:
+        return size
+    differs = np.asarray(left[:size]) != np.asarray(right[:size])
+    return int(differs.argmax())
+
+
+class ChatFamily:
+    """Generates with any model that has a chat template; ChatML when it has none."""
+
+    name = "chat"
+
+    def __init__(self, pool: SequencePool, *, new_call_id: Callable[[], str] | None = None) -> None:
+        self._pool = pool
+        self._eos = pool.eos_tokens
+        self._new_call_id = new_call_id or (lambda: f"call_{secrets.token_hex(12)}")
+        metadata = pool.metadata
+        self._bos_text = self._control_text("bos")
+        self._template = ChatTemplate(
+            metadata.get("tokenizer.chat_template"),
+            bos=self._bos_text,
+            eos=self._control_text("eos"),
+        )
+        default = "true" if metadata.get("tokenizer.ggml.model") == "llama" else "false"
+        self._adds_bos = metadata.get("tokenizer.ggml.add_bos_token", default) == "true"
+
+    def _control_text(self, name: str) -> str:
+        token = self._pool.metadata.get(f"tokenizer.ggml.{name}_token_id", "")
+        return self._pool.token_bytes(int(token)).decode() if token.isdecimal() else ""
+
+    def forget(self, response_id: str) -> None:
+        """Nothing warm is kept under ``response_id``."""
+        self._pool.drop(response_id)
+
+    def generate(self, job: Job) -> Generator[None, None, FinishReason]:
+        """One response: prefill what is new, then decode token by token."""
+        request = job.request
+        text = self._prompt(request)
+        prompt = self._pool.tokenize(text, special=True)
+        window = self._pool.context_window
+        if len(prompt) >= window:
+            raise EngineError(
+                f"the conversation has {len(prompt)} tokens and the model's context window is "
+                f"{window}; shorten it or choose a model with a longer window",
+                code="context_length_exceeded",
+            )
+        warm = self._claim(request, prompt)
+        try:
+            logits = yield from self._prefill(job, warm, prompt)
+            job.mark_prefilled()
+            if not request.generate:
+                return FinishReason.STOP
+            is_thinking = text.rstrip().endswith(THINK_OPEN)
+            return (yield from self._decode(job, warm, logits, is_thinking=is_thinking))
+        finally:
+            self._put_back(request, warm)
+
+    def _prompt(self, request: GenerationRequest) -> str:
+        tools = [] if request.tool_choice == "none" else chat_tools(request.tools)
+        messages = chat_messages(request.instructions, request.context())
+        text = self._template.render(messages, tools)
+        if self._adds_bos and not text.startswith(self._bos_text):
+            return self._bos_text + text
+        return text
+
+    def _claim(self, request: GenerationRequest, prompt: list[int]) -> WarmSequence:
+        """A sequence of this response's own that holds as much of the prompt as any warm one."""
+        parent = request.parent.id if request.parent else ""
+        best: WarmSequence | None = None
+        shared = 0
+        for key, state in self._pool.newest_first():
+            if not isinstance(state, WarmSequence):
+                continue
+            size = common_prefix(state.tokens, prompt)
+            if size > shared or (size == shared and key == parent):
+                best, shared = state, size
+        # One token at least must be evaluated to have logits.
+        shared = min(shared, len(prompt) - 1)
+        if best is None or not shared:
+            return WarmSequence(self._pool, self._pool.open())
+        return WarmSequence(self._pool, self._pool.fork(best.sequence, shared), prompt[:shared])
+
+    def _put_back(self, request: GenerationRequest, warm: WarmSequence) -> None:
+        """File what is known to be in the sequence; a chunk that was broken off is forgotten."""
+        known = min(self._pool.num_tokens(warm.sequence), len(warm.tokens))
+        del warm.tokens[known:]
+        try:
+            self._pool.truncate(warm.sequence, known)
+        except EngineError:  # a model that cannot forget a part: start over next time
+            known = 0
+        if not known:
+            warm.release()
+            return
+        self._pool.file(request.response_id, warm)
+        if request.parent is not None:
+            self._pool.demote(request.parent.id)
+
+    def _prefill(
+        self, job: Job, warm: WarmSequence, prompt: list[int]
+    ) -> Generator[None, None, Logits]:
+        reused = len(warm.tokens)
+        job.count_prefill(0, reused)
+        logits: Logits | None = None
+        for start in range(reused, len(prompt), CHUNK_TOKENS):
+            if logits is not None:
+                yield
+            chunk = prompt[start : start + CHUNK_TOKENS]
+            logits = self._pool.evaluate(warm.sequence, chunk)
+            warm.tokens.extend(chunk)
+            job.count_prefill(len(chunk), 0)
+        assert logits is not None
+        return logits
+
+    def _decode(
+        self, job: Job, warm: WarmSequence, logits: Logits, *, is_thinking: bool
+    ) -> Generator[None, None, FinishReason]:
+        request = job.request
+        sampler = Sampler(request.sampling)
+        text = Utf8Stream()
+        stops = StopStrings(request.sampling.stop)
+        custom = {tool.name for tool in request.tools if isinstance(tool, CustomTool)}
+        parser = ToolCallParser(self._new_call_id, custom_tools=custom, is_thinking=is_thinking)
+        room = self._pool.context_window - len(warm.tokens)
+        limit = min(room, request.max_output_tokens or room)
+        evaluate, token_bytes = self._pool.evaluate, self._pool.token_bytes
+        emit, tokens, sequence = job.emit, warm.tokens, warm.sequence
+        reason = FinishReason.LENGTH
+        for num_output in range(1, limit + 1):
+            token = sampler.choose(logits)
+            if token in self._eos:
+                reason = FinishReason.STOP
+                break
+            job.count_output(1)
+            if parser.is_thinking:
+                job.count_reasoning(1)
+            for delta in parser.feed(stops.feed(text.feed(token_bytes(token)))):
+                emit(delta)
+            if stops.is_stopped:
+                reason = FinishReason.STOP
+                break
+            if num_output == limit:
+                break
+            yield
+            before = now_ns()
+            logits = evaluate(sequence, (token,))
+            job.count_decode(1, now_ns() - before)
+            tokens.append(token)
+        rest = "" if stops.is_stopped else stops.feed(text.finish()) + stops.finish()
+        is_cut = reason is FinishReason.LENGTH
+        for delta in [*parser.feed(rest), *parser.finish(is_cut=is_cut)]:
+            emit(delta)
+        has_called = parser.num_calls and reason is FinishReason.STOP
+        return FinishReason.TOOL_CALLS if has_called else reason

@@ -1,0 +1,152 @@
+"""A ``TokenBackend`` whose idle sequences make room for the ones in use.
+
+Families see this instead of the bare backend. Warm state is filed under response ids; when
+sequences or context cells run out, the state that was used longest ago is released, so that a
+conversation being answered never fails for the sake of one that is only remembered.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tightloop.engine.interface import Cancelled, EngineError, TokenBackend
+
+
+class WarmState(Protocol):
+    """Something that holds sequences while nobody is using it."""
+
+    def release(self) -> None:
+        """Close every sequence held."""
+
+
+class SequencePool:
+    """Passes every call on to ``backend``; evicts filed state when the backend is full.
+
+    ``is_cancelled`` says whether the job being stepped was cancelled: an evaluation stopped on
+    behalf of another job goes on where it was.
+    """
+
+    def __init__(self, backend: TokenBackend, is_cancelled: Callable[[], bool]) -> None:
+        self.backend = backend
+        self._is_cancelled = is_cancelled
+        self._warm: OrderedDict[str, WarmState] = OrderedDict()
+        # Bound once: these are called for every token.
+        self.token_bytes = backend.token_bytes
+        self.tokenize = backend.tokenize
+        self.truncate = backend.truncate
+        self.close = backend.close
+        self.num_tokens = backend.num_tokens
+        self.cancel = backend.cancel
+
+    @property
+    def num_vocab(self) -> int:
+        """Tokens of the vocabulary."""
+        return self.backend.num_vocab
+
+    @property
+    def context_window(self) -> int:
+        """Tokens one sequence can hold."""
+        return self.backend.context_window
+
+    @property
+    def eos_tokens(self) -> frozenset[int]:
+        """Every token that ends a generation."""
+        return self.backend.eos_tokens
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The model file's metadata."""
+        return self.backend.metadata
+
+    def file(self, key: str, state: WarmState) -> None:
+        """``state`` is kept under ``key`` as the most recently used; one filed there before goes."""
+        self.drop(key)
+        self._warm[key] = state
+
+    def peek(self, key: str) -> WarmState | None:
+        """What is filed under ``key``, left there."""
+        return self._warm.get(key)
+
+    def take(self, key: str) -> WarmState | None:
+        """What is filed under ``key``, now the caller's: it cannot be evicted any more."""
+        return self._warm.pop(key, None)
+
+    def demote(self, key: str) -> None:
+        """What is filed under ``key`` is the first to go: its continuation is filed elsewhere."""
+        if key in self._warm:
+            self._warm.move_to_end(key, last=False)
+
+    def drop(self, key: str) -> None:
+        """Nothing is filed under ``key``."""
+        state = self._warm.pop(key, None)
+        if state is not None:
+            state.release()
+
+    def newest_first(self) -> Iterator[tuple[str, WarmState]]:
+        """Everything filed, most recently used first."""
+        return iter(list(reversed(self._warm.items())))
+
+    def open(self) -> int:
+        """A new empty sequence, evicting idle state if need be."""
+        return self._with_room(self.backend.open)
+
+    def fork(self, sequence: int, num_tokens: int) -> int:
+        """A new sequence that shares the first ``num_tokens`` tokens."""
+        # The origin may be idle state itself: share it with a new sequence before evicting it.
+        return self._with_room(lambda: self.backend.fork(sequence, num_tokens), keep=sequence)
+
+    def _with_room(self, attempt: Callable[[], int], keep: int | None = None) -> int:
+        while True:
+            try:
+                return attempt()
+            except EngineError as error:
+                if error.code != "server_is_overloaded" or not self._evict(keep):
+                    raise
+
+    def _evict(self, keep: int | None = None) -> bool:
+        for key, state in self._warm.items():
+            if keep is None or getattr(state, "sequence", None) != keep:
+                self.drop(key)
+                return True
+        return False
+
+    def evaluate(
+        self, sequence: int, tokens: Sequence[int], *, all_logits: bool = False
+    ) -> NDArray[np.float32]:
+        """Append tokens as ``TokenBackend.evaluate`` does.
+
+        Raises ``EngineError`` with code ``server_is_overloaded`` when the sequences in use alone
+        fill the context.
+        """
+        start = self.backend.num_tokens(sequence)
+        done = 0
+        while True:
+            rest = tokens[done:] if done else tokens
+            try:
+                return self.backend.evaluate(sequence, rest, all_logits=all_logits)
+            except Cancelled:
+                if self._is_cancelled():
+                    raise
+            except EngineError as error:
+                if error.code != "context_length_exceeded":
+                    raise
+                if start + len(tokens) > self.backend.context_window:
+                    raise
+                if not self._evict():
+                    raise EngineError(
+                        f"the sequences in use fill the context: {error}; try again later",
+                        code="server_is_overloaded",
+                    ) from error
+            # Go on after what was evaluated, but leave one token to ask for logits again.
+            held = self.backend.num_tokens(sequence) - start
+            done = 0 if all_logits else max(0, min(held, len(tokens) - 1))
+            self.backend.truncate(sequence, start + done)
+
+    def shutdown(self) -> None:
+        """All filed state is released, then the backend."""
+        for key in list(self._warm):
+            self.drop(key)
+        self.backend.shutdown()

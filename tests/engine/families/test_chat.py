@@ -1,0 +1,207 @@
+"""The chat family: on a scripted backend for the corners, on llama.cpp for the real thing."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.engine.collecting import Answer, ask, node_of, request, start
+from tests.engine.gguf_fixture import write_gguf
+from tightloop.engine.families.chat import ChatFamily, common_prefix
+from tightloop.engine.interface import Sampling
+from tightloop.engine.llama_cpp.backend import LlamaCppBackend
+from tightloop.engine.scripted_backend import IM_END, ScriptedBackend, replying
+from tightloop.engine.sequence_pool import SequencePool
+from tightloop.engine.token_engine import TokenEngine
+from tightloop.protocol.deltas import FinishReason, TextDelta
+from tightloop.protocol.requests import CustomTool
+
+
+@asynccontextmanager
+async def scripted(
+    reply: bytes | Sequence[int],
+    *,
+    context_window: int = 4096,
+    metadata: dict[str, str] | None = None,
+) -> AsyncIterator[TokenEngine]:
+    backend = ScriptedBackend(
+        replying(reply), context_window=context_window, metadata=metadata or {}
+    )
+    engine = TokenEngine(lambda: backend, ChatFamily, name="test")
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_gguf(tmp_path_factory.mktemp("model") / "tiny.gguf", num_context=2048)
+
+
+@asynccontextmanager
+async def real(model: Path, *, num_sequences: int = 8) -> AsyncIterator[TokenEngine]:
+    engine = TokenEngine(
+        lambda: LlamaCppBackend(model, num_sequences=num_sequences), ChatFamily, name="tiny"
+    )
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+def test_common_prefix_counts_equal_leading_tokens() -> None:
+    assert common_prefix([1, 2, 3], [1, 2, 4, 5]) == 2
+    assert common_prefix([1, 2], [1, 2, 3]) == 2
+    assert common_prefix([], [1]) == 0
+    assert common_prefix([9], [1]) == 0
+
+
+async def test_characters_arrive_whole_although_tokens_are_bytes() -> None:
+    text = "naïve 日本 \U0001f600"
+    async with scripted(text.encode()) as engine:
+        answer = await ask(engine, request())
+    assert answer.text == text
+    assert answer.finished.usage.output_tokens == len(text.encode())
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(0, 255), max_size=24))
+async def test_any_bytes_give_text_that_can_be_sent(reply: list[int]) -> None:
+    async with scripted(reply) as engine:
+        answer = await ask(engine, request())
+    assert answer.text == bytes(reply).decode("utf-8", "replace")
+    assert all(d.text for d in answer.deltas if isinstance(d, TextDelta))
+
+
+async def test_a_stop_string_across_tokens_ends_the_answer() -> None:
+    async with scripted(b"one END two") as engine:
+        answer = await ask(engine, request(sampling=Sampling(stop=("END",))))
+    assert answer.text == "one "
+    assert answer.finished.reason is FinishReason.STOP
+
+
+async def test_max_output_tokens_ends_with_length() -> None:
+    async with scripted(b"abcdefgh") as engine:
+        answer = await ask(engine, request(max_output_tokens=3))
+    assert answer.text == "abc"
+    assert answer.finished.reason is FinishReason.LENGTH
+    assert answer.finished.usage.output_tokens == 3
+
+
+async def test_the_end_of_the_window_ends_with_length() -> None:
+    async with scripted(b"x" * 500, context_window=64) as engine:
+        answer = await ask(engine, request())
+    assert answer.finished.reason is FinishReason.LENGTH
+    assert answer.finished.usage.input_tokens + answer.finished.usage.output_tokens == 64
+
+
+async def test_a_tool_call_is_a_tool_call() -> None:
+    reply = b'<tool_call>\n{"name": "p", "arguments": {"input": "a\\nb"}}\n</tool_call>'
+    async with scripted(reply) as engine:
+        answer = await ask(engine, request(tools=(CustomTool("p"),)))
+    assert answer.calls == [("p", "a\nb")]
+    assert answer.finished.reason is FinishReason.TOOL_CALLS
+    assert answer.text == ""
+
+
+async def test_reasoning_is_counted_apart() -> None:
+    async with scripted(b"<think>hm</think>yes") as engine:
+        answer = await ask(engine, request())
+    assert (answer.reasoning, answer.text) == ("hm", "yes")
+    assert answer.finished.usage.reasoning_tokens == len("hm</think>")
+
+
+async def test_beginning_of_text_is_added_once() -> None:
+    metadata = {"tokenizer.ggml.add_bos_token": "true", "tokenizer.ggml.bos_token_id": "258"}
+    async with scripted(b"", metadata=metadata) as engine:
+        plain = await ask(engine, request())
+    own = metadata | {"tokenizer.chat_template": "{{ bos_token }}<|im_start|>assistant\n"}
+    async with scripted(b"", metadata=own) as engine:
+        templated = await ask(engine, request())
+    assert plain.finished.usage.input_tokens == len("user\nhi\nassistant\n") + 3 + 1
+    # Jinja drops the last newline of a template.
+    assert templated.finished.usage.input_tokens == len("assistant") + 2
+
+
+async def test_a_cancelled_response_keeps_what_it_evaluated() -> None:
+    backend = ScriptedBackend(lambda _: ord("x"), context_window=100_000)
+    engine = TokenEngine(lambda: backend, ChatFamily, name="test")
+    await engine.start()
+    answer = start(engine, request(name="r1"))
+    await answer.first.wait()
+    assert answer.generation is not None
+    answer.generation.cancel()
+    await answer.wait()
+    again = await ask(engine, request(name="r2", max_output_tokens=2))
+    await engine.close()
+    assert again.finished.usage.cached_tokens == again.finished.usage.input_tokens - 1
+
+
+async def test_real_llama_cpp_is_repeatable_and_reuses_its_prefix(model: Path) -> None:
+    async with real(model) as engine:
+        first = request("the user in the then", name="r1", max_output_tokens=12)
+        one = await ask(engine, first)
+        two = await ask(engine, request("the user in the then", name="r2", max_output_tokens=12))
+        follow = await ask(
+            engine,
+            request("more", name="r3", parent=node_of(first, one), max_output_tokens=4),
+        )
+    assert one.text == two.text
+    assert one.finished.usage.cached_tokens == 0
+    assert two.finished.usage.cached_tokens == one.finished.usage.input_tokens - 1
+    assert follow.finished.usage.cached_tokens >= one.finished.usage.input_tokens
+
+
+async def test_two_sessions_interleave_on_real_llama_cpp_without_mixing(model: Path) -> None:
+    async with real(model) as engine:
+        alone = [
+            (await ask(engine, request(text, name=text, max_output_tokens=20))).text
+            for text in ("the one", "an other")
+        ]
+    async with real(model) as engine:
+        answers: list[Answer] = [
+            start(engine, request(text, name=text, max_output_tokens=20))
+            for text in ("the one", "an other")
+        ]
+        for answer in answers:
+            await answer.wait()
+    assert alone == [answer.text for answer in answers]
+
+
+async def test_a_long_prefill_lets_another_session_through(model: Path) -> None:
+    """The short session ends while the long one is still prefilling."""
+    async with real(model) as engine:
+        long = start(engine, request("x y " * 480, name="long", max_output_tokens=1))
+        short = start(engine, request("hi", name="short", max_output_tokens=1))
+        await short.wait()
+        was_first = not long.batches
+        await long.wait()
+    assert was_first
+    assert long.finished.usage.input_tokens > 1024
+
+
+async def test_forgetting_a_response_drops_its_sequence() -> None:
+    backend = ScriptedBackend(replying(b"ok"))
+    families: list[ChatFamily] = []
+
+    def make(pool: SequencePool) -> ChatFamily:
+        families.append(ChatFamily(pool))
+        return families[0]
+
+    engine = TokenEngine(lambda: backend, make, name="test")
+    await engine.start()
+    await ask(engine, request(name="r1"))
+    assert backend.num_open() == 1
+    await engine.close()
+    families[0].forget("r1")
+    assert backend.num_open() == 0
+
+
+def test_replying_ends_its_turn() -> None:
+    assert replying(b"a")([IM_END]) == IM_END

@@ -1,0 +1,281 @@
+"""The engine's thread: turns, batches, cancel, refusals, errors and the end."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.engine.collecting import Answer, ask, node_of, request, start
+from tightloop.engine.families.chat import ChatFamily
+from tightloop.engine.interface import EngineError, Job, ModelFamily, ModelInfo
+from tightloop.engine.scripted_backend import ScriptedBackend, replying
+from tightloop.engine.sequence_pool import SequencePool
+from tightloop.engine.token_engine import TokenEngine
+from tightloop.protocol.deltas import (
+    Delta,
+    FinishReason,
+    TextDelta,
+    ToolCallDone,
+    ToolCallStarted,
+)
+
+
+@asynccontextmanager
+async def running(
+    backend: ScriptedBackend,
+    family: Callable[[SequencePool], ModelFamily] = ChatFamily,
+    *,
+    max_running: int = 8,
+    max_open: int = 64,
+) -> AsyncIterator[TokenEngine]:
+    engine = TokenEngine(
+        lambda: backend, family, name="test", max_running=max_running, max_open=max_open
+    )
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        backend.release.set()
+        await engine.close()
+
+
+class Steps:
+    """A family whose jobs do what their last message says, and note the order of steps."""
+
+    name = "steps"
+
+    def __init__(self, log: list[str]) -> None:
+        self._log = log
+
+    def generate(self, job: Job) -> Generator[None, None, FinishReason]:
+        name = job.request.response_id
+        for number in range(3):
+            self._log.append(f"{name}{number}")
+            if name == "bad" and number == 1:
+                raise ValueError("no such thing")
+            job.emit(TextDelta(f"{number}"))
+            yield
+        return FinishReason.LENGTH
+
+    def forget(self, response_id: str) -> None:
+        """Nothing is kept."""
+
+
+async def test_an_answer_with_its_usage_and_marks() -> None:
+    async with running(ScriptedBackend(replying(b"hello"))) as engine:
+        answer = await ask(engine, request("hi"))
+    assert answer.text == "hello"
+    done = answer.finished
+    assert done.reason is FinishReason.STOP
+    assert done.usage.output_tokens == 5
+    assert done.usage.input_tokens == len("user\nhi\nassistant\n") + 3
+    timing = done.timing
+    assert timing is not None
+    marks = [timing.submitted_ns, timing.started_ns, timing.prefilled_ns, timing.first_delta_ns]
+    assert sorted([*marks, timing.finished_ns]) == [*marks, timing.finished_ns]
+    assert timing.num_decode_steps == 5
+    assert timing.num_prefill_tokens == done.usage.input_tokens
+
+
+async def test_jobs_take_turns() -> None:
+    log: list[str] = []
+    async with running(ScriptedBackend(replying(b"")), lambda _: Steps(log)) as engine:
+        first, second = start(engine, request(name="a")), start(engine, request(name="b"))
+        await first.wait()
+        await second.wait()
+    assert log.index("b0") < log.index("a2")
+    assert first.text == second.text == "012"
+    assert first.finished.reason is FinishReason.LENGTH
+
+
+async def test_a_failing_job_ends_alone() -> None:
+    log: list[str] = []
+    async with running(ScriptedBackend(replying(b"")), lambda _: Steps(log)) as engine:
+        bad, good = start(engine, request(name="bad")), start(engine, request(name="a"))
+        await bad.wait()
+        await good.wait()
+        again = await ask(engine, request(name="c"))
+    assert bad.finished.reason is FinishReason.ERROR
+    assert bad.finished.error_code == "server_error"
+    assert bad.finished.error_message == "ValueError: no such thing"
+    assert good.text == again.text == "012"
+
+
+async def test_cancel_while_decoding() -> None:
+    async with running(ScriptedBackend(lambda _: ord("x"), context_window=100_000)) as engine:
+        answer = start(engine, request())
+        await answer.first.wait()
+        assert answer.generation is not None
+        answer.generation.cancel()
+        done = await answer.wait()
+        assert (await ask(engine, request(max_output_tokens=3))).text == "xxx"
+        answer.generation.cancel()
+    assert done.reason is FinishReason.CANCELLED
+    assert done.usage.output_tokens > 0
+
+
+async def test_cancel_inside_a_prefill_chunk_spares_the_others() -> None:
+    backend = ScriptedBackend(replying(b"ok"), hold=True)
+    async with running(backend) as engine:
+        held = start(engine, request("a long prompt", name="a"))
+        await asyncio.to_thread(backend.held.wait)
+        other = start(engine, request("hi", name="b"))
+        assert held.generation is not None
+        held.generation.cancel()
+        await held.wait()
+        await other.wait()
+    assert held.finished.reason is FinishReason.CANCELLED
+    assert held.text == ""
+    assert other.text == "ok"
+
+
+async def test_cancel_of_a_waiting_job() -> None:
+    backend = ScriptedBackend(replying(b"ok"), hold=True)
+    async with running(backend, max_running=1) as engine:
+        first = start(engine, request(name="a"))
+        await asyncio.to_thread(backend.held.wait)
+        second = start(engine, request(name="b"))
+        assert second.generation is not None
+        second.generation.cancel()
+        backend.release.set()
+        assert (await second.wait()).reason is FinishReason.CANCELLED
+        assert (await first.wait()).reason is FinishReason.STOP
+
+
+async def test_a_full_queue_refuses_with_a_code() -> None:
+    backend = ScriptedBackend(replying(b"ok"), hold=True)
+    async with running(backend, max_open=2) as engine:
+        answers = [start(engine, request(name=f"r{n}")) for n in range(3)]
+        assert not answers[2].batches, "refusals come in a later loop iteration"
+        done = await answers[2].wait()
+        backend.release.set()
+        for answer in answers[:2]:
+            assert (await answer.wait()).reason is FinishReason.STOP
+        assert (await ask(engine, request(name="later"))).text == "ok"
+    assert done.error_code == "server_is_overloaded"
+    assert done.error_message is not None
+    assert "2 responses" in done.error_message
+
+
+async def test_close_ends_what_runs_and_releases_the_model() -> None:
+    backend = ScriptedBackend(lambda _: ord("x"), context_window=100_000)
+    async with running(backend) as engine:
+        answer = start(engine, request())
+        await answer.first.wait()
+        await engine.close()
+        assert answer.finished.reason is FinishReason.CANCELLED
+        late = await ask(engine, request(name="late"))
+    assert late.finished.error_code == "engine_unavailable"
+    assert backend.is_shut_down
+
+
+async def test_submit_before_start_is_refused() -> None:
+    engine = TokenEngine(lambda: ScriptedBackend(replying(b"")), ChatFamily, name="test")
+    answer = await ask(engine, request())
+    assert answer.finished.error_message == "the engine has not been started"
+    await engine.close()
+
+
+async def test_a_loader_that_fails_tells_start() -> None:
+    def load() -> ScriptedBackend:
+        raise EngineError("no model file at /x")
+
+    engine = TokenEngine(load, ChatFamily, name="test")
+    with pytest.raises(EngineError, match="no model file at /x"):
+        await engine.start()
+    await engine.close()
+
+
+async def test_what_is_served_is_known_after_start() -> None:
+    backend = ScriptedBackend(replying(b""), context_window=777)
+    engine = TokenEngine(
+        lambda: backend,
+        ChatFamily,
+        name="m",
+        describe=lambda loaded: ModelInfo("m", "tiny", loaded.context_window),
+    )
+    assert engine.models()[0].context_window == 0
+    await engine.start()
+    await engine.start()
+    assert engine.models()[0] == ModelInfo("m", "tiny", 777)
+    await engine.close()
+
+
+async def test_the_first_delta_and_a_closed_call_go_out_inside_their_step() -> None:
+    """The family goes on only once the loop has seen them: a wait for the step's end would hang."""
+    seen = {ToolCallStarted: threading.Event(), ToolCallDone: threading.Event()}
+
+    class Announcing(Steps):
+        def generate(self, job: Job) -> Generator[None, None, FinishReason]:
+            job.emit(ToolCallStarted("c", "f"))
+            assert seen[ToolCallStarted].wait(timeout=30)
+            job.emit(ToolCallDone())
+            assert seen[ToolCallDone].wait(timeout=30)
+            yield
+            return FinishReason.TOOL_CALLS
+
+    async with running(ScriptedBackend(replying(b"")), lambda _: Announcing([])) as engine:
+        answer = Answer()
+
+        def sink(batch: Sequence[Delta]) -> None:
+            answer(batch)
+            for delta in batch:
+                if isinstance(delta, ToolCallStarted | ToolCallDone):
+                    seen[type(delta)].set()
+
+        engine.submit(request(), sink)
+        done = await answer.wait()
+    assert done.reason is FinishReason.TOOL_CALLS
+    assert answer.batches[0] == [ToolCallStarted("c", "f")]
+
+
+async def test_follow_ups_reuse_the_common_prefix() -> None:
+    backend = ScriptedBackend(replying(b"fine"))
+    async with running(backend) as engine:
+        first = request("hello there", name="r1")
+        answer = await ask(engine, first)
+        second = request("and now", name="r2", parent=node_of(first, answer))
+        follow = await ask(engine, second)
+    assert follow.finished.usage.cached_tokens == answer.finished.usage.input_tokens + 4
+    new = len("\n") + len("user\nand now\n") + len("assistant\n") + 4
+    assert follow.finished.usage.input_tokens == follow.finished.usage.cached_tokens + new
+
+
+async def test_prewarm_leaves_one_token_to_prefill() -> None:
+    async with running(ScriptedBackend(replying(b"fine"))) as engine:
+        warm = await ask(engine, request("hello", name="r1", generate=False))
+        real = await ask(engine, request("hello", name="r2"))
+    assert warm.deltas == [warm.finished]
+    assert warm.finished.usage.output_tokens == 0
+    assert real.finished.usage.cached_tokens == warm.finished.usage.input_tokens - 1
+    assert real.finished.timing is not None
+    assert real.finished.timing.num_prefill_tokens == 1
+
+
+async def test_many_conversations_share_few_sequences() -> None:
+    """Remembered conversations make room; a live one never fails."""
+    backend = ScriptedBackend(replying(b"ok"), num_sequences=3)
+    async with running(backend, max_running=2) as engine:
+        answers = [start(engine, request(f"talk {n}", name=f"r{n}")) for n in range(10)]
+        for answer in answers:
+            await answer.wait()
+    assert {answer.text for answer in answers} == {"ok"}
+
+
+async def test_cells_are_taken_from_idle_sequences() -> None:
+    backend = ScriptedBackend(replying(b"ok"), num_cells=400, context_window=300)
+    async with running(backend) as engine:
+        for n in range(4):
+            answer = await ask(engine, request(f"{n}" * 200, name=f"r{n}"))
+            assert answer.text == "ok"
+
+
+async def test_a_prompt_longer_than_the_window_is_refused_with_both_sizes() -> None:
+    async with running(ScriptedBackend(replying(b"ok"), context_window=50)) as engine:
+        answer = await ask(engine, request("x" * 100))
+    assert answer.finished.error_code == "context_length_exceeded"
+    assert answer.finished.error_message is not None
+    assert "119 tokens" in answer.finished.error_message
+    assert "50" in answer.finished.error_message
