@@ -5,6 +5,7 @@ close, so that after the last line only the commit is left.
 """
 
 import hashlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -25,10 +26,14 @@ from tightloop.agent.patch.text import Edit, FileText
 
 @dataclass(frozen=True, slots=True)
 class PatchPolicy:
-    """What a patch may do. ``may_overwrite``: adding or moving onto an existing file."""
+    """What a patch may do. ``may_overwrite``: adding or moving onto an existing file.
+
+    ``directory`` is what the patch's relative paths start from, itself relative to the workspace.
+    """
 
     locate: LocatePolicy = field(default_factory=LocatePolicy)
     may_overwrite: bool = True
+    directory: str = "."
     max_bytes: int = 10_000_000
     protected: Iterable[str] = PROTECTED
 
@@ -201,6 +206,8 @@ class Planner:
         return self._open
 
     def _clean(self, path: str) -> str:
+        if self._policy.directory != "." and path.strip():
+            path = os.path.join(self._policy.directory, path)
         return clean_path(path, self._root.path, self._policy.protected)
 
     def _file(self, path: str, patch_line: int) -> PlannedFile:

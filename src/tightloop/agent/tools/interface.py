@@ -1,0 +1,79 @@
+"""What a tool is: a name, a definition for the wire, and a way to run one call.
+
+A tool never raises for what the model wrote: wrong arguments give a result with ``is_ok`` False
+and a short text that says how to do better. Each tool is one file beside this one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from tightloop.agent.events import ThreadItem
+from tightloop.sandbox.interface import Sandbox
+from tightloop.trace.clock import Clock, MonotonicClock
+from tightloop.trace.spans import Span
+
+
+def _ignore(_text: str) -> None:
+    """No one listens to a command's output."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """Where a call runs. ``item_id`` names it in events; ``on_output`` gets output as it comes."""
+
+    workspace: Path
+    sandbox: Sandbox
+    clock: Clock = field(default_factory=MonotonicClock)
+    item_id: str = "item_0"
+    on_output: Callable[[str], None] = _ignore
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a call came to. ``text`` goes to the model, ``item`` is the event's final state."""
+
+    text: str
+    is_ok: bool
+    spans: tuple[Span, ...] = ()
+    item: ThreadItem | None = None
+
+
+class Tool(Protocol):
+    """One ability of the agent."""
+
+    name: str
+    is_ordered: bool
+    """Whether its calls must keep their order among all ordered calls, as anything that can
+    write must. Other calls of one response run at the same time."""
+
+    def definition(self) -> dict[str, Any]:
+        """The entry of the request's ``tools``; the same bytes for a whole session."""
+
+    def announce(self, arguments: str, item_id: str) -> ThreadItem | None:
+        """The item to show while the call runs; None when only its end is shown."""
+
+    async def run(self, arguments: str, context: ToolContext) -> ToolResult:
+        """Run one call. Cancelling ends what was started."""
+
+
+class PreparedCall(Protocol):
+    """A call whose arguments are still arriving. ``run`` or ``close`` ends it."""
+
+    def feed(self, delta: str) -> None:
+        """More of the arguments. Must have no effect that can be seen."""
+
+    async def run(self, arguments: str) -> ToolResult:
+        """The arguments are complete."""
+
+    def close(self) -> None:
+        """The call will not come. May be called twice."""
+
+
+@runtime_checkable
+class StreamingTool(Tool, Protocol):
+    """A tool that can use its arguments before they are complete."""
+
+    def prepare(self, context: ToolContext, *, is_custom: bool) -> PreparedCall:
+        """A call has begun; ``is_custom`` tells free text from JSON arguments."""
