@@ -4,7 +4,7 @@
 test) implements, and a caller above both puts them together.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Protocol
 
 from tightloop.client.inbox import Switchboard
@@ -46,7 +46,7 @@ class InMemoryTransport:
         if self._connection is None:
             self._connection = self._endpoint.open(self._receive)
 
-    async def stream(self, request: dict[str, Any]) -> AsyncIterator[Event]:
+    async def stream(self, request: dict[str, Any]) -> AsyncGenerator[Event, None]:
         """See ``Transport.stream``."""
         await self.connect()
         inbox, frame = self._switchboard.open(request)

@@ -5,7 +5,7 @@
 ``previous_response_id`` on top of any of them.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Protocol
 
 Event = dict[str, Any]
@@ -21,7 +21,7 @@ class Transport(Protocol):
     async def connect(self) -> None:
         """Be connected. Free when it already is; raises ``TransportError`` naming the URL."""
 
-    def stream(self, request: dict[str, Any]) -> AsyncIterator[Event]:
+    def stream(self, request: dict[str, Any]) -> AsyncGenerator[Event, None]:
         """Send one ``response.create`` body; its events in order, the terminal event last.
 
         The request dict is the JSON body without ``type`` and ``stream``. Closing the iterator

@@ -6,7 +6,7 @@ consumer runs. Frames are not compressed: deltas are small and a compressor cost
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Any
 
@@ -50,7 +50,7 @@ class WebSocketTransport:
             await self._drop()
             self._line = _Line(self.url, await self._open())
 
-    async def stream(self, request: dict[str, Any]) -> AsyncIterator[Event]:
+    async def stream(self, request: dict[str, Any]) -> AsyncGenerator[Event, None]:
         """See ``Transport.stream``."""
         await self.connect()
         line = self._line

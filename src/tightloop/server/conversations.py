@@ -22,9 +22,11 @@ from tightloop.protocol.items import (
     FunctionCall,
     FunctionCallOutput,
     Item,
+    OpaqueItem,
     decode_input,
     encode_item,
 )
+from tightloop.protocol.tools import Tool, additional_tools
 from tightloop.server.store import Row, Store
 
 NUM_RECENT = 4096
@@ -35,13 +37,15 @@ class Record:
     """A node of the tree with what this server knows about it.
 
     ``num_input`` of the node's items came with the request. ``has_row``: its items are on disk,
-    for itself or as the context of a stored descendant. ``body`` is the final Response object of
+    for itself or as the context of a stored descendant. ``tools`` came as items of the context
+    (``additional_tools``) rather than as a field of a request. ``body`` is the final Response object of
     a stored response when there is no disk.
     """
 
     node: Node
     parent: "Record | None"
     num_input: int
+    tools: tuple[Tool, ...] = ()
     has_row: bool = False
     body: bytes | None = None
 
@@ -123,6 +127,15 @@ class Conversations:
             self._recent.popitem(last=False)
 
 
+def context_tools(parent: Record | None, items: Sequence[Item]) -> tuple[Tool, ...]:
+    """The tools that the context holds as items. Raises ``ApiError`` when one cannot be read."""
+    tools = parent.tools if parent else ()
+    for item in items:
+        if isinstance(item, OpaqueItem):
+            tools += additional_tools(item)
+    return tools
+
+
 def check_call_ids(items: Sequence[Item], parent: Node | None) -> None:
     """Every tool output belongs to a call before it. Raises ``ApiError`` naming the item.
 
@@ -196,4 +209,4 @@ def _revive(row: Row, parent: Record | None) -> Record:
         items=given + decode_input(row.output),
         usage=_usage.decode(row.usage),
     )
-    return Record(node, parent, len(given), has_row=True)
+    return Record(node, parent, len(given), context_tools(parent, given), has_row=True)

@@ -1,0 +1,133 @@
+"""The network server: routes, access, error bodies, start and orderly end."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from tightloop.protocol.errors import ApiError
+from tightloop.protocol.websocket_mode import http_error_body, retry_headers
+from tightloop.server.access import Access
+from tightloop.server.endpoint import Endpoint
+from tightloop.server.http import HttpApi
+from tightloop.server.store import StoreError
+from tightloop.server.websocket import Sockets
+
+MAX_BODY_BYTES = 64 << 20
+KEEP_ALIVE_S = 3600.0
+"""Longer than any tool runs: a client that must reconnect pays several network round trips."""
+
+GRACE_S = 10.0
+OPEN_TO_ALL = frozenset({"/health"})
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_log = logging.getLogger(__name__)
+
+
+class Server:
+    """An endpoint on a port. ``start`` once, then ``stop`` once; ``url`` is known in between."""
+
+    def __init__(self, endpoint: Endpoint, access: Access, *, host: str, port: int) -> None:
+        self.url = ""
+        self._endpoint = endpoint
+        self._host = host
+        self._port = port
+        self._sockets = Sockets(endpoint)
+        self._runner = web.AppRunner(
+            create_app(endpoint, access, self._sockets),
+            access_log=None,
+            handler_cancellation=True,  # a peer that hangs up stops its response
+            keepalive_timeout=KEEP_ALIVE_S,
+            shutdown_timeout=1.0,
+        )
+
+    async def start(self) -> str:
+        """Load the model, open the store, listen; the API's root URL.
+
+        Raises ``EngineError``, ``StoreError``, or OSError when the port is taken.
+        """
+        await self._endpoint.start()
+        await self._runner.setup()
+        # Listening comes last: whoever reaches the port finds a server that can answer.
+        site = web.TCPSite(self._runner, self._host, self._port)
+        await site.start()
+        port = self._runner.addresses[0][1]
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        self.url = f"http://{host}:{port}/v1"
+        return self.url
+
+    async def stop(self, grace_s: float = GRACE_S) -> None:
+        """Let running responses end for ``grace_s`` seconds, then close everything."""
+        for site in list(self._runner.sites):
+            await site.stop()
+        await self._endpoint.drained(grace_s)
+        await self._sockets.close()
+        await self._runner.cleanup()
+        await self._endpoint.close()
+
+
+def create_app(endpoint: Endpoint, access: Access, sockets: Sockets) -> web.Application:
+    """The routes, without a port."""
+    api = HttpApi(endpoint, sockets)
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_guard(access)])
+    app.router.add_post("/v1/responses", api.create)
+    app.router.add_get("/v1/responses", api.connect, allow_head=False)
+    app.router.add_get("/v1/responses/{id}", api.retrieve, allow_head=False)
+    app.router.add_delete("/v1/responses/{id}", api.delete)
+    app.router.add_get("/v1/models", api.models)
+    app.router.add_get("/health", api.health)
+    return app
+
+
+def _guard(access: Access) -> Any:
+    """The one middleware: checks the key and words every refusal as the API does."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            if request.path not in OPEN_TO_ALL:
+                access.check(request.headers)
+            return await handler(request)
+        except ApiError as error:
+            return _refusal(error)
+        except web.HTTPException as error:
+            return _refusal(_as_api_error(error, request), dict(error.headers))
+        except StoreError as error:
+            _log.error("%s", error)
+            return _refusal(ApiError(str(error), status=500, error_type="server_error"))
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception as error:  # noqa: BLE001 - the one place per request
+            _log.exception("%s %s failed", request.method, request.path[:200])
+            text = f"internal error: {type(error).__name__}"
+            return _refusal(ApiError(text, status=500, error_type="server_error"))
+
+    return guard
+
+
+def _as_api_error(error: web.HTTPException, request: web.Request) -> ApiError:
+    path = request.path[:200]
+    if error.status == 404:
+        return ApiError(f"no such endpoint: {path}", status=404, code="not_found")
+    if error.status == 405:
+        text = f"{request.method} is not allowed on {path}"
+        return ApiError(text, status=405, code="method_not_allowed")
+    if error.status == 413:
+        text = f"the body is larger than {MAX_BODY_BYTES} bytes"
+        return ApiError(text, status=413, code="request_too_large")
+    return ApiError((error.text or error.reason)[:200], status=error.status)
+
+
+def _refusal(error: ApiError, headers: dict[str, str] | None = None) -> web.Response:
+    kept = {name: value for name, value in (headers or {}).items() if name == "Allow"}
+    if error.status == 401:
+        kept["WWW-Authenticate"] = "Bearer"
+    return web.Response(
+        body=http_error_body(error),
+        status=error.status,
+        content_type="application/json",
+        headers={**kept, **retry_headers(error)},
+    )

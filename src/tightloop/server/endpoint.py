@@ -1,0 +1,64 @@
+"""An engine behind the Responses protocol, for a network server or for a client in this process."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from tightloop.client.in_memory import Receiver
+from tightloop.engine.interface import Engine
+from tightloop.server.conversations import Conversations
+from tightloop.server.lanes import Session
+from tightloop.server.store import Store
+from tightloop.server.turns import HEARTBEAT_S, Backstage
+from tightloop.trace import clock
+
+
+class Endpoint:
+    """The one meeting point of engine, conversations and connections.
+
+    Order: ``start``, any number of ``open``, ``close``. Without a ``store``, responses with
+    ``store: true`` last as long as this object. Implements ``client.in_memory.Endpoint``::
+
+        transport = InMemoryTransport(endpoint)
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: Store | None = None,
+        *,
+        heartbeat_s: float = HEARTBEAT_S,
+        now_ns: Callable[[], int] = clock.now_ns,
+    ) -> None:
+        self.engine = engine
+        self.conversations = Conversations(store)
+        self.backstage = Backstage(engine, self.conversations, heartbeat_s, now_ns)
+        self._store = store
+        self._sessions: set[Session] = set()
+
+    async def start(self) -> None:
+        """Open the store and load the model. Raises ``StoreError`` or ``EngineError``."""
+        if self._store is not None:
+            await self._store.open()
+        await self.engine.start()
+
+    def open(self, receive: Receiver) -> Session:
+        """A new connection whose events go to ``receive``."""
+        session = Session(self.backstage, receive, self._sessions.discard)
+        self._sessions.add(session)
+        return session
+
+    async def drained(self, within_s: float) -> None:
+        """Return when no response is running, or when the time is up."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self.backstage.drained()
+
+    async def close(self) -> None:
+        """End every connection, the engine and the store. May be called twice."""
+        for session in list(self._sessions):
+            session.close()
+        await self.engine.close()
+        if self.backstage.commits:
+            await asyncio.wait(self.backstage.commits)
+        await self.conversations.close()

@@ -1,0 +1,215 @@
+"""The HTTP endpoints: one response as JSON or as server-sent events, and what was stored.
+
+Events leave by ``transport.write`` from the engine's callback, with this module's own chunk
+framing, once aiohttp has sent the headers and the first events: no coroutine and no queue stand
+between a token and the socket. aiohttp writes the end of the body.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import orjson
+from aiohttp import HttpVersion11, web
+
+from tightloop.protocol import sse
+from tightloop.protocol.errors import ApiError
+from tightloop.protocol.requests import ResponseRequest, decode_request
+from tightloop.server.conversations import Record, not_found
+from tightloop.server.endpoint import Endpoint
+from tightloop.server.models import model_list
+from tightloop.server.turns import Turn, Write
+from tightloop.server.websocket import MAX_UNSENT_BYTES, Sockets
+from tightloop.trace import clock
+
+EVENT_STREAM_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache",
+    "X-Accel-Buffering": "no",  # a proxy that collects tokens would undo all of this
+}
+
+
+TERMINAL_STARTS = tuple(
+    b'{"type":"response.%b"' % status for status in (b"completed", b"incomplete", b"failed")
+)
+OUR_FAULTS = frozenset({"server_error", "store_failed"})
+
+
+class HttpApi:
+    """Handlers of one server's routes. They raise ``ApiError``; ``app`` words it for the wire."""
+
+    def __init__(self, endpoint: Endpoint, sockets: Sockets) -> None:
+        self._endpoint = endpoint
+        self._sockets = sockets
+        self._started_at = clock.unix_s()
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        """``POST /v1/responses``."""
+        body = await request.read()
+        receive_ns = self._endpoint.backstage.now_ns()
+        asked = decode_request(body)
+        parent = await self._parent(asked)
+        if asked.stream:
+            return await self._stream(request, asked, parent, receive_ns)
+        return await self._whole(asked, parent, receive_ns)
+
+    async def connect(self, request: web.Request) -> web.StreamResponse:
+        """``GET /v1/responses``: a WebSocket, or a hint that there is one."""
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            raise ApiError(
+                "GET /v1/responses is the WebSocket mode and needs an upgrade; use POST for HTTP",
+                code="websocket_upgrade_required",
+            )
+        return await self._sockets.serve(request)
+
+    async def retrieve(self, request: web.Request) -> web.Response:
+        """``GET /v1/responses/{id}``."""
+        response_id = request.match_info["id"]
+        body = await self._endpoint.conversations.body(response_id)
+        if body is None:
+            raise _no_response(response_id)
+        return _json(body)
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """``DELETE /v1/responses/{id}``."""
+        response_id = request.match_info["id"]
+        if not await self._endpoint.conversations.delete(response_id):
+            raise _no_response(response_id)
+        deleted = {"id": response_id, "object": "response.deleted", "deleted": True}
+        return _json(orjson.dumps(deleted))
+
+    async def models(self, _request: web.Request) -> web.Response:
+        """``GET /v1/models``."""
+        listing = model_list(self._endpoint.engine.models(), self._started_at)
+        return _json(orjson.dumps(listing))
+
+    async def health(self, _request: web.Request) -> web.Response:
+        """``GET /health``: the server answers, so its model is loaded."""
+        return _json(b'{"status":"ok"}')
+
+    async def _parent(self, asked: ResponseRequest) -> Record | None:
+        if asked.previous_response_id is None:
+            return None
+        parent = await self._endpoint.conversations.load(asked.previous_response_id)
+        if parent is None:
+            raise not_found(asked.previous_response_id)
+        return parent
+
+    async def _whole(
+        self, asked: ResponseRequest, parent: Record | None, receive_ns: int
+    ) -> web.Response:
+        over = asyncio.get_running_loop().create_future()
+        turn = self._turn(asked, _unread, over, receive_ns)
+        turn.begin(parent)
+        await _end_of(turn, over)
+        if turn.record is None:
+            raise _failure(turn.final_response)
+        return _json(turn.final_response)
+
+    async def _stream(
+        self,
+        request: web.Request,
+        asked: ResponseRequest,
+        parent: Record | None,
+        receive_ns: int,
+    ) -> web.StreamResponse:
+        over = asyncio.get_running_loop().create_future()
+        events = EventStream(is_chunked=request.version >= HttpVersion11)
+        turn = self._turn(asked, events.write, over, receive_ns)
+        turn.begin(parent)  # a refusal is still a plain HTTP error here
+        response = web.StreamResponse(headers=EVENT_STREAM_HEADERS)
+        try:
+            await response.prepare(request)
+            await response.write(events.take())
+            events.open(request.transport)
+        except OSError:
+            turn.abandon()
+            raise
+        await _end_of(turn, over)
+        await response.write_eof()
+        return response
+
+    def _turn(
+        self,
+        asked: ResponseRequest,
+        write: Write,
+        over: "asyncio.Future[None]",
+        receive_ns: int,
+    ) -> Turn:
+        def ended(_turn: Turn) -> None:
+            if not over.done():
+                over.set_result(None)
+
+        return Turn(self._endpoint.backstage, asked, write, ended, receive_ns=receive_ns)
+
+
+class EventStream:
+    """Server-sent events of one response: collected until ``open``, then written at once."""
+
+    def __init__(self, *, is_chunked: bool) -> None:
+        self._is_chunked = is_chunked
+        self._early: list[bytes] = []
+        self._transport: asyncio.Transport | None = None
+
+    def write(self, events: Sequence[bytes]) -> None:
+        """Send one batch as one chunk."""
+        frames = [sse.frame(event) for event in events]
+        if events[-1].startswith(TERMINAL_STARTS):
+            frames.append(sse.DONE)
+        data = b"".join(frames)
+        transport = self._transport
+        if transport is None:
+            self._early.append(data)
+        elif not transport.is_closing():
+            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+            if transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+                transport.abort()
+
+    def take(self) -> bytes:
+        """What was collected so far."""
+        early, self._early = self._early, []
+        return b"".join(early)
+
+    def open(self, transport: asyncio.Transport | None) -> None:
+        """From now on write to ``transport``, whose headers have been sent."""
+        self._transport = transport
+        rest = self.take()
+        if rest and transport is not None:
+            transport.write(b"%x\r\n%b\r\n" % (len(rest), rest) if self._is_chunked else rest)
+
+
+async def _end_of(turn: Turn, over: "asyncio.Future[None]") -> None:
+    """Return when the turn is over; stop it when the peer hangs up."""
+    try:
+        await over
+    except asyncio.CancelledError:
+        turn.abandon()
+        raise
+
+
+def _unread(_events: Sequence[bytes]) -> None:
+    """Only the final object is wanted."""
+
+
+def _json(body: bytes) -> web.Response:
+    return web.Response(body=body, content_type="application/json")
+
+
+def _no_response(response_id: str) -> ApiError:
+    return ApiError(
+        f"no stored response with id {response_id[:200]!r}",
+        status=404,
+        code="response_not_found",
+        param="id",
+    )
+
+
+def _failure(final_response: bytes) -> ApiError:
+    """A failed response as an HTTP error: what the engine refused is the caller's mistake."""
+    error = orjson.loads(final_response)["error"]
+    is_ours = error["code"] in OUR_FAULTS
+    return ApiError(
+        error["message"],
+        status=500 if is_ours else 400,
+        error_type="server_error" if is_ours else "invalid_request_error",
+        code=error["code"],
+    )

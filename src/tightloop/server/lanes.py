@@ -1,0 +1,286 @@
+"""WebSocket mode of one connection, without the socket: client events in, server events out.
+
+Creates of one lane are answered strictly in order, one at a time; named lanes run beside each
+other, at most ``MAX_IN_FLIGHT`` responses a connection, the rest wait. The connection remembers
+the latest response of each lane, stored or not, and forgets it when a continuation of it fails.
+Source of these rules: WebSocket mode guide of the Responses API.
+
+``Session`` is also what an in-process client talks to, so both take the same path.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from tightloop.protocol.errors import ApiError
+from tightloop.protocol.requests import STREAM_ID, ResponseRequest
+from tightloop.protocol.websocket_mode import (
+    MAX_IN_FLIGHT,
+    MAX_NAMED_STREAMS,
+    ClientEventDecoder,
+    ResponseCancel,
+    ResponseCreate,
+    ResponseInterrupt,
+    ResponseSteer,
+    error_event,
+    unknown_event_error,
+)
+from tightloop.server.conversations import Record, not_found
+from tightloop.server.store import StoreError
+from tightloop.server.turns import Backstage, Turn, Write
+
+MAX_WAITING = 256
+"""Creates that may wait on one connection: each holds its decoded input in memory."""
+
+
+@dataclass(slots=True, eq=False)
+class _Refusal:
+    """A create that cannot be honoured, answered when its turn in the lane comes."""
+
+    error: ApiError
+    parent_id: str | None
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    name: str | None
+    waiting: deque[Turn | _Refusal] = field(default_factory=deque)
+    active: Turn | None = None
+    latest: Record | None = None
+
+    def forget(self, parent_id: str | None) -> None:
+        if self.latest is not None and self.latest.node.id == parent_id:
+            self.latest = None
+
+
+class _Peek(msgspec.Struct):
+    """What a create that could not be decoded may still say."""
+
+    type: str = ""
+    stream_id: Any = None
+    previous_response_id: Any = None
+
+
+_peek = msgspec.json.Decoder(_Peek)
+
+
+class Session:
+    """One connection. ``write`` gets every batch of server events; see ``turns.Write``.
+
+    ``closed`` is called once, when the connection ends.
+    """
+
+    def __init__(
+        self, backstage: Backstage, write: Write, closed: Callable[["Session"], None]
+    ) -> None:
+        self._backstage = backstage
+        self._write = write
+        self._closed = closed
+        self._decoder = ClientEventDecoder()
+        self._lanes: dict[str | None, _Lane] = {None: _Lane(None)}
+        self._num_active = 0
+        self._num_waiting = 0
+        self._is_pumping = False
+        self._is_closed = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._prefills: deque[Turn] = deque(maxlen=MAX_IN_FLIGHT)
+
+    def send(self, frame: bytes) -> None:
+        """Take one client event. Never raises: what is wrong is answered with an error event."""
+        receive_ns = self._backstage.now_ns()
+        try:
+            event = self._decoder.decode(frame)
+            match event:
+                case ResponseCreate():
+                    self._create(event.request, receive_ns)
+                case ResponseCancel() | ResponseInterrupt():
+                    self._cancel(event.response_id, event.stream_id)
+                case ResponseSteer():
+                    self._write([_steer_failed(event)])
+                case _:
+                    raise unknown_event_error(event.type)
+        except ApiError as error:
+            self._reject(frame, error)
+
+    def refuse(self, error: ApiError) -> None:
+        """Answer something that was no event of a lane."""
+        self._write([error_event(error)])
+
+    def close(self) -> None:
+        """The connection ended: stop what runs for it. May be called twice."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        for lane in self._lanes.values():
+            lane.waiting.clear()
+            if lane.active is not None:
+                lane.active.abandon()
+        for turn in self._prefills:
+            turn.abandon()
+        self._num_waiting = 0
+        self._closed(self)
+
+    # ------------------------------------------------------------------ client events
+
+    def _create(self, request: ResponseRequest, receive_ns: int) -> None:
+        lane = self._lane(request.stream_id)
+        if self._num_waiting >= MAX_WAITING:
+            raise ApiError(
+                f"{MAX_WAITING} responses are waiting on this connection; wait for some to end",
+                status=429,
+                error_type="rate_limit_error",
+                code="too_many_waiting_responses",
+                retry_after_s=1.0,
+            )
+        turn = Turn(self._backstage, request, self._write, self._ended, receive_ns=receive_ns)
+        self._enqueue(lane, turn)
+
+    def _lane(self, name: str | None) -> _Lane:
+        lane = self._lanes.get(name)
+        if lane is None:
+            if len(self._lanes) > MAX_NAMED_STREAMS:  # the default lane is not named
+                raise ApiError(
+                    f"a connection has at most {MAX_NAMED_STREAMS} named streams;"
+                    " open another connection or reuse a stream_id",
+                    code="websocket_stream_limit_reached",
+                    param="stream_id",
+                )
+            lane = self._lanes[name] = _Lane(name)
+        return lane
+
+    def _reject(self, frame: bytes, error: ApiError) -> None:
+        """Answer a bad event; a bad create only after what its lane is still working on."""
+        try:
+            peek = _peek.decode(frame)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            peek = _Peek()
+        name = peek.stream_id
+        is_name = name is None or (isinstance(name, str) and STREAM_ID.fullmatch(name) is not None)
+        lane = self._lanes.get(name) if is_name and peek.type == "response.create" else None
+        if lane is None or self._num_waiting >= MAX_WAITING:
+            self._write([error_event(error, name if is_name else None)])
+            return
+        self._enqueue(lane, _Refusal(error, peek.previous_response_id))
+
+    def _cancel(self, response_id: str | None, stream_id: str | None) -> None:
+        """Cancel a response by id, or the oldest one of the lane. One that is over is no error."""
+        if response_id is None:
+            lane = self._lanes.get(stream_id)
+            if lane is not None and lane.active is not None:
+                lane.active.cancel()
+            return
+        for lane in self._lanes.values():
+            if lane.active is not None and lane.active.response_id == response_id:
+                lane.active.cancel()
+
+    # ------------------------------------------------------------------ order
+
+    def _enqueue(self, lane: _Lane, entry: Turn | _Refusal) -> None:
+        lane.waiting.append(entry)
+        self._num_waiting += 1
+        self._pump()
+
+    def _pump(self) -> None:
+        """Start whatever may start. A loop, not a recursion: a start can end at once."""
+        if self._is_pumping:
+            return
+        self._is_pumping = True
+        try:
+            while (lane := self._next_lane()) is not None:
+                self._num_waiting -= 1
+                self._start(lane, lane.waiting.popleft())
+        finally:
+            self._is_pumping = False
+
+    def _next_lane(self) -> _Lane | None:
+        if not self._num_waiting or self._num_active >= MAX_IN_FLIGHT or self._is_closed:
+            return None
+        for lane in self._lanes.values():
+            if lane.waiting and lane.active is None:
+                return lane
+        return None
+
+    def _start(self, lane: _Lane, entry: Turn | _Refusal) -> None:
+        if isinstance(entry, _Refusal):
+            lane.forget(entry.parent_id)
+            self._write([error_event(entry.error, lane.name)])
+            return
+        lane.active = entry
+        self._num_active += 1
+        parent_id = entry.request.previous_response_id
+        parent = None if parent_id is None else self._recall(parent_id)
+        if parent_id is not None and parent is None:
+            task = asyncio.get_running_loop().create_task(self._load(lane, entry, parent_id))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        else:
+            self._begin(lane, entry, parent)
+
+    def _recall(self, response_id: str) -> Record | None:
+        for lane in self._lanes.values():
+            if lane.latest is not None and lane.latest.node.id == response_id:
+                return lane.latest
+        return self._backstage.conversations.recall(response_id)
+
+    async def _load(self, lane: _Lane, turn: Turn, parent_id: str) -> None:
+        try:
+            parent = await self._backstage.conversations.load(parent_id)
+            if parent is None:
+                raise not_found(parent_id)
+        except StoreError as error:
+            refusal = ApiError(str(error), status=500, error_type="server_error")
+            self._refuse(lane, turn, refusal)
+        except ApiError as error:
+            self._refuse(lane, turn, error)
+        else:
+            self._begin(lane, turn, parent)
+
+    def _begin(self, lane: _Lane, turn: Turn, parent: Record | None) -> None:
+        if self._is_closed:
+            return
+        try:
+            turn.begin(parent)
+        except ApiError as error:
+            self._refuse(lane, turn, error)
+
+    def _refuse(self, lane: _Lane, turn: Turn, error: ApiError) -> None:
+        if self._is_closed:
+            return
+        lane.forget(turn.request.previous_response_id)
+        self._write([error_event(error, lane.name)])
+        self._free(lane)
+
+    def _ended(self, turn: Turn) -> None:
+        lane = self._lanes[turn.request.stream_id]
+        if turn.record is None:
+            lane.forget(turn.request.previous_response_id)
+        else:
+            lane.latest = turn.record
+        if not turn.request.generate:
+            self._prefills.append(turn)
+        self._free(lane)
+
+    def _free(self, lane: _Lane) -> None:
+        lane.active = None
+        self._num_active -= 1
+        self._pump()
+
+
+def _steer_failed(event: ResponseSteer) -> bytes:
+    message = "this server does not steer running responses; cancel and continue instead"
+    return msgspec.json.encode(
+        {
+            "type": "response.steer.failed",
+            "sequence_number": 0,
+            "steer": {"previous_response_id": event.previous_response_id},
+            "error": {
+                "type": "invalid_request_error",
+                "code": "steering_not_supported",
+                "message": message,
+            },
+        }
+    )

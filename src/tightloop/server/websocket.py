@@ -1,0 +1,68 @@
+"""A WebSocket around a ``lanes.Session``: frames in and out, nothing else.
+
+The reader runs beside generation, because creates, cancels and pings arrive while tokens leave.
+Batches of events are framed and written to the transport directly: one write a batch.
+"""
+
+from collections.abc import Sequence
+
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from tightloop.protocol.websocket_mode import binary_frame_error
+from tightloop.server.endpoint import Endpoint
+from tightloop.server.frames import text_frames
+
+MAX_MESSAGE_BYTES = 64 << 20
+MAX_UNSENT_BYTES = 16 << 20
+"""A peer that leaves this much unread is cut off: its tokens would fill the memory."""
+
+PING_EVERY_S = 60.0
+CLOSE_TIMEOUT_S = 2.0
+
+
+class Sockets:
+    """The open WebSockets of one server."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._open: set[web.WebSocketResponse[bool]] = set()
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Upgrade, and stay until the connection ends. The caller has checked the key."""
+        socket = web.WebSocketResponse(
+            timeout=CLOSE_TIMEOUT_S,
+            heartbeat=PING_EVERY_S,
+            compress=False,
+            max_msg_size=MAX_MESSAGE_BYTES,
+            decode_text=False,
+        )
+        await socket.prepare(request)
+        transport = request.transport
+
+        def write(events: Sequence[bytes]) -> None:
+            if transport is None or transport.is_closing() or socket.closed:
+                return
+            transport.write(text_frames(events))
+            if transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+                transport.abort()
+
+        session = self._endpoint.open(write)
+        self._open.add(socket)
+        try:
+            while True:
+                message = await socket.receive()
+                if message.type is WSMsgType.TEXT:
+                    session.send(message.data)
+                elif message.type is WSMsgType.BINARY:
+                    session.refuse(binary_frame_error())
+                else:
+                    break
+        finally:
+            self._open.discard(socket)
+            session.close()
+        return socket
+
+    async def close(self) -> None:
+        """Close every socket with 1001, which clients take as a reason to reconnect."""
+        for socket in list(self._open):
+            await socket.close(code=WSCloseCode.GOING_AWAY, message=b"the server is shutting down")
