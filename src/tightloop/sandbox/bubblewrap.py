@@ -48,20 +48,23 @@ def _namespaces(policy: Policy) -> list[str]:
 
 
 def _mounts(policy: Policy, environment: Mapping[str, str]) -> list[str]:
-    """Later mounts lie on top, so: root, hidden places, tools back, workspace, protected paths."""
+    """Later mounts lie on top: root, hidden places, tools back, workspace, then what it lacks."""
     hidden = places.hidden_directories(policy)
     line = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
     for path in hidden:
         line += ["--size", str(_SCRATCH_BYTES), "--tmpfs", str(path)]
-    for path in places.listening_sockets(hidden):
-        line += ["--ro-bind", "/dev/null", str(path)]
+    shown = [policy.workspace]
     for path in places.tool_chains(policy, environment):
         if _is_hidden(path, hidden):
             line += ["--ro-bind", str(path), str(path)]
+            shown.append(path)
     resolver = Path(os.path.realpath("/etc/resolv.conf"))
     if policy.allow_network and _is_hidden(resolver, hidden) and resolver.exists():
         line += ["--ro-bind", str(resolver), str(resolver)]
     line += ["--bind", str(policy.workspace), str(policy.workspace)]
+    for path in places.listening_sockets():
+        if not _is_hidden(path, hidden) or _is_hidden(path, shown):
+            line += ["--ro-bind", "/dev/null", str(path)]
     for path in places.protected_paths(policy):
         line += ["--ro-bind", str(path), str(path)]
     return line

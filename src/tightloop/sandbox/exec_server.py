@@ -292,6 +292,8 @@ class Server:
         message = json.loads(data)
         state = message["state"]
         if state in ("ready", "refused"):
+            if state == "refused":
+                self.zygote_starts = _ZYGOTE_STARTS  # another start would end the same way
             self.send({"op": "zygote", **message})
             return
         run = self.running.get(message["id"])

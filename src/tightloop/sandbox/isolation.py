@@ -75,7 +75,7 @@ async def _probe_one(name: str) -> Finding:
         except SandboxError as error:
             return Finding(name, False, str(error), KINDS[name].remedy)
         try:
-            result = await sandbox.run(Command(argv=["true"], timeout_s=10.0))
+            result = await sandbox.run(Command(script="true", timeout_s=10.0))
         finally:
             await sandbox.close()
     if result.exit_code != 0:

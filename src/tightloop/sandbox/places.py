@@ -121,15 +121,21 @@ def _unescape(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
-def listening_sockets(hidden: Iterable[Path]) -> list[Path]:
-    """Unix sockets of the host with a path that no hidden directory covers already.
+def listening_sockets() -> list[Path]:
+    """Unix sockets of the host that have a path.
 
     A network namespace does not stop them, and neither does a read-only root.
     """
-    covered = tuple(f"{path}/" for path in hidden)
     found = set()
     for line in Path("/proc/net/unix").read_text(errors="surrogateescape").splitlines()[1:]:
         fields = line.split(maxsplit=7)
-        if len(fields) == 8 and fields[7].startswith("/") and not fields[7].startswith(covered):
+        if len(fields) == 8 and fields[7].startswith("/"):
             found.add(Path(fields[7]))
-    return sorted(path for path in found if path.is_socket())
+    return sorted(path for path in found if _is_socket(path))
+
+
+def _is_socket(path: Path) -> bool:
+    try:
+        return path.is_socket()
+    except OSError:  # another user's directory: not reachable from inside either
+        return False
