@@ -123,10 +123,10 @@ class Accumulator:
         return None
 
     def _check_open(self, kind: str, event: Event) -> None:
-        index = event.get("output_index")
+        index = _index(event)
         if index not in self._open:
             raise RemoteProtocolError(
-                f"{kind} for output item {index!r}, which is not open", param="output_index"
+                f"{kind} for output item {index}, which is not open", param="output_index"
             )
 
     def _add(self, event: Event) -> None:
@@ -136,10 +136,10 @@ class Accumulator:
         self._open.add(index)
 
     def _done(self, event: Event) -> Item | None:
-        index = event.get("output_index")
-        if index is None:  # the least that some servers send
+        if event.get("output_index") is None:  # the least that some servers send
             index = max(self._items, default=-1) + 1
-        index = _index({"output_index": index})
+        else:
+            index = _index(event)
         if index in self._items:
             raise RemoteProtocolError(f"output item {index} ended twice", param="output_index")
         self._items[index] = _item(event)

@@ -84,7 +84,8 @@ class WireError(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def shorten(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:
     """``text``, cut to at most ``limit`` characters with a mark where it was cut."""
-    return text if len(text) <= limit else f"{text[: limit - 14]} [... shortened]"
+    mark = " [... shortened]"
+    return text if len(text) <= limit else text[: limit - len(mark)] + mark
 
 
 def from_validation_error(error: Exception, where: str = "") -> ApiError:

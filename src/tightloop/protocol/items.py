@@ -164,7 +164,7 @@ class _WireReasoning(Struct, tag="reasoning"):
 
 class _Peek(Struct):
     type: str | None = None
-    role: str | None = None
+    role: Any = None
 
 
 _Wire = (
@@ -280,7 +280,7 @@ def _decode_one(raw: bytes | Raw, where: str) -> Item:
         if peek.type is None:
             if peek.role is None:
                 raise ApiError(
-                    f"{where} has neither a type nor a role",
+                    f"{where}.type is missing: an item has a type, or at least a role",
                     code="missing_required_parameter",
                     param=f"{where}.type",
                 ) from error
@@ -340,7 +340,7 @@ def _message_with_opaque_parts(raw: bytes | Raw, where: str) -> Message:
             parts.append(OpaquePart(part.type, raw_part.copy()))
         elif part.text is None:
             raise ApiError(
-                f"{place} is of type {part.type!r} and has no text",
+                f"{place}.text is missing in a part of type {part.type!r}",
                 code="missing_required_parameter",
                 param=f"{place}.text",
             )

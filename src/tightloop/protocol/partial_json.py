@@ -184,7 +184,7 @@ class PartialObject:
                 at = self._advance(piece, at, changes)
         except (ValueError, RecursionError) as error:
             raise RemoteProtocolError(
-                f"not a JSON object at character {self._num_chars + at}: {error}"
+                f"not a JSON object, at or after character {self._num_chars + at}: {error}"
             ) from error
         self._num_chars += len(piece)
         return changes

@@ -12,6 +12,7 @@ from msgspec import Meta, Raw, Struct
 
 from tightloop.protocol.errors import ApiError, from_validation_error
 from tightloop.protocol.items import Item, decode_input
+from tightloop.protocol.surrogates import has_surrogate_escape, replace_lone_surrogates
 from tightloop.protocol.tools import (
     CustomTool,
     DecodedTools,
@@ -128,8 +129,7 @@ class RequestDecoder:
         try:
             return self._decode(body)
         except ApiError as error:
-            # Lone surrogates are legal escapes to some writers and malformed to our decoder.
-            if error.code != "invalid_json" or not _has_surrogate_escape(body):
+            if error.code != "invalid_json" or not has_surrogate_escape(body):
                 raise
         return self._decode(replace_lone_surrogates(body))
 
@@ -282,26 +282,3 @@ def _echo(wire: _WireRequest, tools: Raw) -> dict[str, Any]:
 
 def _given(fields: dict[str, Any] | None) -> dict[str, Any]:
     return {key: value for key, value in (fields or {}).items() if value is not None}
-
-
-# ---------------------------------------------------------------------- lone surrogates
-
-_ESCAPE: Final = re.compile(
-    r"\\(?:u(?:d[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|(?P<lone>d[89a-f][0-9a-f]{2})|[0-9a-f]{4})|.)",
-    re.IGNORECASE | re.DOTALL,
-)
-
-
-def _has_surrogate_escape(body: bytes | str) -> bool:
-    if isinstance(body, bytes):
-        return b"\\ud" in body or b"\\uD" in body
-    return "\\ud" in body or "\\uD" in body
-
-
-def replace_lone_surrogates(body: bytes | str) -> str:
-    r"""The JSON text with every escape of half a character replaced by ``\ufffd``.
-
-    Writers that cut text in the middle of an emoji produce them (``"\ud83d"``).
-    """
-    text = body if isinstance(body, str) else body.decode("utf-8", "replace")
-    return _ESCAPE.sub(lambda m: "\\ufffd" if m["lone"] else m[0], text)

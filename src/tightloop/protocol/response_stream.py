@@ -311,8 +311,9 @@ class ResponseStream:
 
     def _event(self, kind: str, fields: Mapping[str, Any]) -> bytes:
         number = self._sequence
-        self._sequence += 1
-        return _encode({"type": kind, "sequence_number": number, **fields, **self._lane})
+        event = _encode({"type": kind, "sequence_number": number, **fields, **self._lane})
+        self._sequence = number + 1  # not before: a number must not be lost when encoding fails
+        return event
 
     def _timing_event(self, timing: Mapping[str, Any]) -> bytes:
         fields = {"response_id": self.response_id, "timing": dict(timing)}

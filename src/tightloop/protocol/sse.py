@@ -53,7 +53,8 @@ class SseDecoder:
         self._partial: list[bytes] = []  # pieces of a line whose end has not come yet
         self._is_start = True  # a byte order mark may come
         self._skip_newline = False  # the last byte was \r: a \n now belongs to it
-        self._num_bytes = 0  # of the event being read
+        self._num_partial = 0  # bytes in them
+        self._num_bytes = 0  # of the complete lines of the event being read
         self._event = ""
         self._data: list[bytes] = []
 
@@ -68,12 +69,14 @@ class SseDecoder:
         if b"\n" not in chunk and b"\r" not in chunk:
             # Kept as pieces: joining at each chunk would make a long line cost its square.
             self._partial.append(chunk)
-            self._count(len(chunk))
+            self._num_partial += len(chunk)
+            self._check_size()
             return []
         lines = self._split(chunk)
         events: list[SseEvent] = []
         for line in lines:
             self._line(line, events)
+        self._check_size()
         return events
 
     def _split(self, chunk: bytes) -> list[bytes]:
@@ -85,14 +88,14 @@ class SseDecoder:
             lines = chunk.split(b"\n")
         lines[0] = b"".join((*self._partial, lines[0]))
         self._partial = [lines.pop()]
+        self._num_partial = len(self._partial[0])
         if self._is_start:
             self._is_start = False
             lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
         return lines
 
-    def _count(self, num_bytes: int) -> None:
-        self._num_bytes += num_bytes
-        if self._num_bytes > self._max_event_bytes:
+    def _check_size(self) -> None:
+        if self._num_bytes + self._num_partial > self._max_event_bytes:
             raise RemoteProtocolError(
                 f"an event is longer than {self._max_event_bytes} bytes; raise max_event_bytes "
                 "if the peer can be trusted"
@@ -106,10 +109,11 @@ class SseDecoder:
         if value[:1] == b" ":
             value = value[1:]
         if name == b"data":
-            self._count(len(value) + 1)
+            self._num_bytes += len(line)
+            self._check_size()
             self._data.append(value)
         elif name == b"event":
-            self._count(len(value))
+            self._num_bytes += len(line)
             self._event = value.decode("utf-8", "replace")
 
     def _dispatch(self, events: list[SseEvent]) -> None:

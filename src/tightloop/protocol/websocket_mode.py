@@ -13,6 +13,7 @@ from msgspec import Raw, Struct
 from tightloop.protocol.errors import ApiError, from_validation_error
 from tightloop.protocol.items import Item, Message, decode_input
 from tightloop.protocol.requests import STREAM_ID, RequestDecoder, ResponseRequest
+from tightloop.protocol.surrogates import has_surrogate_escape, replace_lone_surrogates
 
 MAX_IN_FLIGHT: Final = 16
 """Responses in flight per connection; further creates wait. Source: WebSocket mode guide."""
@@ -94,7 +95,15 @@ class ClientEventDecoder:
 
     def decode(self, frame: bytes | str) -> ClientEvent:
         """The event. Raises ``ApiError`` 400 for what must be answered with an error event."""
-        raw = frame.encode("utf-8", "surrogatepass") if isinstance(frame, str) else frame
+        raw = frame.encode("utf-8", "replace") if isinstance(frame, str) else frame
+        try:
+            return self._decode(raw)
+        except ApiError as error:
+            if error.code != "invalid_json" or not has_surrogate_escape(raw):
+                raise
+        return self._decode(replace_lone_surrogates(raw).encode())
+
+    def _decode(self, raw: bytes) -> ClientEvent:
         kind = _typed(_peek, raw).type
         if kind == "response.create":
             return ResponseCreate(self._requests.decode(raw))
