@@ -5,6 +5,7 @@ new one costs several network round trips. ``reuse_connection=False`` opens one 
 classic baseline that benchmarks compare with.
 """
 
+import io
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from tightloop.protocol.sse import DONE_DATA, SseDecoder
 
 KEEP_ALIVE_S = 600.0
 CONNECT_TIMEOUT_S = 15.0
+ONE_WRITE_BYTES = 1 << 20
 
 
 class HttpTransport:
@@ -64,7 +66,9 @@ class HttpTransport:
         refusal: ApiError | None = None
         is_over = False
         try:
-            async with self._opened().post(f"{self.url}/responses", data=body) as response:
+            # aiohttp writes a file-like body in pieces and asks for that beyond 1 MiB.
+            data = body if len(body) <= ONE_WRITE_BYTES else io.BytesIO(body)
+            async with self._opened().post(f"{self.url}/responses", data=data) as response:
                 await _check(response)
                 async for chunk in response.content.iter_any():
                     for frame in decoder.feed(chunk):

@@ -68,6 +68,16 @@ class Server:
         await self._runner.cleanup()
         await self._endpoint.close()
 
+    def abort_connections(self) -> None:
+        """Cut every connection without a word, as a crash or a lost network would.
+
+        Fault injection: how clients recover is part of what this project promises.
+        """
+        server = self._runner.server
+        for connection in server.connections if server is not None else ():
+            if connection.transport is not None:
+                connection.transport.abort()
+
 
 def create_app(endpoint: Endpoint, access: Access, sockets: Sockets) -> web.Application:
     """The routes, without a port."""

@@ -159,10 +159,13 @@ class EventStream:
         transport = self._transport
         if transport is None:
             self._early.append(data)
+        elif transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+            transport.abort()
         elif not transport.is_closing():
-            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
-            if transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
-                transport.abort()
+            self._put(transport, data)
+
+    def _put(self, transport: asyncio.Transport, data: bytes) -> None:
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
 
     def take(self) -> bytes:
         """What was collected so far."""
@@ -174,7 +177,7 @@ class EventStream:
         self._transport = transport
         rest = self.take()
         if rest and transport is not None:
-            transport.write(b"%x\r\n%b\r\n" % (len(rest), rest) if self._is_chunked else rest)
+            self._put(transport, rest)
 
 
 async def _end_of(turn: Turn, over: "asyncio.Future[None]") -> None:

@@ -13,8 +13,9 @@ from tightloop.server.endpoint import Endpoint
 from tightloop.server.frames import text_frames
 
 MAX_MESSAGE_BYTES = 64 << 20
-MAX_UNSENT_BYTES = 16 << 20
-"""A peer that leaves this much unread is cut off: its tokens would fill the memory."""
+MAX_UNSENT_BYTES = 64 << 20
+"""A peer that has left this much unread is cut off: its tokens would fill the memory. Looked at
+before a write, because one legitimate batch can be large: a response repeats its text five times."""
 
 PING_EVERY_S = 60.0
 CLOSE_TIMEOUT_S = 2.0
@@ -42,9 +43,10 @@ class Sockets:
         def write(events: Sequence[bytes]) -> None:
             if transport is None or transport.is_closing() or socket.closed:
                 return
-            transport.write(text_frames(events))
             if transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
                 transport.abort()
+                return
+            transport.write(text_frames(events))
 
         session = self._endpoint.open(write)
         self._open.add(socket)
