@@ -43,10 +43,13 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to choose tokens. ``temperature`` 0 is greedy; ``seed`` makes a run repeatable."""
+    """How to choose tokens. ``temperature`` 0 is greedy; ``seed`` makes a run repeatable.
 
-    temperature: float = 0.0
-    top_p: float = 1.0
+    None leaves it to the engine: local models are greedy then, a remote host has its own default.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
 

@@ -106,39 +106,76 @@ class ScriptedEngine:
         """Play the script's answer to ``request``."""
         self.requests.append(request)
         answer = self._script(request) if request.generate else []
-        task = asyncio.get_running_loop().create_task(self._play(answer, sink))
+        play = _Play(answer, sink, self._clock)
+        task = asyncio.get_running_loop().create_task(play.run())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # A task that is cancelled before its first step never runs, and still must end.
+        task.add_done_callback(lambda _: play.finish(FinishReason.CANCELLED))
         return ScriptedGeneration(task)
 
-    async def _play(self, answer: Answer, sink: Sink) -> None:
-        start_ns = first_ns = self._clock.now_ns()
-        batch: list[Delta] = []
-        num_output = 0
+
+class _Play:
+    """One answer being played."""
+
+    def __init__(self, answer: Answer, sink: Sink, clock: Clock) -> None:
+        self._answer = answer
+        self._sink = sink
+        self._clock = clock
+        self._start_ns = clock.now_ns()
+        self._first_ns = 0
+        self._num_output = 0
+        self._batch: list[Delta] = []
+        self._is_finished = False
+
+    async def run(self) -> None:
+        """Play to the end, or to the cancellation."""
         reason = FinishReason.STOP
         try:
-            for step in answer:
+            for step in self._answer:
                 if isinstance(step, Hold):
-                    if batch:
-                        sink(batch)
-                        batch = []
+                    self._flush()
                     step.reached.set()
                     await step.release.wait()
-                    continue
-                if isinstance(step, Finished):
-                    sink([*batch, step])
+                elif isinstance(step, Finished):
+                    self._end(step)
                     return
-                if isinstance(step, ToolCallDone):
-                    reason = FinishReason.TOOL_CALLS
-                first_ns = first_ns if num_output else self._clock.now_ns()
-                num_output += 1
-                batch.append(step)
+                else:
+                    self._say(step)
+                    if isinstance(step, ToolCallDone):
+                        reason = FinishReason.TOOL_CALLS
         except asyncio.CancelledError:
             reason = FinishReason.CANCELLED
+        self.finish(reason)
+
+    def finish(self, reason: FinishReason) -> None:
+        """The sink has had its ``Finished``."""
+        if self._is_finished:
+            return
+        first = self._first_ns or self._clock.now_ns()
         timing = EngineTiming(
-            start_ns, start_ns, first_ns, self._clock.now_ns(), first_delta_ns=first_ns
+            self._start_ns,
+            self._start_ns,
+            first,
+            self._clock.now_ns(),
+            first_delta_ns=self._first_ns,
         )
-        sink([*batch, Finished(reason, Usage(output_tokens=num_output), timing)])
+        self._end(Finished(reason, Usage(output_tokens=self._num_output), timing))
+
+    def _say(self, delta: Delta) -> None:
+        self._first_ns = self._first_ns or self._clock.now_ns()
+        self._num_output += 1
+        self._batch.append(delta)
+
+    def _flush(self) -> None:
+        if self._batch:
+            batch, self._batch = self._batch, []
+            self._sink(batch)
+
+    def _end(self, finished: Finished) -> None:
+        self._is_finished = True
+        self._batch.append(finished)
+        self._flush()
 
 
 class ScriptedGeneration:

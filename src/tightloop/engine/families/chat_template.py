@@ -56,7 +56,7 @@ def chat_messages(instructions: str | None, items: Sequence[Item]) -> list[ChatM
     reasoning = ""
     for item in items:
         if isinstance(item, Reasoning):
-            reasoning = "\n".join(item.summary)
+            reasoning = "".join(item.content) or "\n".join(item.summary)
             continue
         if isinstance(item, Message):
             role = "system" if item.role == "developer" else item.role

@@ -10,9 +10,9 @@ class Sampler:
     """Greedy at temperature 0, else nucleus sampling; the same seed gives the same choices."""
 
     def __init__(self, sampling: Sampling) -> None:
-        self._temperature = sampling.temperature
-        self._top_p = sampling.top_p
-        self._random = np.random.default_rng(sampling.seed) if sampling.temperature > 0 else None
+        self._temperature = sampling.temperature or 0.0
+        self._top_p = 1.0 if sampling.top_p is None else sampling.top_p
+        self._random = np.random.default_rng(sampling.seed) if self._temperature > 0 else None
 
     def choose(self, logits: NDArray[np.float32]) -> int:
         """The chosen token's id."""

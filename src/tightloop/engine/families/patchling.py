@@ -1,0 +1,238 @@
+"""The bundled model as an ordinary model on the wire.
+
+``patchling_policy`` decides the next step from the conversation; this module carries it out. Text
+and commands come from the policy, the repair from the network: ``Usage.output_tokens`` counts all
+of it, ``EngineTiming.num_decode_steps`` only what the network produced token by token.
+"""
+
+import secrets
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tightloop.engine.families.client_tools import PatchTool, ShellTool, find_patch, find_shell
+from tightloop.engine.families.patchling_policy import Repair, Run, Say, next_step
+from tightloop.engine.families.v4a import write_patch
+from tightloop.engine.interface import Job, TokenBackend
+from tightloop.engine.patchling.report import TestReport, report_from_pytest
+from tightloop.engine.patchling.search import Candidate, CandidateSearch, FunctionTooLong
+from tightloop.engine.sequence_pool import SequencePool
+from tightloop.protocol.deltas import (
+    FinishReason,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallDone,
+    ToolCallStarted,
+)
+from tightloop.trace.clock import now_ns
+
+MAX_CANDIDATES = 8
+PIECE_CHARS = 48
+
+
+class Search(Protocol):
+    """Proposes repairs of one function, best first."""
+
+    def next(self) -> Candidate | None:
+        """The next candidate, or None when there are no more."""
+
+    def close(self) -> None:
+        """Give its sequences back."""
+
+
+StartSearch = Callable[[TokenBackend, str, TestReport], Search]
+"""Reads the function and its report; raises ``FunctionTooLong``."""
+
+
+class MeteredBackend:
+    """Passes evaluations on to ``pool`` and tells the job being served what they cost.
+
+    One-token evaluations are decode steps, longer ones are prefill (or verification).
+    """
+
+    def __init__(self, pool: SequencePool) -> None:
+        self.job: Job | None = None
+        self.num_read = 0
+        self._pool = pool
+        self.num_vocab = pool.num_vocab
+        self.context_window = pool.context_window
+        self.eos_tokens = pool.eos_tokens
+        self.metadata = pool.metadata
+        self.tokenize = pool.tokenize
+        self.token_bytes = pool.token_bytes
+        self.open = pool.open
+        self.fork = pool.fork
+        self.truncate = pool.truncate
+        self.close = pool.close
+        self.num_tokens = pool.num_tokens
+        self.cancel = pool.cancel
+        self.shutdown = pool.shutdown
+
+    def evaluate(
+        self, sequence: int, tokens: Sequence[int], *, all_logits: bool = False
+    ) -> NDArray[np.float32]:
+        """See ``TokenBackend.evaluate``."""
+        before = now_ns()
+        logits = self._pool.evaluate(sequence, tokens, all_logits=all_logits)
+        if self.job is not None and len(tokens) == 1:
+            self.job.count_decode(1, now_ns() - before)
+        elif self.job is not None:
+            self.num_read += len(tokens)
+            self.job.count_prefill(len(tokens), 0)
+        return logits
+
+
+@dataclass(slots=True)
+class LiveSearch:
+    """A candidate search that can go on, and the files it has proposed so far."""
+
+    source: str
+    report: TestReport
+    backend: MeteredBackend
+    search: Search
+    given: list[str] = field(default_factory=list)
+
+    def release(self) -> None:
+        """The search's sequences are closed."""
+        self.search.close()
+
+    def fits(self, repair: Repair, report: TestReport) -> bool:
+        """Whether it searches the same repair and has proposed nothing the client has not seen."""
+        is_same = self.source == repair.source and self.report == report
+        return is_same and set(self.given) <= set(repair.tried)
+
+
+class PatchlingFamily:
+    """Serves the bundled patch model. ``max_candidates`` attempts are made per failing test."""
+
+    name = "patchling"
+
+    def __init__(
+        self,
+        pool: SequencePool,
+        *,
+        max_candidates: int = MAX_CANDIDATES,
+        start_search: StartSearch = CandidateSearch,
+        new_call_id: Callable[[], str] | None = None,
+    ) -> None:
+        self._pool = pool
+        self._start_search = start_search
+        self._max_candidates = max_candidates
+        self._new_call_id = new_call_id or (lambda: f"call_{secrets.token_hex(12)}")
+
+    def forget(self, response_id: str) -> None:
+        """No search is kept under ``response_id``."""
+        self._pool.drop(response_id)
+
+    def generate(self, job: Job) -> Generator[None, None, FinishReason]:
+        """One step of the policy."""
+        request = job.request
+        if not request.generate:
+            job.mark_prefilled()
+            return FinishReason.STOP
+        shell, patch_tool = find_shell(request.tools), find_patch(request.tools)
+        step = next_step(request.context(), shell, patch_tool, max_candidates=self._max_candidates)
+        if isinstance(step, Repair):
+            assert patch_tool is not None
+            return (yield from self._repair(job, step, patch_tool))
+        job.mark_prefilled()
+        if isinstance(step, Say):
+            return self._say(job, step.text)
+        assert shell is not None
+        return self._run(job, step, shell)
+
+    def _say(self, job: Job, text: str) -> FinishReason:
+        self._count(job, text)
+        job.emit(TextDelta(text))
+        return FinishReason.STOP
+
+    def _run(self, job: Job, step: Run, shell: ShellTool) -> FinishReason:
+        arguments = shell.arguments(step.command)
+        self._count(job, arguments)
+        job.emit(ToolCallStarted(self._new_call_id(), shell.name))
+        job.emit(ToolCallDelta(arguments))
+        job.emit(ToolCallDone())
+        return FinishReason.TOOL_CALLS
+
+    def _count(self, job: Job, text: str) -> None:
+        job.count_output(len(self._pool.tokenize(text, special=False)))
+
+    def _repair(
+        self, job: Job, repair: Repair, tool: PatchTool
+    ) -> Generator[None, None, FinishReason]:
+        target = None
+        if repair.may_continue:
+            try:
+                target = yield from self._next_target(job, repair)
+            except FunctionTooLong as error:
+                job.mark_prefilled()
+                return self._say(job, f"`{repair.name}` is too long for this model ({error}).")
+        else:
+            job.mark_prefilled()
+        if target is None and repair.current == repair.original:
+            return self._say(job, repair.give_up_text())
+        patch = write_patch(
+            repair.path,
+            repair.current,
+            repair.original if target is None else target,
+            def_line=repair.def_line - 1,
+        )
+        self._count(job, patch)
+        job.emit(ToolCallStarted(self._new_call_id(), tool.name, tool.is_custom))
+        for piece in _pieces(patch, tool):
+            job.emit(ToolCallDelta(piece))
+        job.emit(ToolCallDone())
+        return FinishReason.TOOL_CALLS
+
+    def _next_target(self, job: Job, repair: Repair) -> Generator[None, None, str | None]:
+        """The file with the next candidate that was not tried, or None when there is none."""
+        report = report_from_pytest(
+            repair.test_output,
+            path=repair.path,
+            first_line=repair.first_line,
+            num_lines=repair.last_line - repair.first_line + 1,
+        )
+        live = self._claim(job, repair, report)
+        job.mark_prefilled()
+        is_alive = False
+        try:
+            while True:
+                candidate = live.search.next()
+                if candidate is None:
+                    return None
+                target = repair.with_function(candidate.function_source)
+                live.given.append(target)
+                if target not in repair.tried and target != repair.current:
+                    is_alive = True
+                    return target
+                yield
+        finally:
+            live.backend.job = None
+            if is_alive:
+                self._pool.file(job.request.response_id, live)
+            else:
+                live.release()
+
+    def _claim(self, job: Job, repair: Repair, report: TestReport) -> LiveSearch:
+        """The search that made this conversation's earlier candidates, or a new one."""
+        for key, state in self._pool.newest_first():
+            if isinstance(state, LiveSearch) and state.fits(repair, report):
+                self._pool.take(key)
+                state.backend.job = job
+                job.count_prefill(0, state.backend.num_read)
+                return state
+        backend = MeteredBackend(self._pool)
+        backend.job = job
+        search = self._start_search(backend, repair.source, report)
+        return LiveSearch(repair.source, report, backend, search)
+
+
+def _pieces(patch: str, tool: PatchTool) -> list[str]:
+    """The call's body in pieces of a line or so."""
+    body = tool.body(patch)
+    if tool.is_custom:
+        return body.splitlines(keepends=True)
+    return [body[at : at + PIECE_CHARS] for at in range(0, len(body), PIECE_CHARS)]

@@ -1,0 +1,125 @@
+"""Engines by name. The one place that knows which ones there are; heavy imports happen inside."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tightloop.engine.interface import Engine, EngineError, ModelFamily, ModelInfo, TokenBackend
+
+DEFAULT = "patchling"
+CHOICES = (
+    ("patchling", "the bundled demo model: repairs one-line bugs that pytest shows"),
+    ("PATH.gguf", "a local model file"),
+    ("hf:OWNER/REPO/FILE.gguf@REVISION", "a model file on the Hugging Face hub"),
+    ("remote:MODEL@https://HOST/v1", "an OpenAI-compatible endpoint"),
+    ("scripted", "echoes, without a model: for trying out clients"),
+)
+"""Every form of an engine's name, and what it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What can be set besides the name; None leaves a choice to the engine.
+
+    ``api_key_env`` names the environment variable that holds a remote endpoint's key.
+    """
+
+    num_context: int | None = None
+    num_sequences: int = 32
+    num_threads: int | None = None
+    max_candidates: int = 8
+    api_key_env: str = "OPENAI_API_KEY"
+
+
+def create_engine(spec: str = DEFAULT, options: EngineOptions | None = None) -> Engine:
+    """The engine that ``spec`` names, not started. Raises ``EngineError`` listing the choices."""
+    options = options or EngineOptions()
+    kind = _kind(spec)
+    return _FACTORIES[kind](spec, options)
+
+
+def _kind(spec: str) -> str:
+    if spec in ("patchling", "scripted"):
+        return spec
+    if spec.startswith("remote:"):
+        return "remote"
+    if spec.startswith("hf:") or spec.endswith(".gguf"):
+        return "file"
+    listed = "\n".join(f"  {name}  {text}" for name, text in CHOICES)
+    raise EngineError(
+        f"there is no engine {spec!r}; choose one of\n{listed}", code="model_not_found"
+    )
+
+
+def _scripted(_spec: str, _options: EngineOptions) -> Engine:
+    from tightloop.engine.scripted import ScriptedEngine
+
+    return ScriptedEngine()
+
+
+def _remote(spec: str, options: EngineOptions) -> Engine:
+    from tightloop.engine.remote import RemoteEngine, parse_remote_name
+
+    target = parse_remote_name(spec)
+    return RemoteEngine(target.model, target.base_url, api_key_env=options.api_key_env)
+
+
+def _local(spec: str, options: EngineOptions) -> Engine:
+    from tightloop.engine.sequence_pool import SequencePool
+    from tightloop.engine.token_engine import TokenEngine
+
+    def load() -> TokenBackend:
+        from tightloop.engine.llama_cpp.backend import LlamaCppBackend
+        from tightloop.engine.model_files import resolve
+
+        return LlamaCppBackend(
+            resolve(spec),
+            num_context=options.num_context,
+            num_sequences=options.num_sequences,
+            num_threads=options.num_threads,
+        )
+
+    def family(pool: SequencePool) -> ModelFamily:
+        from tightloop.engine.families.chat import ChatFamily
+        from tightloop.engine.families.patchling import PatchlingFamily
+
+        if is_patchling(pool.metadata):
+            return PatchlingFamily(pool, max_candidates=options.max_candidates)
+        return ChatFamily(pool)
+
+    return TokenEngine(load, family, name=model_name(spec), describe=_describer(spec))
+
+
+_FACTORIES: dict[str, Callable[[str, EngineOptions], Engine]] = {
+    "patchling": _local,
+    "file": _local,
+    "remote": _remote,
+    "scripted": _scripted,
+}
+
+
+def model_name(spec: str) -> str:
+    """The name under which a local model is served: its file's name without the ending."""
+    file = spec.removeprefix("hf:").partition("@")[0].rpartition("/")[2]
+    return file.removesuffix(".gguf")
+
+
+def is_patchling(metadata: dict[str, str]) -> bool:
+    """Whether a model file says that it is the patch model, which is decoded its own way."""
+    return metadata.get("general.name", "").lower().startswith("patchling")
+
+
+def _describer(spec: str) -> Callable[[TokenBackend], ModelInfo]:
+    def describe(backend: TokenBackend) -> ModelInfo:
+        metadata = backend.metadata
+        keys = ("general.name", "general.architecture", "general.license", "general.description")
+        details = {key: metadata[key] for key in keys if key in metadata}
+        text = dict(CHOICES)["patchling"] if is_patchling(metadata) else ""
+        return ModelInfo(
+            name=model_name(spec),
+            description=text or metadata.get("general.name", ""),
+            context_window=backend.context_window,
+            num_parameters=getattr(backend, "num_parameters", None),
+            details=details,
+        )
+
+    return describe
