@@ -20,15 +20,18 @@ from tightloop.trace.spans import Span
 DEFAULT_TIMEOUT_S = 120.0
 MAX_TIMEOUT_S = 600.0
 _EXAMPLE = '{"cmd": "ls -la"}'
-_TEST_RUN = re.compile(
-    r"""(?:^|[\s;&|(/])(?:
-        pytest | py\.test | tox | nox | unittest
-      | (?:npm|pnpm|yarn|bun|deno)\s+(?:run\s+)?test
-      | (?:cargo|go|make|mvn|gradle|dotnet|mix|swift|zig)\s+(?:\S+\s+)*?test
-      | jest | vitest | rspec | ctest
-    )(?:[\s;&|)]|$)""",
-    re.VERBOSE,
-)
+_WRAPPER = r"""(?:
+    \w+=\S*\s+
+  | (?:uv|poetry|pipenv|hatch|pdm|rye)\s+run\s+
+  | (?:time|env|nice|exec|npx|sudo|xvfb-run|coverage\s+run|timeout\s+\S+)\s+
+  | \S*python[\d.]*\s+(?:-[^\sm]\S*\s+(?:[^-\s]\S*\s+)?)*-m\s+
+)*"""
+_RUNNER = r"""(?:\S*/)?(?:
+    pytest | py\.test | tox | nox | unittest | jest | vitest | rspec | ctest
+  | (?:npm|pnpm|yarn|bun|deno)\s+(?:run\s+)?test
+  | (?:cargo|go|make|mvn|gradle|dotnet|mix|swift|zig)\s+(?:-\S+\s+)*test
+)"""
+_TEST_RUN = re.compile(rf"(?:^|[;&|(\n])\s*{_WRAPPER}{_RUNNER}(?:[\s;&|)]|$)", re.VERBOSE)
 
 
 def is_test_run(command: str) -> bool:

@@ -1,0 +1,159 @@
+"""From a tool call in the event stream to its output item: prepared early, started at once.
+
+A call is opened when its item is announced, fed while its arguments stream, and started when its
+item is done, which is before the response is completed. Calls of ordered tools (anything that can
+write) run one after the other in the order in which the model made them; others run at once.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from tightloop.agent.events import (
+    CommandExecution,
+    ErrorItem,
+    ItemCompleted,
+    ItemStarted,
+    ItemUpdated,
+    Listener,
+)
+from tightloop.agent.tools.interface import (
+    PreparedCall,
+    StreamingTool,
+    Tool,
+    ToolContext,
+    ToolResult,
+)
+from tightloop.protocol.items import (
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+)
+from tightloop.sandbox.interface import SandboxError
+from tightloop.trace.spans import Span
+
+Call = FunctionCall | CustomToolCall
+Output = FunctionCallOutput | CustomToolCallOutput
+
+ARGUMENT_DELTAS = frozenset(
+    {"response.function_call_arguments.delta", "response.custom_tool_call_input.delta"}
+)
+CANCELLED_TEXT = '{"status": "cancelled"}'
+
+
+class Dispatcher:
+    """Runs the calls of one response at a time; reused for all responses of a conversation.
+
+    ``outputs`` holds the output item of every call that ended, by call id; ``spans`` what ran.
+    """
+
+    def __init__(
+        self,
+        tools: Sequence[Tool],
+        context: ToolContext,
+        listener: Listener,
+        next_item_id: Callable[[], str],
+    ) -> None:
+        self.outputs: dict[str, Output] = {}
+        self.spans: list[Span] = []
+        self._tools = {tool.name: tool for tool in tools}
+        self._context = context
+        self._listener = listener
+        self._next_item_id = next_item_id
+        self._in_order = asyncio.Lock()  # wakes its waiters first come, first served
+        self._prepared: dict[int, tuple[PreparedCall, ToolContext]] = {}
+
+    def announce(self, event: Mapping[str, Any]) -> None:
+        """An output item was added: get ready if it is a call of a tool that can use that."""
+        item = event.get("item")
+        if not isinstance(item, dict) or item.get("type") not in _CALL_TYPES:
+            return
+        tool = self._tools.get(item.get("name", ""))
+        if isinstance(tool, StreamingTool):
+            context = self._own_context()
+            is_custom = item["type"] == "custom_tool_call"
+            self._prepared[event.get("output_index", -1)] = (
+                tool.prepare(context, is_custom=is_custom),
+                context,
+            )
+
+    def feed(self, event: Mapping[str, Any]) -> None:
+        """More arguments of an open call."""
+        prepared = self._prepared.get(event.get("output_index", -1))
+        delta = event.get("delta")
+        if prepared is not None and isinstance(delta, str):
+            prepared[0].feed(delta)
+
+    def start(self, call: Call, output_index: int, group: asyncio.TaskGroup) -> None:
+        """The call is complete: run it in ``group``."""
+        prepared, context = self._prepared.pop(output_index, (None, None))
+        group.create_task(self._run(call, prepared, context or self._own_context()))
+
+    def abandon(self) -> None:
+        """The response is over; calls that were never completed are forgotten."""
+        for prepared, _ in self._prepared.values():
+            prepared.close()
+        self._prepared.clear()
+
+    def take_outputs(self, calls: Sequence[Call]) -> list[Output]:
+        """The outputs of ``calls`` in their order; a call without one was cancelled."""
+        return [self.outputs.pop(call.call_id, _output(call, CANCELLED_TEXT)) for call in calls]
+
+    async def _run(self, call: Call, prepared: PreparedCall | None, context: ToolContext) -> None:
+        tool = self._tools.get(call.name)
+        arguments = call.input if isinstance(call, CustomToolCall) else call.arguments
+        try:
+            if tool is None:
+                known = ", ".join(self._tools)
+                result = ToolResult(f"there is no tool {call.name!r}; there are: {known}", False)
+            elif tool.is_ordered:
+                async with self._in_order:
+                    result = await self._run_tool(tool, arguments, prepared, context)
+            else:
+                result = await self._run_tool(tool, arguments, prepared, context)
+        finally:
+            if prepared is not None:
+                prepared.close()
+        self.spans += result.spans
+        self.outputs[call.call_id] = _output(call, result.text)
+        item = result.item or ErrorItem(context.item_id, result.text)
+        self._listener(ItemCompleted(item))
+
+    async def _run_tool(
+        self, tool: Tool, arguments: str, prepared: PreparedCall | None, context: ToolContext
+    ) -> ToolResult:
+        shown = tool.announce(arguments, context.item_id)
+        if shown is not None:
+            self._listener(ItemStarted(shown))
+        if isinstance(shown, CommandExecution):
+            context = replace(
+                context, on_output=lambda text: self._listener(ItemUpdated(shown, None, text))
+            )
+        start_ns = context.clock.now_ns()
+        try:
+            if prepared is not None:
+                return await prepared.run(arguments)
+            return await tool.run(arguments, context)
+        except asyncio.CancelledError:
+            self.spans.append(Span("tool", start_ns, context.clock.now_ns(), f"{tool.name} (cut)"))
+            if isinstance(shown, CommandExecution):
+                message = "interrupted"
+                failed = CommandExecution(shown.id, shown.command, message, None, "failed")
+                self._listener(ItemCompleted(failed))
+            raise
+        except (OSError, SandboxError) as error:  # the workspace is gone, descriptors ran out, ...
+            return ToolResult(f"{tool.name}: {error}", is_ok=False)
+
+    def _own_context(self) -> ToolContext:
+        return replace(self._context, item_id=self._next_item_id())
+
+
+_CALL_TYPES = ("function_call", "custom_tool_call")
+
+
+def _output(call: Call, text: str) -> Output:
+    if isinstance(call, CustomToolCall):
+        return CustomToolCallOutput(call.call_id, text)
+    return FunctionCallOutput(call.call_id, text)

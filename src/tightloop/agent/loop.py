@@ -1,0 +1,161 @@
+"""The agent's loop: ask, run what is asked for, send the results back, until the model is done.
+
+::
+
+    items -> session.respond -> events -> calls started at output_item.done
+      ^                                        |
+      +------------- their outputs ------------+
+
+It knows no engine and no server: everything it learns comes over the wire.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from contextlib import aclosing
+
+from tightloop.agent import events as said
+from tightloop.agent.dispatch import ARGUMENT_DELTAS, Call, Dispatcher
+from tightloop.agent.tools.interface import Tool, ToolContext
+from tightloop.agent.turn import Limits, Status, TurnResult, added
+from tightloop.client.session import Session
+from tightloop.client.transport import Event, TransportError
+from tightloop.protocol.accumulator import completed_item
+from tightloop.protocol.deltas import Usage
+from tightloop.protocol.errors import ApiError, RemoteProtocolError
+from tightloop.protocol.items import CustomToolCall, FunctionCall, Item, Message, Reasoning
+from tightloop.protocol.items import user_message as user_item
+
+
+class Agent:
+    """One conversation that acts. One turn at a time; cancel the task of ``run_turn`` to stop it.
+
+    ``opening`` items go out before the first user message. Not to be shared between event loops.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        tools: Sequence[Tool],
+        context: ToolContext,
+        *,
+        opening: Sequence[Item] = (),
+        limits: Limits | None = None,
+        listener: said.Listener | None = None,
+    ) -> None:
+        self.thread_id = str(uuid.uuid4())
+        self.last_result: TurnResult | None = None
+        """The last turn's result, also when it was cancelled."""
+        self._session = session
+        self._clock = context.clock
+        self._limits = limits or Limits()
+        self._listener = listener
+        self._events: list[said.Event] = []
+        self._num_items = 0
+        self._dispatcher = Dispatcher(tools, context, self._say, self._next_item_id)
+        self._backlog: list[Item] = list(opening)
+        self._usage = Usage()
+        self._text = ""
+
+    async def run_turn(self, prompt: str) -> TurnResult:
+        """Work on ``prompt`` until the model answers without a call, or a limit is reached.
+
+        Model, network and tool failures end in a result, never in an exception; cancellation
+        kills what runs, and leaves a conversation that can go on with another turn.
+        """
+        start_ns, num_trips = self._clock.now_ns(), len(self._session.trips)
+        self._events, self._usage, self._text = [], Usage(), ""
+        self._dispatcher.spans = []
+        self._say(said.TurnStarted())
+        status, message = Status.FAILED, ""
+        try:
+            async with asyncio.timeout(self._limits.wall_s):
+                status, message = await self._work([*self._backlog, user_item(prompt)])
+        except TimeoutError:
+            status, message = Status.TIMEOUT, f"no end after {self._limits.wall_s:g} s"
+        except (ApiError, TransportError, RemoteProtocolError) as error:
+            message = str(error)
+        except asyncio.CancelledError:
+            status, message = Status.CANCELLED, "interrupted"
+            raise
+        finally:
+            trips = self._session.trips[num_trips:]
+            end_ns = self._clock.now_ns()
+            result = TurnResult(
+                self._text, status, self._dispatcher.spans, trips, start_ns, end_ns, self._usage,
+                self._events, message,
+            )  # fmt: skip
+            self.last_result = result
+            self._say(result.closing_event())
+        return result
+
+    async def _work(self, items: list[Item]) -> tuple[Status, str]:
+        for _ in range(self._limits.max_turns):
+            num_known = len(self._session.items)
+            try:
+                await self._round(items)
+            finally:  # whatever was not taken in must go out again, and every call needs an output
+                unheard = items if len(self._session.items) == num_known else []
+                calls = _calls(self._session.items[num_known:])
+                self._backlog = [*unheard, *self._dispatcher.take_outputs(calls)]
+            last = self._session.last
+            if last is not None and last.status == "failed":
+                return Status.FAILED, str(last.error or "the response failed")
+            if not calls:
+                if last is not None and last.status == "incomplete":
+                    return Status.FAILED, f"the response is incomplete: {last.incomplete_reason}"
+                return Status.COMPLETED, ""
+            items = self._backlog
+        return Status.MAX_TURNS, f"no last word after {self._limits.max_turns} responses"
+
+    async def _round(self, items: list[Item]) -> None:
+        """One response and all its calls."""
+        self._dispatcher.outputs.clear()
+        failure: Exception | None = None
+        async with asyncio.TaskGroup() as group:
+            try:
+                async with aclosing(self._session.respond(items)) as stream:
+                    async for event in stream:
+                        self._hear(event, group)
+            except (ApiError, TransportError, RemoteProtocolError) as error:
+                failure = error  # calls already started may finish: they act on the workspace
+            finally:
+                self._dispatcher.abandon()
+        if failure is not None:
+            raise failure
+        usage = self._session.last.usage if self._session.last is not None else None
+        self._usage = added(self._usage, usage or Usage())
+
+    def _hear(self, event: Event, group: asyncio.TaskGroup) -> None:
+        kind = event["type"]
+        if kind in ARGUMENT_DELTAS:
+            self._dispatcher.feed(event)
+        elif kind == "response.output_text.delta":
+            shown = said.AgentMessage(f"item_{self._num_items}", "")
+            self._say(said.ItemUpdated(shown, text_delta=event.get("delta")))
+        elif kind == "response.output_item.added":
+            self._dispatcher.announce(event)
+        elif kind == "response.output_item.done":
+            item = completed_item(event)
+            if isinstance(item, FunctionCall | CustomToolCall):
+                self._dispatcher.start(item, event.get("output_index", -1), group)
+            elif isinstance(item, Message) and item.text:
+                self._text = item.text
+                self._say(said.ItemCompleted(said.AgentMessage(self._next_item_id(), item.text)))
+            elif isinstance(item, Reasoning) and any(item.summary):
+                text = "\n\n".join(item.summary)
+                self._say(said.ItemCompleted(said.ReasoningItem(self._next_item_id(), text)))
+
+    def _say(self, event: said.Event) -> None:
+        if not isinstance(event, said.ItemUpdated):
+            self._events.append(event)
+        if self._listener is not None:
+            self._listener(event)
+
+    def _next_item_id(self) -> str:
+        self._num_items += 1
+        return f"item_{self._num_items - 1}"
+
+
+def _calls(items: Sequence[Item]) -> list[Call]:
+    return [item for item in items if isinstance(item, FunctionCall | CustomToolCall)]

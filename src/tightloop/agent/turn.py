@@ -1,0 +1,79 @@
+"""A turn and how it ended: the figures that logs, ledgers and the closing event are made of."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from tightloop.agent import events as said
+from tightloop.protocol.deltas import Usage
+from tightloop.trace.latency import RoundTrip, round_trip_overhead_s, ttft_s
+from tightloop.trace.ledger import build_ledger
+from tightloop.trace.spans import Span
+
+
+class Status(Enum):
+    """How a turn ended."""
+
+    COMPLETED = "completed"
+    MAX_TURNS = "max_turns"
+    TIMEOUT = "timeout"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When to give up: responses per turn, and seconds of wall time per turn."""
+
+    max_turns: int = 50
+    wall_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class TurnResult:
+    """One turn: its last words, how it ended, and everything the ledger needs (ns, one clock)."""
+
+    text: str
+    status: Status
+    spans: list[Span]
+    round_trips: list[RoundTrip]
+    start_ns: int
+    end_ns: int
+    usage: Usage
+    events: list[said.Event] = field(default_factory=list)
+    message: str = ""
+    """Why it did not complete; empty when it did."""
+
+    @property
+    def wall_s(self) -> float:
+        """From the user's message to the last word, in seconds."""
+        return (self.end_ns - self.start_ns) / 1e9
+
+    def closing_event(self) -> said.TurnCompleted | said.TurnFailed:
+        """The event that ends the turn, with its figures."""
+        if self.status is not Status.COMPLETED:
+            return said.TurnFailed(said.ErrorBody(self.message))
+        ledger = build_ledger(self.start_ns, self.end_ns, self.spans, self.round_trips)
+        figures = said.TurnFigures(
+            len(self.round_trips),
+            self.wall_s,
+            tuple(map(ttft_s, self.round_trips)),
+            tuple(map(round_trip_overhead_s, self.round_trips)),
+            ledger.parts,
+        )
+        usage = said.UsageBody(
+            self.usage.input_tokens,
+            self.usage.cached_tokens,
+            self.usage.output_tokens,
+            self.usage.reasoning_tokens,
+        )
+        return said.TurnCompleted(usage, figures)
+
+
+def added(a: Usage, b: Usage) -> Usage:
+    """Both together."""
+    return Usage(
+        a.input_tokens + b.input_tokens,
+        a.cached_tokens + b.cached_tokens,
+        a.output_tokens + b.output_tokens,
+        a.reasoning_tokens + b.reasoning_tokens,
+    )

@@ -1,0 +1,370 @@
+"""The loop through the real server code: order, early dispatch, repair, limits, cancellation."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.agent.stage import output_texts, stage
+from tightloop.agent.events import (
+    AgentMessage,
+    CommandExecution,
+    ErrorItem,
+    Event,
+    FileChange,
+    ItemCompleted,
+    ItemStarted,
+    ItemUpdated,
+    ThreadItem,
+    TurnCompleted,
+    TurnFailed,
+)
+from tightloop.agent.tools.interface import ToolContext, ToolResult
+from tightloop.agent.turn import Limits, Status
+from tightloop.engine.scripted import Answer, Hold, call_answer, text_answer
+from tightloop.protocol.deltas import (
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallDone,
+    ToolCallStarted,
+    Usage,
+)
+from tightloop.protocol.items import Message
+
+PATCH = "*** Begin Patch\n*** Update File: f\n@@\n-old\n+new\n*** End Patch"
+
+
+def _run(cmd: str, call_id: str = "call_1", **more: Any) -> Answer:
+    return call_answer("exec_command", {"cmd": cmd, **more}, call_id)
+
+
+def _ended(events: list[Any]) -> list[ThreadItem]:
+    return [event.item for event in events if isinstance(event, ItemCompleted)]
+
+
+async def test_a_whole_turn(tmp_path: Path) -> None:
+    """Command, patch, command, last word; each output reaches the model in turn."""
+    (tmp_path / "f").write_text("old\n")
+    script = [
+        [ReasoningDelta("look"), *_run("cat f")],
+        call_answer("apply_patch", PATCH, "call_2"),
+        _run("cat f; exit 3", "call_3"),
+        text_answer("all done"),
+    ]
+    async with stage(tmp_path, script) as s:
+        result = await s.agent.run_turn("do it")
+        assert (result.text, result.status) == ("all done", Status.COMPLETED)
+        assert (tmp_path / "f").read_text() == "new\n"
+        first, second, third = s.outputs()
+        assert first.endswith("Process exited with code 0\nOutput:\nold\n")
+        assert second == "Success. Updated the following files:\nM f\n"
+        assert third.endswith("Process exited with code 3\nOutput:\nnew\n")
+        assert len(result.round_trips) == 4
+        assert [span.kind for span in result.spans] == ["tool"] * 3
+        kinds = [type(item).__name__ for item in _ended(result.events)]
+        assert kinds == [
+            "ReasoningItem",
+            "CommandExecution",
+            "FileChange",
+            "CommandExecution",
+            "AgentMessage",
+        ]
+        closing = result.events[-1]
+        assert isinstance(closing, TurnCompleted)
+        assert closing.tightloop is not None
+        assert closing.tightloop.ledger is not None
+        assert sum(closing.tightloop.ledger.values()) == pytest.approx(result.wall_s)
+        assert result.usage.output_tokens == closing.usage.output_tokens > 0
+
+
+async def test_continuation_sends_only_what_is_new(tmp_path: Path) -> None:
+    async with stage(tmp_path, [_run("true"), text_answer("ok")]) as s:
+        await s.agent.run_turn("go")
+        first, second = s.engine.requests
+        assert [type(item).__name__ for item in first.items] == ["Message"]
+        assert [type(item).__name__ for item in second.items] == ["FunctionCallOutput"]
+
+
+async def test_a_tool_starts_while_the_response_is_still_open(tmp_path: Path) -> None:
+    """The command has run before the engine was allowed to finish its answer."""
+    hold = Hold()
+    script = [[*_run("echo ran > proof"), hold, TextDelta("later")], text_answer("ok")]
+    async with stage(tmp_path, script) as s:
+        task = asyncio.create_task(s.agent.run_turn("go"))
+        await s.until_heard(lambda event: isinstance(event, ItemCompleted))
+        assert not hold.release.is_set()
+        assert (tmp_path / "proof").read_text() == "ran\n"
+        hold.release.set()
+        result = await task
+        assert (result.text, len(s.engine.requests)) == ("ok", 2)
+
+
+async def test_a_patch_is_not_visible_before_its_call_is_done(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("old\n")
+    hold = Hold()
+    answer: Answer = [
+        ToolCallStarted("c", "apply_patch", True),
+        ToolCallDelta(PATCH),
+        hold,
+        ToolCallDone(),
+    ]
+    async with stage(tmp_path, [answer, text_answer("ok")]) as s:
+        task = asyncio.create_task(s.agent.run_turn("go"))
+        await hold.reached.wait()
+        await asyncio.sleep(0)
+        assert (tmp_path / "f").read_text() == "old\n"
+        hold.release.set()
+        await task
+        assert (tmp_path / "f").read_text() == "new\n"
+
+
+async def test_a_cut_patch_call_leaves_no_trace(tmp_path: Path) -> None:
+    """The response ends in the middle of a patch: nothing is applied, the call gets an answer."""
+    (tmp_path / "f").write_text("old\n")
+    answer: Answer = [
+        ToolCallStarted("c", "apply_patch", True),
+        ToolCallDelta(PATCH),
+        Finished(FinishReason.LENGTH, Usage()),
+    ]
+    async with stage(tmp_path, [answer, text_answer("ok")]) as s:
+        await s.agent.run_turn("go")
+        assert (tmp_path / "f").read_text() == "old\n"
+
+
+async def test_calls_of_one_response_keep_their_order(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("old\n")
+    answer = [
+        *_run("sleep 0.05; cat f", "a"),
+        *call_answer("apply_patch", PATCH, "b"),
+        *_run("cat f", "c"),
+    ]
+    async with stage(tmp_path, [answer, text_answer("ok")]) as s:
+        await s.agent.run_turn("go")
+        first, second, third = s.outputs()
+        assert first.endswith("old\n")
+        assert second.startswith("Success")
+        assert third.endswith("new\n")
+
+
+class Meeting:
+    """A tool without side effects whose calls end only once two of them run."""
+
+    name = "meet"
+    is_ordered = False
+
+    def __init__(self) -> None:
+        self.num_inside = 0
+        self.both = asyncio.Event()
+
+    def definition(self) -> dict[str, Any]:
+        return {"type": "function", "name": self.name, "parameters": {"type": "object"}}
+
+    def announce(self, arguments: str, item_id: str) -> ThreadItem | None:
+        return None
+
+    async def run(self, arguments: str, context: ToolContext) -> ToolResult:
+        self.num_inside += 1
+        if self.num_inside == 2:
+            self.both.set()
+        await self.both.wait()
+        return ToolResult("met", True)
+
+
+async def test_unordered_calls_run_at_the_same_time(tmp_path: Path) -> None:
+    answer = [*call_answer("meet", {}, "a"), *call_answer("meet", {}, "b")]
+    async with stage(tmp_path, [answer, text_answer("ok")], tools=[Meeting()]) as s:
+        await s.agent.run_turn("go")
+        assert s.outputs() == ["met", "met"]
+
+
+async def test_a_refused_patch_is_repaired(tmp_path: Path) -> None:
+    """The refusal tells the model what the file holds; the second patch succeeds."""
+    (tmp_path / "f").write_text("one\nold\n")
+    wrong = PATCH.replace("-old", " two\n-old")
+    script = [
+        call_answer("apply_patch", wrong, "a"),
+        call_answer("apply_patch", PATCH, "b"),
+        text_answer("ok"),
+    ]
+    async with stage(tmp_path, script) as s:
+        result = await s.agent.run_turn("go")
+        refusal, success = s.outputs()
+        assert "No file was changed" in refusal
+        assert "    2|old" in refusal
+        assert success.startswith("Success")
+        statuses = [item.status for item in _ended(result.events) if isinstance(item, FileChange)]
+        assert statuses == ["failed", "completed"]
+        assert (tmp_path / "f").read_text() == "one\nnew\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ([ToolCallStarted("c", "exec_command"), ToolCallDelta('{"cmd":'), ToolCallDone()], "JSON"),
+        ([ToolCallStarted("c", "exec_command"), ToolCallDelta("[1]"), ToolCallDone()], "object"),
+        (call_answer("exec_command", {"cmd": 1}), "must be a command line"),
+        (call_answer("exec_command", {"cmd": "ls", "timeout_s": -1}), "timeout_s"),
+        (call_answer("exec_command", {"cmd": "ls", "workdir": "/etc"}), "outside the workspace"),
+        (call_answer("exec_command", {"cmd": "*** Begin Patch\n"}), "bare patch"),
+        (call_answer("frobnicate", {}), "there are: exec_command, apply_patch"),
+        (call_answer("apply_patch", "hello"), "No file was changed"),
+        (call_answer("apply_patch", {"text": "x"}), "'input' must be"),
+    ],
+)
+async def test_bad_calls_are_answered(tmp_path: Path, answer: Answer, words: str) -> None:
+    """Nothing the model writes ends the session; it is told what was wrong."""
+    async with stage(tmp_path, [answer, text_answer("ok")]) as s:
+        result = await s.agent.run_turn("go")
+        assert result.status is Status.COMPLETED
+        (output,) = s.outputs()
+        assert words in output
+        assert any(isinstance(item, ErrorItem | FileChange) for item in _ended(result.events))
+
+
+async def test_a_patch_in_shell_form_is_a_file_change(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/f").write_text("old\n")
+    script = [_run(f"cd sub && apply_patch <<'EOF'\n{PATCH}\nEOF"), text_answer("ok")]
+    async with stage(tmp_path, script) as s:
+        result = await s.agent.run_turn("go")
+        assert (tmp_path / "sub/f").read_text() == "new\n"
+        (change, _) = _ended(result.events)
+        assert isinstance(change, FileChange)
+        assert change.changes[0].path == "sub/f"
+
+
+async def test_a_patch_as_a_function_call(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("old\n")
+    script = [call_answer("apply_patch", {"input": PATCH}), text_answer("ok")]
+    async with stage(tmp_path, script) as s:
+        await s.agent.run_turn("go")
+        assert (tmp_path / "f").read_text() == "new\n"
+
+
+async def test_output_is_heard_while_the_command_runs(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "go")
+    script = [_run("echo one; cat go; echo two"), text_answer("ok")]
+    async with stage(tmp_path, script) as s:
+        task = asyncio.create_task(s.agent.run_turn("go"))
+        await s.until_heard(_is_output)
+        assert not _ended(s.heard)
+        with (tmp_path / "go").open("w"):
+            pass
+        await task
+        assert any(isinstance(event, ItemStarted) for event in s.heard)
+        assert s.outputs()[0].endswith("one\ntwo\n")
+
+
+async def test_max_turns(tmp_path: Path) -> None:
+    """The output of the last call is not lost: it goes out with the next turn."""
+    answers = [_run("echo hi", f"c{n}") for n in range(3)]
+    async with stage(tmp_path, [*answers, text_answer("ok")], limits=Limits(max_turns=3)) as s:
+        result = await s.agent.run_turn("go")
+        assert result.status is Status.MAX_TURNS
+        assert isinstance(result.events[-1], TurnFailed)
+        again = await s.agent.run_turn("go on")
+        assert (again.status, again.text) == (Status.COMPLETED, "ok")
+        assert len(s.outputs()) == 3
+
+
+async def test_wall_time_limit_kills_the_command(tmp_path: Path) -> None:
+    script = [_run("sleep 60"), text_answer("ok")]
+    async with stage(tmp_path, script, limits=Limits(wall_s=0.3)) as s:
+        result = await s.agent.run_turn("go")
+        assert result.status is Status.TIMEOUT
+        assert "0.3 s" in result.message
+
+
+def _is_output(event: Event) -> bool:
+    return isinstance(event, ItemUpdated) and bool(event.output_delta)
+
+
+async def _gone(pid: int) -> None:
+    """Return once the process has ended."""
+    ended = asyncio.Event()
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    asyncio.get_running_loop().add_reader(descriptor, ended.set)
+    await ended.wait()
+    asyncio.get_running_loop().remove_reader(descriptor)
+    os.close(descriptor)
+
+
+async def test_cancel_while_a_command_runs(tmp_path: Path) -> None:
+    """The process is gone, and the conversation goes on with an answer to every call."""
+    script = [[*_run("true", "a"), *_run("echo $$; sleep 60", "b")], text_answer("ok")]
+    async with stage(tmp_path, script) as s:
+        task = asyncio.create_task(s.agent.run_turn("go"))
+        await s.until_heard(_is_output)
+        (pid,) = [int(e.output_delta or 0) for e in s.heard if isinstance(e, ItemUpdated)]
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert s.agent.last_result is not None
+        assert s.agent.last_result.status is Status.CANCELLED
+        await _gone(pid)
+        interrupted = _ended(s.heard)[-1]
+        assert isinstance(interrupted, CommandExecution)
+        assert interrupted.status == "failed"
+        result = await s.agent.run_turn("what now?")
+        assert result.text == "ok"
+        first, second = s.outputs()
+        assert first.startswith("Wall time")
+        assert second == '{"status": "cancelled"}'
+
+
+async def test_cancel_while_the_response_streams(tmp_path: Path) -> None:
+    """An unfinished response is forgotten, its question is not."""
+    hold = Hold()
+    async with stage(tmp_path, [[TextDelta("hm"), hold], text_answer("ok")]) as s:
+        task = asyncio.create_task(s.agent.run_turn("first"))
+        await hold.reached.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        result = await s.agent.run_turn("second")
+        assert result.text == "ok"
+        texts = [item.text for item in s.session.items if isinstance(item, Message)]
+        assert texts == ["first", "second", "ok"]
+
+
+async def test_a_failed_response_fails_the_turn(tmp_path: Path) -> None:
+    answer = [Finished(FinishReason.ERROR, Usage(), None, "server_error", "out of memory")]
+    async with stage(tmp_path, [answer]) as s:
+        result = await s.agent.run_turn("go")
+        assert result.status is Status.FAILED
+        assert "out of memory" in result.message
+
+
+async def test_an_unknown_model_fails_the_turn(tmp_path: Path) -> None:
+    async with stage(tmp_path, [text_answer("ok")]) as s:
+        s.session._fixed["model"] = "nope"
+        result = await s.agent.run_turn("go")
+        assert result.status is Status.FAILED
+        assert "nope" in result.message
+
+
+async def test_messages_stream_as_deltas(tmp_path: Path) -> None:
+    async with stage(tmp_path, [text_answer("one two three")]) as s:
+        await s.agent.run_turn("go")
+        deltas = [e.text_delta for e in s.heard if isinstance(e, ItemUpdated)]
+        assert "".join(delta or "" for delta in deltas) == "one two three"
+        assert _ended(s.heard) == [AgentMessage("item_0", "one two three")]
+
+
+async def test_a_test_run_is_labelled(tmp_path: Path) -> None:
+    async with stage(tmp_path, [_run("pytest() { :; }; pytest -q"), text_answer("ok")]) as s:
+        result = await s.agent.run_turn("go")
+        (span,) = result.spans
+        assert (span.kind, span.label) == ("test", "pytest() { :; }; pytest -q")
+
+
+def test_output_texts_ignores_other_items() -> None:
+    assert output_texts([Message("user", ())]) == []

@@ -1,0 +1,138 @@
+"""Commands: what they are called with, what the model reads afterwards, which are tests."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tightloop.agent.events import CommandExecution
+from tightloop.agent.tools.exec_command import MAX_TIMEOUT_S, ExecCommand, is_test_run
+from tightloop.agent.tools.interface import ToolContext
+from tightloop.sandbox.interface import Command, CommandResult, SandboxError
+
+
+@dataclass
+class Recorded:
+    """A sandbox that answers with one result and remembers what it was asked."""
+
+    kind: str = "none"
+    result: CommandResult | SandboxError = field(
+        default_factory=lambda: CommandResult(0, "out\n", 0, 1_500_000_000)
+    )
+    commands: list[Command] = field(default_factory=list)
+
+    async def start(self) -> None:
+        """Nothing to start."""
+
+    async def run(
+        self, command: Command, on_output: Callable[[bytes], None] | None = None
+    ) -> CommandResult:
+        self.commands.append(command)
+        if isinstance(self.result, SandboxError):
+            raise self.result
+        return self.result
+
+    async def close(self) -> None:
+        """Nothing to end."""
+
+
+async def test_a_command_line() -> None:
+    sandbox = Recorded()
+    context = ToolContext(Path("/ws"), sandbox, item_id="item_7")
+    result = await ExecCommand().run(
+        '{"cmd": "make x", "workdir": "/ws/a", "timeout_s": 5}', context
+    )
+    assert sandbox.commands == [Command(script="make x", cwd="a", timeout_s=5.0)]
+    assert result.text == "Wall time: 1.5 seconds\nProcess exited with code 0\nOutput:\nout\n"
+    assert result.item == CommandExecution("item_7", "make x", "out\n", 0, "completed")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        ('{"cmd": ["ls", "-l"]}', Command(argv=["ls", "-l"])),
+        ('{"command": ["bash", "-lc", "a && b"]}', Command(script="a && b")),
+        ('{"cmd": "x", "timeout_s": 99999}', Command(script="x", timeout_s=MAX_TIMEOUT_S)),
+        ('{"cmd": "x", "timeout_s": null, "workdir": ""}', Command(script="x")),
+        ('{"cmd": "x", "yield_time_ms": 1000}', Command(script="x")),
+    ],
+)
+async def test_other_spellings(arguments: str, command: Command) -> None:
+    sandbox = Recorded()
+    await ExecCommand().run(arguments, ToolContext(Path("/ws"), sandbox))
+    assert sandbox.commands == [command]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "",
+        "{",
+        "[]",
+        '{"cmd": ""}',
+        '{"cmd": []}',
+        '{"cmd": ["a", 1]}',
+        '{"cmd": "a\\u0000b"}',
+        '{"cmd": "a", "timeout_s": 0}',
+        '{"cmd": "a", "timeout_s": true}',
+        '{"cmd": "a", "timeout_s": "5"}',
+        '{"cmd": "a", "workdir": 5}',
+        '{"cmd": "a", "workdir": "/elsewhere"}',
+        '{"cmd": "\\ud800"}',
+    ],
+)
+async def test_bad_arguments_run_nothing(arguments: str) -> None:
+    sandbox = Recorded()
+    result = await ExecCommand().run(arguments, ToolContext(Path("/ws"), sandbox))
+    assert not result.is_ok
+    assert result.text.startswith("exec_command: ")
+    assert len(result.text) < 300
+    assert sandbox.commands == []
+    assert ExecCommand().announce(arguments, "item_0") is None or "elsewhere" in arguments
+
+
+@pytest.mark.parametrize(
+    ("result", "words", "status"),
+    [
+        (CommandResult(2, "", 0, 0), "exited with code 2", "failed"),
+        (CommandResult(-9, "", 0, 0), "ended by signal SIGKILL", "failed"),
+        (CommandResult(-9, "", 0, 0, timed_out=True), "killed at its deadline of 120 s", "failed"),
+        (SandboxError("the sandbox has died"), "the sandbox has died", "failed"),
+        (CommandResult(0, "", 0, 0, how="warm-pytest"), "exited with code 0", "completed"),
+    ],
+)
+async def test_endings(result: CommandResult | SandboxError, words: str, status: str) -> None:
+    done = await ExecCommand().run(
+        '{"cmd": "x"}', ToolContext(Path("/ws"), Recorded(result=result))
+    )
+    assert words in done.text
+    assert isinstance(done.item, CommandExecution)
+    assert (done.item.status, len(done.spans)) == (status, 1)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "pytest", "pytest -q tests", "python -m pytest x", "python3.11 -X dev -m unittest",
+        "cd a && .venv/bin/pytest", "FOO=1 uv run pytest -q", "timeout 5 npm test", "go test ./...",
+        "cargo -q test", "npx vitest run", "tox -e py311", "ls; make test",
+    ],
+)  # fmt: skip
+def test_test_runs(command: str) -> None:
+    assert is_test_run(command)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["grep pytest setup.cfg", "cat tests/test_x.py", "pip install pytest-cov", "ls test", "mytest"],
+)
+def test_other_commands(command: str) -> None:
+    assert not is_test_run(command)
+
+
+def test_definition_is_stable() -> None:
+    """The request prefix must not change within a session."""
+    assert ExecCommand().definition() == ExecCommand().definition()
+    assert os.path.basename(ExecCommand.name) == "exec_command"
