@@ -13,7 +13,7 @@ from tightloop.server.access import Access
 from tightloop.server.endpoint import Endpoint
 from tightloop.server.http import HttpApi
 from tightloop.server.store import StoreError
-from tightloop.server.websocket import Sockets
+from tightloop.server.websocket import MAX_UNSENT_BYTES, Sockets
 
 MAX_BODY_BYTES = 64 << 20
 KEEP_ALIVE_S = 3600.0
@@ -30,12 +30,20 @@ _log = logging.getLogger(__name__)
 class Server:
     """An endpoint on a port. ``start`` once, then ``stop`` once; ``url`` is known in between."""
 
-    def __init__(self, endpoint: Endpoint, access: Access, *, host: str, port: int) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        access: Access,
+        *,
+        host: str,
+        port: int,
+        max_unsent_bytes: int = MAX_UNSENT_BYTES,
+    ) -> None:
         self.url = ""
         self._endpoint = endpoint
         self._host = host
         self._port = port
-        self._sockets = Sockets(endpoint)
+        self._sockets = Sockets(endpoint, max_unsent_bytes)
         self._runner = web.AppRunner(
             create_app(endpoint, access, self._sockets),
             access_log=None,

@@ -24,8 +24,9 @@ CLOSE_TIMEOUT_S = 2.0
 class Sockets:
     """The open WebSockets of one server."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, max_unsent_bytes: int = MAX_UNSENT_BYTES) -> None:
         self._endpoint = endpoint
+        self._max_unsent_bytes = max_unsent_bytes
         self._open: set[web.WebSocketResponse[bool]] = set()
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
@@ -43,7 +44,7 @@ class Sockets:
         def write(events: Sequence[bytes]) -> None:
             if transport is None or transport.is_closing() or socket.closed:
                 return
-            if transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+            if transport.get_write_buffer_size() > self._max_unsent_bytes:
                 transport.abort()
                 return
             transport.write(text_frames(events))
