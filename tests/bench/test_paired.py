@@ -22,5 +22,5 @@ def test_a_pair_with_a_gap_is_left_out() -> None:
 
 
 def test_pairs_must_match() -> None:
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="longer"):
         ratios([1.0], [1.0, 2.0])

@@ -1,0 +1,77 @@
+"""The held-out bugs: real functions of packages the bundled model never saw, each with one bug.
+
+``bugbank.json.gz`` is built by ``training/bank.py``. Every bug is a module with one mutated
+function and a pytest file that fails on it and passes on the original. Where each function comes
+from, and its licence, stands in its record.
+"""
+
+import gzip
+import random
+import subprocess
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import msgspec
+
+MODULE, TESTS = "target.py", "test_target.py"
+
+
+class Bug(msgspec.Struct, frozen=True):
+    """One bug. ``module`` is the original text of target.py, ``buggy_module`` what is given.
+
+    ``kind`` names the mutation; ``first_line`` and ``num_lines`` say where the function stands in
+    ``buggy_module`` (1-based); ``path`` and ``qualname`` where it came from.
+    """
+
+    id: str
+    kind: str
+    distribution: str
+    version: str
+    licence: str
+    path: str
+    qualname: str
+    first_line: int
+    num_lines: int
+    module: str
+    buggy_module: str
+    tests: str
+
+
+class _Bank(msgspec.Struct, frozen=True):
+    format: int
+    bugs: list[Bug]
+
+
+def load_bugs() -> list[Bug]:
+    """All held-out bugs shipped with the package, in their fixed order."""
+    packed = resources.files("tightloop.bench").joinpath("bugbank.json.gz").read_bytes()
+    return msgspec.json.decode(gzip.decompress(packed), type=_Bank).bugs
+
+
+def choose(bugs: Sequence[Bug], num: int, seed: int) -> list[Bug]:
+    """``num`` bugs drawn at random without regard to their kind, functions first unrepeated.
+
+    Raises ValueError when there are fewer.
+    """
+    if num > len(bugs):
+        raise ValueError(f"there are {len(bugs)} bugs, {num} were asked for")
+    shuffled = random.Random(seed).sample(list(bugs), len(bugs))
+    seen: set[tuple[str, str]] = set()
+    fresh: list[Bug] = []
+    repeated: list[Bug] = []
+    for bug in shuffled:
+        key = (bug.path, bug.qualname)
+        (repeated if key in seen else fresh).append(bug)
+        seen.add(key)
+    return [*fresh, *repeated][:num]
+
+
+def write_repository(bug: Bug, directory: Path) -> None:
+    """``directory`` is a git repository with the buggy module and its failing tests, committed."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / MODULE).write_text(bug.buggy_module, encoding="utf-8")
+    (directory / TESTS).write_text(bug.tests, encoding="utf-8")
+    identity = ["-c", "user.name=tightloop", "-c", "user.email=demo@localhost"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-q", "-m", bug.id]):
+        subprocess.run(["git", *command], cwd=directory, check=True, capture_output=True)

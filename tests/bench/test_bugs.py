@@ -1,0 +1,49 @@
+"""The held-out bugs."""
+
+import ast
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tightloop.bench.bugs import choose, load_bugs, write_repository
+
+PERMISSIVE = ("MIT", "BSD", "Apache", "PSF", "ISC", "Python Software Foundation")
+
+
+def test_the_bank_is_what_it_says() -> None:
+    """Many functions, many kinds, all attributed, the bug inside the lines named."""
+    bugs = load_bugs()
+    assert len({bug.id for bug in bugs}) == len(bugs) >= 200
+    assert len({(bug.path, bug.qualname) for bug in bugs}) >= 60
+    assert len({bug.kind for bug in bugs}) >= 12
+    for bug in bugs:
+        assert bug.distribution
+        assert bug.version
+        assert any(name in bug.licence for name in PERMISSIVE), bug.licence
+        before, after = bug.module.splitlines(), bug.buggy_module.splitlines()
+        span = slice(bug.first_line - 1, bug.first_line - 1 + bug.num_lines)
+        assert before[: span.start] == after[: span.start]
+        assert before != after
+        ast.parse(bug.buggy_module)
+
+
+def test_a_draw_repeats_and_spreads_over_functions() -> None:
+    """Same seed, same bugs; no function twice while others are left; too many is refused."""
+    bugs = load_bugs()
+    drawn = choose(bugs, 20, seed=3)
+    assert drawn == choose(bugs, 20, seed=3)
+    assert drawn != choose(bugs, 20, seed=4)
+    assert len({(bug.path, bug.qualname) for bug in drawn}) == 20
+    assert len(choose(bugs, len(bugs), seed=1)) == len(bugs)
+    with pytest.raises(ValueError, match="asked for"):
+        choose(bugs, len(bugs) + 1, seed=1)
+
+
+def test_a_bug_becomes_a_clean_repository(tmp_path: Path) -> None:
+    bug = load_bugs()[0]
+    write_repository(bug, tmp_path / "repo")
+    status = ["git", "status", "--porcelain"]
+    shown = subprocess.run(status, cwd=tmp_path / "repo", check=True, capture_output=True)
+    assert shown.stdout == b""
+    assert (tmp_path / "repo" / "target.py").read_text() == bug.buggy_module
