@@ -16,6 +16,8 @@ from tightloop.agent.patch.apply import (
 from tightloop.agent.patch.commit import ChangedMeanwhileError, commit
 from tightloop.agent.patch.failure import PatchError
 from tightloop.agent.patch.locate import LocatePolicy
+from tightloop.agent.patch.operations import PatchEvent
+from tightloop.agent.patch.parser import PatchParser
 from tightloop.agent.patch.paths import Root
 from tightloop.agent.patch.plan import ChunkLocated, PatchPolicy, Planner
 
@@ -46,14 +48,21 @@ def _stream(patch: str, cuts: list[str], root: Path) -> tuple[list[StreamEvent],
     return events, failures[0] if failures else None
 
 
+def _parse(cuts: list[str]) -> tuple[list[PatchEvent], str]:
+    parser = PatchParser()
+    events = [event for piece in cuts for event in parser.feed(piece)]
+    return events + parser.finish(), str(parser.failure)
+
+
 @pytest.mark.parametrize("scenario", BY_NAME)
 def test_cut_at_every_character(scenario: Scenario, tmp_path: Path) -> None:
     """122: whole, in two pieces at every place, or character by character: the same events."""
     plant(tmp_path, scenario.before)
     patch = scenario.patch
-    whole = _stream(patch, [patch], tmp_path)
+    parsed = _parse([patch])
     for at in range(len(patch) + 1):
-        assert whole == _stream(patch, [patch[:at], patch[at:]], tmp_path)
+        assert parsed == _parse([patch[:at], patch[at:]])
+    whole = _stream(patch, [patch], tmp_path)
     assert whole == _stream(patch, list(patch), tmp_path)
     assert scenario.before == harvest(tmp_path)
     stream = PatchStream(tmp_path)
@@ -180,8 +189,6 @@ def test_a_file_made_after_the_header_was_seen_counts(tmp_path: Path) -> None:
 
 
 def _planned(root: Root, text: str) -> Planner:
-    from tightloop.agent.patch.parser import PatchParser
-
     planner, parser = Planner(root, PatchPolicy()), PatchParser()
     for event in [*parser.feed(text), *parser.finish()]:
         planner.take(event)

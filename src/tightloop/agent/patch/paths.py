@@ -103,6 +103,7 @@ class Root:
     ) -> None:
         self.path = path
         self.protected = frozenset(protected)
+        self._libc = ctypes.CDLL(None, use_errno=True)
         self._descriptor = os.open(path, _DIRECTORY)
         try:
             self._real = _real_path(self._descriptor)
@@ -224,11 +225,10 @@ class Root:
             raise
 
     def _openat2(self, directory: str) -> int:
-        libc = ctypes.CDLL(None, use_errno=True)
         how = _OpenHow(_DIRECTORY, 0, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
         code = errno.EAGAIN
         for _ in range(_NUM_TRIES):
-            descriptor: int = libc.syscall(
+            descriptor: int = self._libc.syscall(
                 ctypes.c_long(_SYS_OPENAT2),
                 ctypes.c_int(self._descriptor),
                 ctypes.c_char_p(os.fsencode(directory)),

@@ -60,7 +60,7 @@ class FileText:
         if b"\0" in content:
             raise PatchError(Failure("not_text", "the file is binary (it holds a NUL byte)"))
         text = content.decode("utf-8", "surrogateescape")
-        self.sha256 = hashlib.sha256(content).hexdigest()
+        self._content = content
         self.bom = "\ufeff" if text.startswith("\ufeff") else ""
         self.lines = text.removeprefix(self.bom).split("\n")
         self.is_terminated = self.lines[-1] == ""
@@ -69,7 +69,13 @@ class FileText:
         self.endings: list[str] | None = None
         if "\r\n" in text:
             self._split_endings()
+        self._is_ascii = content.isascii()
         self._keys: dict[Tier, list[str]] = {Tier.EXACT: self.lines}
+
+    @property
+    def sha256(self) -> str:
+        """Of the content, in hex; computed when asked for."""
+        return hashlib.sha256(self._content).hexdigest()
 
     def _split_endings(self) -> None:
         num_terminated = len(self.lines) if self.is_terminated else len(self.lines) - 1
@@ -82,6 +88,8 @@ class FileText:
     def keys(self, tier: Tier) -> list[str]:
         """All lines as ``match_key`` sees them, computed once."""
         if tier not in self._keys:
+            if tier is Tier.UNICODE and self._is_ascii:  # nothing to fold
+                return self.keys(Tier.TRIMMED)
             key = _KEYS[tier]
             self._keys[tier] = [key(line) for line in self.lines]
         return self._keys[tier]
@@ -93,17 +101,27 @@ class FileText:
         only when it is still the last one.
         """
         ending = self.endings[0] if self.endings else "\n"
-        endings = self.endings or ["\n"] * len(self.lines)
-        whole = [line + end for line, end in zip(self.lines, endings, strict=False)]
-        if not self.is_terminated:
-            whole[len(self.lines) - 1 :] = [self.lines[-1]]
-        in_order = sorted(edits, key=lambda edit: edit.start)  # stable: equal starts keep order
-        for edit in reversed(in_order):
-            whole[edit.start : edit.start + edit.num_old] = [line + ending for line in edit.new]
-        num_after = sum(len(edit.new) for edit in edits if edit.start >= len(self.lines))
-        if 0 < num_after < len(whole) and not whole[-num_after - 1].endswith("\n"):
-            whole[-num_after - 1] += ending
-        return (self.bom + "".join(whole)).encode("utf-8", "surrogateescape")
+        pieces, at = [self.bom], 0
+        for edit in sorted(edits, key=lambda edit: edit.start):  # stable: equal starts keep order
+            kept = self._joined(at, edit.start)
+            if kept and edit.new and not kept.endswith("\n"):
+                kept += ending
+            pieces.append(kept)
+            pieces += [line + ending for line in edit.new]
+            at = max(at, edit.start + edit.num_old)
+        pieces.append(self._joined(at, len(self.lines)))
+        return "".join(pieces).encode("utf-8", "surrogateescape")
+
+    def _joined(self, start: int, end: int) -> str:
+        """The lines from ``start`` up to ``end`` with their own endings."""
+        if start >= end:
+            return ""
+        is_open = end == len(self.lines) and not self.is_terminated
+        if self.endings is None:
+            return "\n".join(self.lines[start:end]) + ("" if is_open else "\n")
+        endings = [*self.endings, ""] if is_open else self.endings
+        pairs = zip(self.lines[start:end], endings[start:end], strict=True)
+        return "".join(line + ending for line, ending in pairs)
 
 
 def positions(keys: Sequence[str], pattern: Sequence[str], start: int) -> list[int]:
