@@ -63,7 +63,9 @@ def _feed_each_byte(decoder: SseDecoder, chunk: bytes) -> None:
         decoder.feed(chunk[n : n + 1])
 
 
-@pytest.mark.parametrize("chunk", [b"x" * 60, b"data: xxxxxx\n" * 9, b": " + b"x" * 60])
+@pytest.mark.parametrize(
+    "chunk", [b"x" * 60, b"data: xxxxxx\n" * 9, b": " + b"x" * 60, b"data\n" * 60]
+)
 def test_an_event_that_never_ends_is_refused(chunk: bytes) -> None:
     with pytest.raises(RemoteProtocolError, match="longer than 50 bytes"):
         SseDecoder(max_event_bytes=50).feed(chunk)

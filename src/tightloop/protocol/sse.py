@@ -75,7 +75,12 @@ class SseDecoder:
         lines = self._split(chunk)
         events: list[SseEvent] = []
         for line in lines:
-            self._line(line, events)
+            if not line:
+                self._dispatch(events)
+            elif line.startswith(b"data: "):  # nearly every line; the rest says it in general
+                self._add_data(line[6:])
+            else:
+                self._field(line)
         self._check_size()
         return events
 
@@ -101,20 +106,21 @@ class SseDecoder:
                 "if the peer can be trusted"
             )
 
-    def _line(self, line: bytes, events: list[SseEvent]) -> None:
-        if not line:
-            self._dispatch(events)
-            return
+    def _field(self, line: bytes) -> None:
         name, _colon, value = line.partition(b":")
-        if value[:1] == b" ":
+        if value.startswith(b" "):
             value = value[1:]
         if name == b"data":
-            self._num_bytes += len(line)
-            self._check_size()
-            self._data.append(value)
+            self._add_data(value)
         elif name == b"event":
-            self._num_bytes += len(line)
+            self._num_bytes += len(value)
             self._event = value.decode("utf-8", "replace")
+
+    def _add_data(self, value: bytes) -> None:
+        self._num_bytes += len(value) + 1  # the line break counts, or empty lines were free
+        if self._num_bytes > self._max_event_bytes:
+            self._check_size()
+        self._data.append(value)
 
     def _dispatch(self, events: list[SseEvent]) -> None:
         if self._data:
