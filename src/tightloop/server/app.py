@@ -52,6 +52,11 @@ class Server:
             shutdown_timeout=1.0,
         )
 
+    @property
+    def models(self) -> list[str]:
+        """Names of the models served, the default one first; complete after ``start``."""
+        return [model.name for model in self._endpoint.engine.models()]
+
     async def start(self) -> str:
         """Load the model, open the store, listen; the API's root URL.
 

@@ -1,0 +1,200 @@
+"""``tightloop serve``: one model over the Responses API, HTTP and WebSocket on one port.
+
+Everything heavy is imported when it is needed, so that a mistake in the options is told at once.
+"""
+
+import argparse
+import asyncio
+import errno
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tightloop.engine.interface import Engine
+    from tightloop.server.app import Server
+
+HELP = "serve a model over the Responses API, HTTP and WebSocket on one port"
+
+DEFAULT_PORT = 8099
+STORE_NAME = "responses.sqlite3"
+LOG_LEVELS = ("error", "warning", "info", "debug")
+
+
+class StartError(Exception):
+    """The server cannot start; the text is one line for the person who tried."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add this verb's options."""
+    add = parser.add_argument
+    add(
+        "--model",
+        default="patchling",
+        metavar="NAME",
+        help="what to serve: patchling (bundled), a .gguf file, hf:OWNER/REPO/FILE@REVISION,"
+        " remote:MODEL@URL, scripted, or scripted:SCRIPT.json (default patchling)",
+    )
+    add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    add(
+        "--port",
+        type=_port,
+        default=DEFAULT_PORT,
+        help=f"port to listen on, 0 for any free one (default {DEFAULT_PORT})",
+    )
+    add(
+        "--state-dir",
+        type=Path,
+        metavar="DIR",
+        help="where stored responses are kept (default: tightloop in the XDG state directory)",
+    )
+    add(
+        "--api-key",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="accept this key, may be repeated; also TIGHTLOOP_API_KEYS (comma list)."
+        " Required unless the address is a loopback one",
+    )
+    add("--api-key-file", type=Path, metavar="FILE", help="accept the keys in FILE, one a line")
+    add("--context", type=_positive, metavar="N", help="context window in tokens (local models)")
+    add("--threads", type=_positive, metavar="N", help="threads for a local model")
+    add("--log", choices=LOG_LEVELS, default="warning", help="what to log (default warning)")
+    add("--json-ready", action="store_true", help="print the start line as one JSON object")
+    add("--ready-file", type=Path, metavar="FILE", help="write that JSON object to FILE when ready")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until SIGINT or SIGTERM: 0. 2 when the server could not start."""
+    logging.basicConfig(level=arguments.log.upper(), format="%(levelname)s %(name)s: %(message)s")
+    try:
+        asyncio.run(_serve(arguments))
+    except StartError as error:
+        print(f"tightloop serve: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+async def _serve(arguments: argparse.Namespace) -> None:
+    store_path = _state_dir(arguments) / STORE_NAME
+    server = _server(arguments, store_path)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        stop.set()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)  # the second one ends the process at once
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, end)
+    try:
+        await _start(server, arguments)
+        # What lives now lives to the end: later collections need not look at it.
+        gc.collect()
+        gc.freeze()
+        _announce(server, arguments, store_path)
+        await stop.wait()
+    finally:
+        await server.stop()
+
+
+def _server(arguments: argparse.Namespace, store_path: Path) -> "Server":
+    from tightloop.governance.keys import BadKeyError, load_keys
+    from tightloop.server.access import Access
+
+    try:
+        keys = load_keys(arguments.api_key, os.environ, arguments.api_key_file)
+        access = Access(keys, arguments.host)
+    except BadKeyError as error:
+        raise StartError(str(error)) from error
+    except OSError as error:
+        raise StartError(f"cannot read {arguments.api_key_file}: {error.strerror}") from error
+    except ValueError as error:
+        raise StartError(str(error)) from error
+    engine = _engine(arguments)
+
+    from tightloop.server.app import Server
+    from tightloop.server.endpoint import Endpoint
+    from tightloop.server.store import Store
+
+    endpoint = Endpoint(engine, Store(store_path))
+    return Server(endpoint, access, host=arguments.host, port=arguments.port)
+
+
+def _engine(arguments: argparse.Namespace) -> "Engine":
+    from tightloop.engine.interface import EngineError
+    from tightloop.engine.registry import EngineOptions, create_engine
+
+    kind, _, path = arguments.model.partition(":")
+    try:
+        if kind == "scripted" and path:
+            from tightloop.engine.script_file import load_script
+            from tightloop.engine.scripted import ScriptedEngine
+
+            return ScriptedEngine(load_script(Path(path)))
+        options = EngineOptions(num_context=arguments.context, num_threads=arguments.threads)
+        return create_engine(arguments.model, options)
+    except EngineError as error:
+        raise StartError(str(error)) from error
+
+
+async def _start(server: "Server", arguments: argparse.Namespace) -> None:
+    from tightloop.engine.interface import EngineError
+    from tightloop.server.store import StoreError
+
+    try:
+        await server.start()
+    except (EngineError, StoreError) as error:
+        raise StartError(str(error)) from error
+    except OSError as error:
+        place = f"{arguments.host}:{arguments.port}"
+        if error.errno == errno.EADDRINUSE:
+            text = f"{place} is in use; end the other program or choose another --port"
+        else:
+            text = f"cannot listen on {place}: {error.strerror or error}"
+        raise StartError(text) from error
+
+
+def _announce(server: "Server", arguments: argparse.Namespace, store_path: Path) -> None:
+    """Say that the server is ready: for a person, for a script, or both."""
+    ready = json.dumps(
+        {
+            "url": server.url,
+            "model": server.models[0],
+            "store": str(store_path),
+            "pid": os.getpid(),
+        }
+    )
+    if arguments.ready_file is not None:
+        partial = arguments.ready_file.with_name(arguments.ready_file.name + ".partial")
+        partial.write_text(ready + "\n", "utf-8")
+        partial.replace(arguments.ready_file)  # whoever sees the file sees all of it
+    line = f"serving {server.models[0]} at {server.url}, responses kept in {store_path}"
+    print(ready if arguments.json_ready else line, flush=True)
+
+
+def _state_dir(arguments: argparse.Namespace) -> Path:
+    if arguments.state_dir is not None:
+        chosen: Path = arguments.state_dir
+        return chosen
+    from tightloop.trace.log import state_directory
+
+    return state_directory()
+
+
+def _port(text: str) -> int:
+    if text.isdecimal() and int(text) <= 65535:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"must be a port from 0 to 65535, got {text!r}")
+
+
+def _positive(text: str) -> int:
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"must be a positive number, got {text!r}")
