@@ -54,7 +54,7 @@ _ASKS_FOR_REPAIR = re.compile(r"test|fix|bug|fail|repair|broken|debug|correct", 
 _QUOTED_COMMAND = re.compile(r"`+(?:\w*\n)?([^`\n]*\bpytest\b[^`\n]*)\n?`+")
 _BARE_COMMAND = re.compile(
     r"((?:(?:uv|poetry|pdm|hatch) run )?(?:[\w./-]*python[\d.]* -m )?pytest"
-    r"(?: (?:-\S+|\S*[/.=:]\S*))*)(?=[\s,;.!?)'\"]|$)"
+    r"(?: (?:-\S+|\S*(?:/|::|=|\.py)\S*))*)(?=[\s,;.!?)'\"]|$)"
 )
 
 

@@ -14,10 +14,11 @@ from enum import Enum, auto
 from pathlib import PurePosixPath
 
 _HEADER = re.compile(r"^_{3,} (.+) _{3,}$")
-_LOCATION = re.compile(r"^([^\s:][^:\n]*\.py):(\d+): ")
+_LOCATION = re.compile(r"^([^\s:][^:\n]*\.py):(\d+):(?: |$)")
 _WHERE = re.compile(
     r"^E\s+\+\s+(?:where|and) .+ = (?:<[\w ]*?(?:function|method) )?([\w.]+)[^(]*\("
 )
+_LAST_LINE = re.compile(r"^(?:=+ )?(\d+ \w+.*) in [\d.]+s\b", re.MULTILINE)
 _COUNT = re.compile(r"\b(\d+) (failed|passed|errors?)\b")
 _SUMMARY = re.compile(r"^(?:FAILED|ERROR) (\S+\.py\S*)", re.MULTILINE)
 _FOREIGN = ("site-packages", ".venv", "dist-packages", "<")
@@ -88,7 +89,8 @@ def is_own(path: str) -> bool:
 
 def read_run(text: str) -> TestRun:
     """The run whose output this is; UNREADABLE when it holds no result of pytest."""
-    counts = {kind.rstrip("s"): int(number) for number, kind in _COUNT.findall(text)}
+    last = (_LAST_LINE.findall(text) or [""])[-1]
+    counts = {kind.rstrip("s"): int(number) for number, kind in _COUNT.findall(last)}
     if counts.get("failed") or counts.get("error"):
         verdict = Verdict.FAILED
     elif counts.get("passed"):
