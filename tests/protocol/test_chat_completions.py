@@ -91,6 +91,7 @@ def test_a_call_is_done_when_its_json_closes() -> None:
     assert parser.feed(piece('{"a":"}')) == [ToolCallDelta('{"a":"}')]
     assert parser.feed(piece('"}')) == [ToolCallDelta('"}'), DONE]
     assert parser.feed(piece("}")) == []
+    assert parser.feed(chunk({"tool_calls": [{"index": 0}]})) == []
     assert parser.feed(chunk({}, "tool_calls")) == []
     assert parser.end() == [finished(FinishReason.TOOL_CALLS)]
 
@@ -162,6 +163,10 @@ def test_a_custom_tools_broken_wrapping_is_an_error_not_half_an_input() -> None:
     parser.feed(piece('{"input":"a', id="c1", name="apply_patch"))
     with pytest.raises(RemoteProtocolError):
         parser.feed(piece("\\q"))
+    parser = new_parser()
+    parser.feed(piece('{"input":"rm -r a', id="c1", name="apply_patch"))
+    with pytest.raises(RemoteProtocolError, match="ended before its JSON did"):
+        parser.feed(chunk({}, "stop"))
 
 
 def test_servers_that_do_not_stream_calls() -> None:
@@ -183,6 +188,24 @@ def test_servers_that_do_not_stream_calls() -> None:
 def test_a_call_without_arguments_has_the_empty_object() -> None:
     deltas = parsed(piece("", id="c1", name="f"), chunk({}, "tool_calls"))
     assert deltas[1:-1] == [ToolCallDelta("{}"), DONE]
+
+
+def test_arguments_while_the_open_call_is_broken_wait_for_the_end() -> None:
+    deltas = parsed(
+        piece("oops", id="c1", name="f"),
+        piece("{}", id="c2", name="g", index=1),
+        piece("{}", id="c3", name="g", index=2),
+        chunk({}, "tool_calls"),
+    )
+    done = [d for d in deltas if isinstance(d, ToolCallStarted | ToolCallDone)]
+    assert done == [
+        ToolCallStarted("c1", "f"),
+        DONE,
+        ToolCallStarted("c2", "g"),
+        DONE,
+        ToolCallStarted("c3", "g"),
+        DONE,
+    ]
 
 
 def test_arguments_that_are_no_json_end_with_the_finish_reason() -> None:

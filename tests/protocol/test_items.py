@@ -156,6 +156,24 @@ def test_malformed_bytes_are_invalid_json() -> None:
         assert caught.value.code == "invalid_json"
 
 
+def test_an_opaque_part_survives_the_wire() -> None:
+    item = Message("user", (OpaquePart("input_file", msgspec.Raw(b'{"type":"input_file"}')),))
+    assert item_from_wire(encode_item(item)) == item
+    assert decode_item(msgspec.Raw(b'{"type":"x"}')) == OpaqueItem(
+        "x", msgspec.Raw(b'{"type":"x"}')
+    )
+
+
+def test_a_value_that_is_no_json_is_refused() -> None:
+    for wire in ({"type": "x", "a": object()}, {"type": "x", "a": "\ud83d"}):
+        with pytest.raises(ApiError, match="is not JSON"):
+            decode_item(wire)
+    with pytest.raises(ApiError, match=r"input\[0\] is not JSON"):
+        decode_input([object()])
+    with pytest.raises(ApiError, match="not JSON"):
+        decode_item(b"{")
+
+
 @given(items)
 @settings(max_examples=60, deadline=None)
 def test_an_item_survives_the_wire(item: Item) -> None:

@@ -11,11 +11,11 @@ from tightloop.protocol.errors import RemoteProtocolError
 from tightloop.protocol.partial_json import Change, PartialObject, StringGrew, ValueDone
 
 TEXT = (
-    r'{"path": "a\n\ud83d\ude00\u00e9\ud83dx\udc00", "n": {"a":[1,"}\"\\",{"z":"\ud800"}]},'
+    r'{"path": "a\n\ud83d\ude00\u00e9\ud83dx\udc00\ud83d\n\ud83d\ud83d\ude00", "n": {"a":[1,"}\"\\",{"z":"\ud800"}]},'
     ' "k":12.5e3 , "b":true,"e":"" , "l":[] }\n'
 )
 VALUES = {
-    "path": "a\n\U0001f600é\ufffdx\ufffd",
+    "path": "a\n\U0001f600é\ufffdx\ufffd\ufffd\n\ufffd\U0001f600",
     "n": {"a": [1, '}"\\', {"z": "\ufffd"}]},
     "k": 12500.0,
     "b": True,

@@ -126,9 +126,13 @@ class _Call:
         return deltas
 
     def finish(self) -> list[Delta]:
-        """The end of a call whose arguments will not be continued."""
-        if self.is_done:
-            return []
+        """The end of an open call whose arguments will not be continued.
+
+        Raises ``RemoteProtocolError`` for half of a custom tool's input; half of a function's
+        arguments are passed on, as whoever parses them will see it.
+        """
+        if self.is_custom and self._has_begun and self._reader is not None:
+            raise RemoteProtocolError(f"the input of {self.name} ended before its JSON did")
         self.is_done = True
         # No arguments at all is how some servers write the empty object.
         empty: list[Delta] = [] if self.is_custom or self._num_chars else [ToolCallDelta("{}")]
@@ -234,12 +238,12 @@ class ChatStreamParser:
         if delta is not None:
             reasoning = delta.reasoning_content or delta.reasoning
             if reasoning:
-                self._switch_to_text(deltas)
+                self._close_all(deltas)  # a call before text cannot be continued
                 deltas.append(ReasoningDelta(reasoning))
             text = delta.content or delta.refusal
             # White space between calls is layout that some servers let through.
             if text and (self._open is None or text.strip()):
-                self._switch_to_text(deltas)
+                self._close_all(deltas)  # a call before text cannot be continued
                 deltas.append(TextDelta(text))
             for call in delta.tool_calls or ():
                 self._tool_call(call, deltas)
@@ -247,10 +251,6 @@ class ChatStreamParser:
             self._finish_reason = choice.finish_reason
             if choice.finish_reason != "length":  # a call that was cut must stay open
                 self._close_all(deltas)
-
-    def _switch_to_text(self, deltas: list[Delta]) -> None:
-        """Text after a call: the call cannot be continued any more."""
-        self._close_all(deltas)
 
     def _tool_call(self, wire: _ToolCall, deltas: list[Delta]) -> None:
         call = self._find(wire)
@@ -267,7 +267,8 @@ class ChatStreamParser:
         if not arguments:
             return
         if call is not self._open:
-            call.waiting.append(arguments)
+            if not call.is_done:
+                call.waiting.append(arguments)
             return
         deltas.extend(call.take(arguments))
         self._start_next(deltas)

@@ -4,6 +4,7 @@ A delta event is ``delta_head``, the sequence number, ``delta_middle``, the esca
 ``delta_tail``. Everything but number and text is known when the item opens.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -39,7 +40,7 @@ class ClosedItem(Struct):
     item: Item
 
 
-class OpenItem:
+class OpenItem(ABC):
     """Common to the three kinds. ``pieces`` are the texts so far."""
 
     delta_type: ClassVar[type[Any]]
@@ -53,13 +54,13 @@ class OpenItem:
         self.delta_middle = b"," + msgspec.json.encode(self._place)[1:-1] + b',"delta":'
         self.delta_tail = b""
 
+    @abstractmethod
     def opening(self) -> Sequence[Event]:
         """The events before the first delta."""
-        raise TypeError(f"{type(self).__name__} is not a kind of item")
 
+    @abstractmethod
     def close(self, status: str) -> ClosedItem:
         """The events between the last delta and ``output_item.done``, and the item."""
-        raise TypeError(f"{type(self).__name__} is not a kind of item")
 
     def _added(self, item: dict[str, Any]) -> Event:
         return ("response.output_item.added", {"output_index": self.index, "item": item})
