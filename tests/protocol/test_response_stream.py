@@ -206,7 +206,7 @@ def test_failing_before_the_start_starts_first() -> None:
 
 def test_the_token_limit_leaves_the_last_item_incomplete() -> None:
     cut: list[list[Delta]] = [
-        [TextDelta("Hel")],
+        [TextDelta("cut")],
         [ReasoningDelta("hm")],
         [CALL, ToolCallDelta("{")],
     ]
@@ -226,7 +226,7 @@ def test_a_cancelled_message_stays_and_a_cancelled_call_goes() -> None:
     """A call cut half-way must not get the ``done`` event that clients dispatch on."""
     cancelled = Finished(FinishReason.CANCELLED, Usage())
     stream = started()
-    stream.feed([TextDelta("Hel")])
+    stream.feed([TextDelta("cut")])
     assert "output_item.done" in types(stream.finish(cancelled))
     stream = started()
     stream.feed([CALL, ToolCallDelta("{")])
@@ -238,7 +238,7 @@ def test_a_cancelled_message_stays_and_a_cancelled_call_goes() -> None:
 
 def test_an_engine_error_fails_the_response_with_its_code() -> None:
     stream = started()
-    stream.feed([TextDelta("Hel")])
+    stream.feed([TextDelta("cut")])
     error = Finished(
         FinishReason.ERROR,
         Usage(1),
