@@ -247,7 +247,8 @@ def _is_progress(before: _Phase, run: TestRun) -> bool:
     """The test worked on passes now, and nothing fails that passed before."""
     failure = before.failure
     still = {f.name for f in run.failures}
-    return failure is not None and failure.name not in still and run.failed < before.run.failed
+    has_moved = failure is not None and failure.name not in still
+    return has_moved and bool(run.failures) and run.failed < before.run.failed
 
 
 def _take_patch(story: _Story, patch: str, output: str) -> None:

@@ -1,0 +1,387 @@
+"""A remote host as an engine, against a small real server scripted per case."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tests.engine.collecting import Answer, ask, request, start
+from tightloop.engine.interface import EngineError, Sampling
+from tightloop.engine.remote import HostTimes, RemoteEngine, host_times, parse_remote_name
+from tightloop.protocol.deltas import FinishReason, ToolCallDone, ToolCallStarted
+from tightloop.protocol.requests import CustomTool, FunctionTool
+
+Reply = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def chunk(finish: str | None = None, **delta: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+
+
+USAGE = {
+    "choices": [],
+    "usage": {
+        "prompt_tokens": 10,
+        "completion_tokens": 5,
+        "prompt_tokens_details": {"cached_tokens": 8},
+    },
+}
+
+
+def call_chunk(text: str, **first: str) -> dict[str, Any]:
+    call: dict[str, Any] = {"index": 0, "function": {"arguments": text}}
+    if first:
+        call |= {"id": first["id"], "type": "function"}
+        call["function"]["name"] = first["name"]
+    return chunk(tool_calls=[call])
+
+
+def stream(*chunks: Any, done: bool = True) -> Reply:
+    """Answers with these chunks as events; bytes are sent as they are."""
+
+    async def reply(http: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(http)
+        for part in chunks:
+            raw = part if isinstance(part, bytes) else json.dumps(part).encode()
+            await response.write(raw if isinstance(part, bytes) else b"data: " + raw + b"\n\n")
+        if done:
+            await response.write(b"data: [DONE]\n\n")
+        return response
+
+    return reply
+
+
+def refusal(status: int, message: str, **headers: str) -> Reply:
+    async def reply(_http: web.Request) -> web.StreamResponse:
+        body = {"error": {"message": message, "type": "x", "code": None}}
+        return web.json_response(body, status=status, headers=headers)
+
+    return reply
+
+
+class Host:
+    """The scripted host: what it was asked, and over which connections."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+        self.bodies: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.ports: list[int] = []
+        self.warmed = asyncio.Event()
+
+    async def chat(self, http: web.Request) -> web.StreamResponse:
+        self.bodies.append(await http.json())
+        self.headers.append(dict(http.headers))
+        self.ports.append(self._port(http))
+        return await self.reply(http)
+
+    async def models(self, http: web.Request) -> web.Response:
+        self.ports.append(self._port(http))
+        self.warmed.set()
+        return web.json_response({"data": []})
+
+    def _port(self, http: web.Request) -> int:
+        assert http.transport is not None
+        port: int = http.transport.get_extra_info("peername")[1]
+        return port
+
+
+@asynccontextmanager
+async def serving(reply: Reply) -> AsyncIterator[tuple[RemoteEngine, Host]]:
+    host = Host(reply)
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", host.chat)
+    app.router.add_get("/v1/models", host.models)
+    runner = web.AppRunner(app, handler_cancellation=True)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    engine = RemoteEngine("big", f"http://127.0.0.1:{port}/v1", api_key_env="TIGHTLOOP_TEST_KEY")
+    await engine.start()
+    await host.warmed.wait()
+    try:
+        yield engine, host
+    finally:
+        await engine.close()
+        await runner.cleanup()
+
+
+async def answered(reply: Reply) -> Answer:
+    async with serving(reply) as (engine, _):
+        return await ask(engine, request("hi"))
+
+
+async def test_text_with_usage() -> None:
+    answer = await answered(
+        stream(
+            chunk(role="assistant", content=""),
+            chunk(content="Hel"),
+            chunk(content="lo"),
+            chunk("stop"),
+            USAGE,
+        )
+    )
+    assert answer.text == "Hello"
+    done = answer.finished
+    assert done.reason is FinishReason.STOP
+    assert (done.usage.input_tokens, done.usage.cached_tokens) == (10, 8)
+    assert done.usage.output_tokens == 5
+    assert done.timing is not None
+    assert done.timing.num_prefill_tokens == 2
+    assert done.timing.decode_ns == 0
+    assert done.timing.submitted_ns <= done.timing.first_delta_ns <= done.timing.finished_ns
+
+
+async def test_reasoning_and_streamed_tool_calls() -> None:
+    reply = stream(
+        chunk(reasoning_content="hm"),
+        call_chunk("", id="call_7", name="run"),
+        call_chunk('{"cmd"'),
+        call_chunk(': "ls"}'),
+        chunk("tool_calls"),
+    )
+    async with serving(reply) as (engine, host):
+        answer = await ask(engine, request("hi", tools=(FunctionTool("run"),)))
+    assert answer.reasoning == "hm"
+    assert answer.calls == [("run", '{"cmd": "ls"}')]
+    assert ToolCallStarted("call_7", "run") in answer.deltas
+    assert answer.finished.reason is FinishReason.TOOL_CALLS
+    assert host.bodies[0]["tools"][0]["function"]["name"] == "run"
+    assert host.bodies[0]["stream_options"] == {"include_usage": True}
+
+
+async def test_a_complete_call_is_done_before_the_stream_ends() -> None:
+    """So that the tool starts while the host still talks."""
+    gate = asyncio.Event()
+
+    async def reply(http: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(http)
+        first = json.dumps(call_chunk("{}", id="c", name="run")).encode()
+        await response.write(b"data: " + first + b"\n\n")
+        await gate.wait()
+        await response.write(b"data: " + json.dumps(chunk("tool_calls")).encode() + b"\n\n")
+        return response
+
+    async with serving(reply) as (engine, _):
+        answer = start(engine, request())
+        await answer.first.wait()
+        assert ToolCallDone() in answer.deltas
+        gate.set()
+        await answer.wait()
+    assert answer.finished.reason is FinishReason.TOOL_CALLS
+
+
+async def test_custom_tools_come_back_as_free_text() -> None:
+    reply = stream(call_chunk('{"input": "a\\nb"}', id="c", name="patch"), chunk("tool_calls"))
+    async with serving(reply) as (engine, _):
+        answer = await ask(engine, request("hi", tools=(CustomTool("patch"),)))
+    assert answer.calls == [("patch", "a\nb")]
+
+
+async def test_sampling_limits_and_key_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIGHTLOOP_TEST_KEY", "k-1")
+    async with serving(stream(chunk("stop"))) as (engine, host):
+        sampling = Sampling(temperature=0.5, top_p=0.9, seed=3, stop=("END",))
+        await ask(engine, request("hi", sampling=sampling, max_output_tokens=7))
+        monkeypatch.delenv("TIGHTLOOP_TEST_KEY")
+        await ask(engine, request("hi"))
+    first, second = host.bodies
+    assert [first[key] for key in ("temperature", "top_p", "seed", "stop", "max_tokens")] == [
+        0.5, 0.9, 3, ["END"], 7,
+    ]  # fmt: skip
+    assert "temperature" not in second
+    assert host.headers[0]["Authorization"] == "Bearer k-1"
+    assert "Authorization" not in host.headers[1]
+
+
+async def test_warm_connections_serve_everything() -> None:
+    """Two at most: the next request may start while the last stream's end is being read."""
+    async with serving(stream(chunk(content="a"), chunk("stop"), USAGE)) as (engine, host):
+        for _ in range(6):
+            await ask(engine, request())
+    assert len(host.ports) == 7
+    assert len(set(host.ports)) <= 2
+
+
+async def test_the_host_s_own_times_are_used() -> None:
+    last = chunk("stop") | {
+        "usage": {"prompt_tokens": 54, "completion_tokens": 8},
+        "time_info": {"queue_time": 0.1, "prompt_time": 1e-5, "completion_time": 2e-5},
+    }
+    done = (await answered(stream(chunk(content="x"), last))).finished
+    assert done.timing is not None
+    assert done.timing.decode_ns == 20_000
+    assert done.timing.num_decode_steps == 8
+    assert done.timing.finished_ns - done.timing.prefilled_ns == 20_000
+    assert done.timing.prefilled_ns - done.timing.started_ns == 10_000
+
+
+def test_times_are_found_where_hosts_put_them() -> None:
+    times = {"queue_time": 1, "prompt_time": 2, "completion_time": 3}
+    assert host_times({"time_info": times}) == HostTimes(1, 2, 3)
+    assert host_times({"usage": times}) == HostTimes(1, 2, 3)
+    assert host_times({"x_groq": {"usage": times}}) == HostTimes(1, 2, 3)
+    assert host_times({"time_info": {"completion_time": None}}) == HostTimes()
+    assert host_times({"usage": {"prompt_tokens": 1}}) is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "code", "text"),
+    [
+        (refusal(401, "bad key"), "invalid_api_key", "set a valid key in TIGHTLOOP_TEST_KEY"),
+        (refusal(403, "no"), "permission_denied", "answered 403: no"),
+        (refusal(404, "gone"), "model_not_found", "models are retired often"),
+        (
+            refusal(429, "slow down", **{"Retry-After": "7"}),
+            "rate_limit_exceeded",
+            "retry after 7 s",
+        ),
+        (refusal(400, "maximum context length is 8"), "context_length_exceeded", "context length"),
+        (refusal(400, "no such field"), "invalid_request", "no such field"),
+        (refusal(503, "busy"), "upstream_error", "answered 503: busy"),
+    ],
+)
+async def test_refusals_say_who_why_and_what_to_do(reply: Reply, code: str, text: str) -> None:
+    done = (await answered(reply)).finished
+    assert done.reason is FinishReason.ERROR
+    assert done.error_code == code
+    assert done.error_message is not None
+    assert "127.0.0.1" in done.error_message
+    assert "(model big)" in done.error_message
+    assert text in done.error_message
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        (stream(chunk(content="a"), done=False), "without a finish reason"),
+        (stream(chunk(content="a")), "without a finish reason"),
+        (stream(b"data: {nonsense\n\n"), "is not JSON"),
+        (stream(b"data: [1]\n\n"), "is not a JSON object"),
+        (stream(b"<html>a login page</html>"), "without a finish reason"),
+        (
+            stream(chunk(content="a"), {"error": {"message": "it broke", "code": "boom"}}),
+            "it broke",
+        ),
+    ],
+)
+async def test_broken_streams_end_with_an_error(reply: Reply, text: str) -> None:
+    done = (await answered(reply)).finished
+    assert done.reason is FinishReason.ERROR
+    assert done.error_message is not None
+    assert text in done.error_message
+    assert "(model big)" in done.error_message
+
+
+async def test_an_error_with_status_200_as_json() -> None:
+    async def reply(_http: web.Request) -> web.StreamResponse:
+        return web.json_response({"error": {"message": "no money", "code": "billing"}})
+
+    done = (await answered(reply)).finished
+    assert (done.reason, done.error_code) == (FinishReason.ERROR, "billing")
+
+
+async def test_a_connection_cut_in_the_middle() -> None:
+    async def reply(http: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(http)
+        await response.write(b"data: " + json.dumps(chunk(content="a")).encode() + b"\n\n")
+        assert http.transport is not None
+        http.transport.abort()
+        return response
+
+    answer = await answered(reply)
+    assert answer.text == "a"
+    assert answer.finished.error_code == "upstream_error"
+    assert "the connection to 127.0.0.1" in str(answer.finished.error_message)
+
+
+async def test_a_kept_connection_that_the_host_closed_is_replaced() -> None:
+    count = 0
+
+    async def reply(http: web.Request) -> web.StreamResponse:
+        nonlocal count
+        count += 1
+        if count == 2:  # closed before any byte of the answer
+            assert http.transport is not None
+            http.transport.abort()
+            return web.Response()
+        return await stream(chunk(content="ok"), chunk("stop"))(http)
+
+    async with serving(reply) as (engine, _):
+        assert (await ask(engine, request())).text == "ok"
+        assert (await ask(engine, request())).text == "ok"
+    assert count == 3
+
+
+async def test_cancel_closes_the_stream() -> None:
+    closed = asyncio.Event()
+
+    async def reply(http: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(http)
+        await response.write(b"data: " + json.dumps(chunk(content="a")).encode() + b"\n\n")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            closed.set()
+        return response
+
+    async with serving(reply) as (engine, _):
+        answer = start(engine, request())
+        await answer.first.wait()
+        assert answer.generation is not None
+        answer.generation.cancel()
+        done = await answer.wait()
+        await closed.wait()
+    assert done.reason is FinishReason.CANCELLED
+    assert answer.text == "a"
+
+
+async def test_cancel_at_once_and_close_while_running() -> None:
+    async def never(_http: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+    async with serving(never) as (engine, _):
+        early, late = start(engine, request()), start(engine, request())
+        assert early.generation is not None
+        early.generation.cancel()
+        assert (await early.wait()).reason is FinishReason.CANCELLED
+        await engine.close()
+        assert late.finished.reason is FinishReason.CANCELLED
+        after = await ask(engine, request())
+    assert after.finished.error_code == "engine_unavailable"
+
+
+async def test_a_prewarm_is_not_passed_on() -> None:
+    async with serving(stream(chunk("stop"))) as (engine, host):
+        answer = await ask(engine, request(generate=False))
+    assert answer.finished.reason is FinishReason.STOP
+    assert host.bodies == []
+
+
+async def test_a_host_that_cannot_be_reached_is_named() -> None:
+    async with serving(stream()) as (engine, _):
+        gone = RemoteEngine("m", "http://127.0.0.1:1/v1")
+        await gone.start()
+        done = (await ask(gone, request())).finished
+        await gone.close()
+    assert engine.models()[0].description.startswith("big at 127.0.0.1")
+    assert done.error_code == "upstream_error"
+    assert "127.0.0.1:1 (model m)" in str(done.error_message)
+
+
+def test_names_of_remote_models() -> None:
+    named = parse_remote_name("remote:org/model@x@https://api.example.com/v1/")
+    assert (named.model, named.base_url) == ("org/model@x", "https://api.example.com/v1")
+    for bad in ("remote:model", "remote:@https://h/v1", "remote:m@ftp://h", "remote:m@https://"):
+        with pytest.raises(EngineError, match="does not name a remote model"):
+            parse_remote_name(bad)
