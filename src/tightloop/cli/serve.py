@@ -101,6 +101,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
         _announce(server, arguments, store_path)
         await stop.wait()
     finally:
+        gc.unfreeze()
         await server.stop()
 
 

@@ -1,0 +1,76 @@
+"""``tightloop serve``: options, and starts that fail with one line. Real starts: tests/e2e."""
+
+import argparse
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from tightloop.cli import serve
+
+
+def arguments(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    serve.configure(parser)
+    return parser.parse_args(words)
+
+
+def test_defaults_are_local_and_bundled() -> None:
+    """Nobody else can reach a server that was started without thinking."""
+    chosen = arguments()
+    assert (chosen.model, chosen.host, chosen.port) == ("patchling", "127.0.0.1", 8099)
+    assert chosen.api_key == []
+
+
+@pytest.mark.parametrize("words", [("--port", "65536"), ("--port", "-1"), ("--threads", "0")])
+def test_numbers_out_of_range_are_refused(
+    words: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the option's name and the value."""
+    with pytest.raises(SystemExit) as caught:
+        arguments(*words)
+    assert caught.value.code == 2
+    assert words[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--model", "nothing"], "there is no engine 'nothing'"),
+        (["--model", "scripted:/no/script.json"], "/no/script.json"),
+        (["--model", "scripted", "--host", "10.0.0.1"], "without an API key"),
+        (["--model", "scripted", "--api-key", "a b"], "--api-key"),
+        (["--model", "scripted", "--api-key-file", "/no/keys"], "/no/keys"),
+    ],
+)
+def test_a_start_that_cannot_work_says_why(
+    words: list[str], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Status 2, the text on standard error, nothing on standard output."""
+    assert serve.run(arguments(*words, "--port", "0", "--state-dir", str(tmp_path))) == 2
+    output = capsys.readouterr()
+    assert text in output.err
+    assert output.out == ""
+
+
+def test_a_server_announces_itself_and_ends_on_a_signal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The ready file appears whole; status 0."""
+    ready = tmp_path / "ready.json"
+    stopper = threading.Thread(target=stop_when_ready, args=(ready,))
+    stopper.start()
+    words = ["--model", "scripted", "--port", "0", "--state-dir", str(tmp_path)]
+    status = serve.run(arguments(*words, "--ready-file", str(ready)))
+    stopper.join()
+    assert status == 0
+    assert ready.read_text().startswith('{"url": "http://127.0.0.1:')
+    assert capsys.readouterr().out.startswith("serving scripted at http://127.0.0.1:")
+
+
+def stop_when_ready(ready: Path) -> None:
+    while not ready.exists():
+        os.sched_yield()
+    os.kill(os.getpid(), signal.SIGTERM)
