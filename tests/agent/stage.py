@@ -60,7 +60,7 @@ async def stage(
     *,
     tools: Sequence[Tool] = (),
     limits: Limits | None = None,
-    kind: str = "none",
+    kind: str | None = "none",
 ) -> AsyncIterator[Stage]:
     """Everything started; everything closed afterwards."""
     engine = ScriptedEngine(script if callable(script) else in_turn(script))

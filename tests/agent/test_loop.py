@@ -35,6 +35,7 @@ from tightloop.protocol.deltas import (
     Usage,
 )
 from tightloop.protocol.items import Message
+from tightloop.sandbox.workspace import open_workspace
 
 PATCH = "*** Begin Patch\n*** Update File: f\n@@\n-old\n+new\n*** End Patch"
 
@@ -357,6 +358,30 @@ async def test_messages_stream_as_deltas(tmp_path: Path) -> None:
         deltas = [e.text_delta for e in s.heard if isinstance(e, ItemUpdated)]
         assert "".join(delta or "" for delta in deltas) == "one two three"
         assert _ended(s.heard) == [AgentMessage("item_0", "one two three")]
+
+
+async def test_behind_isolation_in_a_private_workspace(tmp_path: Path) -> None:
+    """The strongest isolation and workspace of this machine: both tools see one tree, the user's
+    own does not change, and a command cannot write elsewhere."""
+    repository, outside = tmp_path / "repo", tmp_path / "outside"
+    repository.mkdir()
+    (repository / "f").write_text("old\n")
+    workspace = await open_workspace(repository, state_dir=tmp_path / "state")
+    script = [
+        call_answer("apply_patch", PATCH, "a"),
+        _run(f"cat f; echo more >> f; echo x > {outside}", "b"),
+        text_answer("ok"),
+    ]
+    try:
+        async with stage(workspace.path, script, kind=None) as s:
+            await s.agent.run_turn("go")
+            assert "Output:\nnew\n" in s.outputs()[1]
+        assert await workspace.changed_files() == ["f"]
+        assert "-old\n+new\n+more\n" in await workspace.diff()
+        assert (repository / "f").read_text() == "old\n"
+        assert sorted(os.listdir(tmp_path)) == ["repo", "state"]
+    finally:
+        await workspace.discard()
 
 
 async def test_a_test_run_is_labelled(tmp_path: Path) -> None:

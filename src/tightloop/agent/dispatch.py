@@ -7,6 +7,7 @@ write) run one after the other in the order in which the model made them; others
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -74,10 +75,9 @@ class Dispatcher:
         if isinstance(tool, StreamingTool):
             context = self._own_context()
             is_custom = item["type"] == "custom_tool_call"
-            self._prepared[event.get("output_index", -1)] = (
-                tool.prepare(context, is_custom=is_custom),
-                context,
-            )
+            with suppress(OSError):  # said again, in words for the model, when the call runs
+                prepared = tool.prepare(context, is_custom=is_custom)
+                self._prepared[event.get("output_index", -1)] = (prepared, context)
 
     def feed(self, event: Mapping[str, Any]) -> None:
         """More arguments of an open call."""

@@ -67,14 +67,14 @@ class Agent:
         self._events, self._usage, self._text = [], Usage(), ""
         self._dispatcher.spans = []
         self._say(said.TurnStarted())
-        status, message = Status.FAILED, ""
+        status, message, is_refused = Status.FAILED, "", False
         try:
             async with asyncio.timeout(self._limits.wall_s):
                 status, message = await self._work([*self._backlog, user_item(prompt)])
         except TimeoutError:
             status, message = Status.TIMEOUT, f"no end after {self._limits.wall_s:g} s"
         except (ApiError, TransportError, RemoteProtocolError) as error:
-            message = str(error)
+            message, is_refused = str(error), len(self._session.trips) == num_trips
         except asyncio.CancelledError:
             status, message = Status.CANCELLED, "interrupted"
             raise
@@ -83,7 +83,7 @@ class Agent:
             end_ns = self._clock.now_ns()
             result = TurnResult(
                 self._text, status, self._dispatcher.spans, trips, start_ns, end_ns, self._usage,
-                self._events, message,
+                self._events, message, is_refused,
             )  # fmt: skip
             self.last_result = result
             self._say(result.closing_event())

@@ -43,6 +43,9 @@ class TurnResult:
     message: str = ""
     """Why it did not complete; empty when it did."""
 
+    is_refused_at_once: bool = False
+    """Whether the server refused the first request or was lost before it answered anything."""
+
     @property
     def wall_s(self) -> float:
         """From the user's message to the last word, in seconds."""

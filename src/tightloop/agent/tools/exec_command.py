@@ -1,5 +1,6 @@
 """The tool ``exec_command``: one command in the session's sandbox, to its end."""
 
+import codecs
 import os
 import re
 import signal
@@ -101,9 +102,10 @@ class ExecCommand:
                 )
         start_ns = context.clock.now_ns()
         kind = "test" if is_test_run(shown) else "tool"
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         try:
             result = await context.sandbox.run(
-                command, lambda data: context.on_output(data.decode(errors="replace"))
+                command, lambda data: context.on_output(decoder.decode(data))
             )
         except SandboxError as error:
             item = CommandExecution(context.item_id, shown, str(error), None, "failed")

@@ -1,0 +1,1 @@
+"""What a person sees of the agent: reads events, decides nothing."""

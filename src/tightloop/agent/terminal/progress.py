@@ -1,0 +1,76 @@
+"""The agent's progress as short lines: commands, patches, messages. Nothing is redrawn."""
+
+from typing import TextIO
+
+from tightloop.agent.events import (
+    AgentMessage,
+    CommandExecution,
+    ErrorItem,
+    Event,
+    FileChange,
+    ItemCompleted,
+    ItemStarted,
+    TurnFailed,
+)
+from tightloop.agent.terminal.printable import printable
+from tightloop.trace.clock import Clock, MonotonicClock
+
+MAX_CHARS = 160
+NUM_FAILURE_LINES = 4
+_LETTERS = {"add": "A", "update": "M", "delete": "D"}
+
+
+class ProgressPrinter:
+    """A ``Listener`` that writes to a text stream, by custom stderr."""
+
+    def __init__(self, stream: TextIO, clock: Clock | None = None) -> None:
+        self._stream = stream
+        self._clock = clock or MonotonicClock()
+        self._started_ns: dict[str, int] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Print what is worth a line."""
+        if isinstance(event, ItemStarted):
+            self._started_ns[event.item.id] = self._clock.now_ns()
+            if isinstance(event.item, CommandExecution):
+                self._line(f"$ {_one_line(event.item.command)}")
+        elif isinstance(event, ItemCompleted):
+            self._completed(event)
+        elif isinstance(event, TurnFailed):
+            self._line(f"failed: {_one_line(event.error.message)}")
+
+    def _completed(self, event: ItemCompleted) -> None:
+        item = event.item
+        if isinstance(item, CommandExecution):
+            self._command(item)
+        elif isinstance(item, FileChange) and item.status == "completed":
+            files = ", ".join(f"{_LETTERS[c.kind]} {_one_line(c.path)}" for c in item.changes)
+            self._line(f"patch: {files}")
+        elif isinstance(item, FileChange):
+            self._line(f"patch refused: {_one_line(item.message or '')}")
+        elif isinstance(item, ErrorItem):
+            self._line(f"refused: {_one_line(item.message)}")
+        elif isinstance(item, AgentMessage):
+            self._line(printable(item.text))
+
+    def _command(self, item: CommandExecution) -> None:
+        start_ns = self._started_ns.pop(item.id, self._clock.now_ns())
+        seconds = (self._clock.now_ns() - start_ns) / 1e9
+        lines = [line for line in printable(item.aggregated_output).splitlines() if line.strip()]
+        code = "no exit" if item.exit_code is None else f"exit {item.exit_code}"
+        last = f", {_one_line(lines[-1])}" if lines else ""
+        how = f", {item.how}" if item.how else ""
+        self._line(f"  {code}, {seconds:.2f} s{how}{last}")
+        if item.status == "failed":
+            for line in lines[-NUM_FAILURE_LINES:-1]:
+                self._line(f"  | {_one_line(line)}")
+
+    def _line(self, text: str) -> None:
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+
+def _one_line(text: str) -> str:
+    first, _, rest = printable(text).strip().partition("\n")
+    shortened = first[: MAX_CHARS - 4]
+    return shortened + (" ..." if rest or len(first) > len(shortened) else "")

@@ -1,0 +1,121 @@
+"""Where a verb gets its responses from: an engine in this process, or a server."""
+
+import os
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tightloop.client.transport import Transport, TransportError
+from tightloop.protocol.errors import ApiError
+
+if TYPE_CHECKING:
+    from tightloop.engine.interface import Engine
+
+
+class UsageError(Exception):
+    """The run cannot start; the text says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """Where responses come from, and in which words to say so."""
+
+    transport: Transport
+    model: str
+    description: str
+
+
+async def open_backend(
+    stack: AsyncExitStack,
+    *,
+    model: str | None,
+    server: str | None,
+    transport: str = "ws",
+    api_key_env: str = "TIGHTLOOP_API_KEY",
+) -> Backend:
+    """A connected transport; everything it needs is closed with ``stack``.
+
+    Without ``server`` an engine is started in this process and reached through memory, with the
+    same protocol. Raises ``UsageError``.
+    """
+    if server is None:
+        return await _open_engine(model, stack)
+    url = _api_root(server)
+    key = os.environ.get(api_key_env)
+    name = model or await _first_model(url, key)
+    line = _transport(transport, url, key)
+    stack.push_async_callback(line.close)
+    try:
+        await line.connect()
+    except TransportError as error:
+        hint = "; try --transport http" if "WebSocket" in str(error) else "; is the server running?"
+        raise UsageError(f"{error}{hint}") from error
+    except ApiError as error:
+        raise UsageError(f"{error}; the key is read from ${api_key_env}") from error
+    return Backend(line, name, f"{transport} {url}")
+
+
+def _transport(kind: str, url: str, key: str | None) -> Transport:
+    from tightloop.client.http import HttpTransport
+    from tightloop.client.websocket import WebSocketTransport
+
+    return WebSocketTransport(url, key) if kind == "ws" else HttpTransport(url, key)
+
+
+async def _open_engine(spec: str | None, stack: AsyncExitStack) -> Backend:
+    from tightloop.client.in_memory import InMemoryTransport
+    from tightloop.engine.interface import EngineError
+    from tightloop.server.endpoint import Endpoint
+
+    try:
+        engine = _engine(spec)
+        endpoint = Endpoint(engine)
+        stack.push_async_callback(endpoint.close)
+        await endpoint.start()
+    except EngineError as error:
+        raise UsageError(f"--model: {error}") from error
+    transport = InMemoryTransport(endpoint)
+    stack.push_async_callback(transport.close)
+    info = engine.models()[0]
+    size = f" ({info.num_parameters / 1e6:.3g} M parameters)" if info.num_parameters else ""
+    return Backend(transport, info.name, f"in process, {type(engine).__name__}{size}")
+
+
+def _engine(spec: str | None) -> "Engine":
+    from tightloop.engine import registry
+
+    if spec is not None and spec.startswith("scripted:"):
+        from tightloop.engine.script_file import load_script
+        from tightloop.engine.scripted import ScriptedEngine
+
+        return ScriptedEngine(load_script(Path(spec.removeprefix("scripted:"))))
+    return registry.create_engine(spec or registry.DEFAULT)
+
+
+def _api_root(server: str) -> str:
+    """The API's root as an http URL: ``ws`` is mapped, a missing path becomes ``/v1``."""
+    scheme, separator, rest = server.rstrip("/").partition("://")
+    names = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+    if not separator or scheme not in names or not rest:
+        raise UsageError(f"--server: {server!r} is not an http or ws URL")
+    return f"{names[scheme]}://{rest}" + ("" if "/" in rest else "/v1")
+
+
+async def _first_model(url: str, key: str | None) -> str:
+    """The model that the server lists first."""
+    import aiohttp
+
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    timeout = aiohttp.ClientTimeout(total=15)
+    try:
+        async with (
+            aiohttp.ClientSession(headers=headers, timeout=timeout) as client,
+            client.get(f"{url}/models") as response,
+        ):
+            listed: Any = await response.json()
+        return str(listed["data"][0]["id"])
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise UsageError(f"cannot reach {url}: {error}; is the server running?") from error
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise UsageError(f"{url}/models lists no model; name one with --model") from error

@@ -1,0 +1,284 @@
+"""``tightloop exec "PROMPT"``: one turn of the agent on a private view of a repository.
+
+The repository is changed only with ``--apply``; otherwise the result is printed as a diff, and
+kept as a patch file with the command that applies it. Standard output carries the diff alone, or
+with ``--json`` one event a line; everything for a person goes to standard error.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tightloop.agent import events as said
+from tightloop.agent.loop import Agent
+from tightloop.agent.prompt import Surroundings, opening, project_rules
+from tightloop.agent.terminal.printable import printable
+from tightloop.agent.terminal.progress import ProgressPrinter
+from tightloop.agent.tools.apply_patch import ApplyPatch
+from tightloop.agent.tools.exec_command import ExecCommand
+from tightloop.agent.tools.interface import Tool, ToolContext
+from tightloop.agent.turn import Limits, Status, TurnResult
+from tightloop.cli.backend import Backend, UsageError, open_backend
+from tightloop.client.session import Session
+from tightloop.sandbox.interface import Policy, SandboxError
+from tightloop.trace.clock import now_ns
+from tightloop.trace.log import RunLog, new_log_path, state_directory
+
+if TYPE_CHECKING:
+    from tightloop.sandbox.workspace import Workspace
+
+HELP = "let the agent work on a repository once, without questions"
+DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add this verb's options."""
+    add = parser.add_argument
+    add("prompt", nargs="?", help="the task; '-', or nothing with a pipe, reads standard input")
+    add(
+        "--repo", type=Path, default=Path(), metavar="DIR", help="directory to work on (default: .)"
+    )
+    add("--model", metavar="M", help="engine, e.g. patchling, PATH.gguf, remote:MODEL@URL")
+    add("--server", metavar="URL", help="use a Responses endpoint instead of an engine in here")
+    add("--transport", choices=("ws", "http"), default="ws", help="to the server (default: ws)")
+    add("--api-key-env", default="TIGHTLOOP_API_KEY", metavar="NAME", help="where the key is")
+    add("--json", action="store_true", help="print events, one JSON object a line")
+    add("--apply", action="store_true", help="write the result into the repository")
+    add("--max-turns", type=_positive_int, default=50, metavar="N", help="responses at most")
+    add("--timeout", type=_positive_float, default=1800.0, metavar="S", help="seconds at most")
+    add("--sandbox", metavar="KIND", help="bubblewrap, landlock or none (default: the strongest)")
+    add("--state-dir", type=Path, metavar="DIR", help="for logs, patches and workspaces")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the verb: 0 done, 1 failed or given up, 2 cannot start, 130 interrupted."""
+    report = Report(arguments.json)
+    try:
+        prompt = _read_prompt(arguments.prompt)
+        if not arguments.repo.is_dir():
+            raise UsageError(f"--repo: {str(arguments.repo)!r} is not a directory")
+        return asyncio.run(_run(arguments, prompt, report))
+    except (UsageError, SandboxError) as error:
+        report.fail(str(error))
+        return BAD_USAGE
+    except OSError as error:
+        report.fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+        return BAD_USAGE
+    except asyncio.CancelledError:
+        report.fail("interrupted")
+        return INTERRUPTED
+
+
+class Report:
+    """What goes to the two output streams."""
+
+    def __init__(self, is_json: bool) -> None:
+        self.is_json = is_json
+        self._start_ns = now_ns()
+        self._progress = ProgressPrinter(sys.stderr)
+
+    def listen(self, event: said.Event) -> None:
+        """Show one event."""
+        if self.is_json:
+            self.write(said.as_json(event, (now_ns() - self._start_ns) / 1e9) + b"\n")
+        else:
+            self._progress(event)
+
+    def fail(self, message: str) -> None:
+        """The run ends here; one line, and in JSON mode the event ``error``."""
+        if self.is_json:
+            self.listen(said.ErrorEvent(message))
+        print(f"tightloop exec: {printable(message)}", file=sys.stderr)
+
+    def note(self, text: str) -> None:
+        """A line for a person."""
+        if not self.is_json:
+            print(text, file=sys.stderr, flush=True)
+
+    def write(self, data: bytes) -> None:
+        """Bytes for standard output; a reader that has gone away does not end the run."""
+        try:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - lives on
+
+
+async def _run(arguments: argparse.Namespace, prompt: str, report: Report) -> int:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _current_task().cancel)
+    state_dir = arguments.state_dir or state_directory()
+    from tightloop.sandbox.isolation import open_sandbox
+    from tightloop.sandbox.workspace import open_workspace
+
+    async with AsyncExitStack() as stack:
+        backend = await open_backend(
+            stack,
+            model=arguments.model,
+            server=arguments.server,
+            transport=arguments.transport,
+            api_key_env=arguments.api_key_env,
+        )
+        workspace = await open_workspace(arguments.repo, state_dir=state_dir)
+        stack.push_async_callback(workspace.discard)
+        sandbox = await open_sandbox(Policy(workspace.path), kind=arguments.sandbox)
+        stack.push_async_callback(sandbox.close)
+        labels: dict[str, Any] = {
+            "model": backend.model,
+            "backend": backend.description,
+            "isolation": sandbox.kind,
+            "workspace": workspace.kind,
+        }
+        log = _open_log(state_dir, workspace, prompt, labels)
+        stack.callback(log.close)
+        report.note(" | ".join(f"{name} {printable(value)}" for name, value in labels.items()))
+
+        def listen(event: said.Event) -> None:
+            if not isinstance(event, said.ItemUpdated):
+                log.write("event", event=event)
+            report.listen(event)
+
+        agent = _assemble(arguments, backend, ToolContext(workspace.path, sandbox), listen)
+        outcome = Outcome(report, workspace, log, state_dir)
+        places = {"log": str(log.path), "patch": str(outcome.patch_path)}
+        listen(said.ThreadStarted(agent.thread_id, labels | places))
+        try:
+            result = await agent.run_turn(prompt)
+        except asyncio.CancelledError:
+            await outcome.keep()
+            raise
+        return await outcome.deliver(result, is_wanted=arguments.apply)
+
+
+def _open_log(
+    state_dir: Path, workspace: "Workspace", prompt: str, labels: dict[str, Any]
+) -> RunLog:
+    repository = str(workspace.repository)
+    path = new_log_path(state_dir, "exec")
+    return RunLog(path, verb="exec", repository=repository, prompt=prompt, **labels)
+
+
+def _assemble(
+    arguments: argparse.Namespace, backend: Backend, context: ToolContext, listen: said.Listener
+) -> Agent:
+    tools: list[Tool] = [ExecCommand(), ApplyPatch()]
+    definitions = [tool.definition() for tool in tools]
+    surroundings = Surroundings(context.workspace, context.sandbox.kind)
+    return Agent(
+        Session(backend.transport, model=backend.model, tools=definitions),
+        tools,
+        context,
+        opening=[opening(surroundings, project_rules(arguments.repo))],
+        limits=Limits(arguments.max_turns, arguments.timeout),
+        listener=listen,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is left when the turn is over: a diff, a patch file, perhaps a changed repository."""
+
+    report: Report
+    workspace: "Workspace"
+    log: RunLog
+    state_dir: Path
+
+    @property
+    def patch_path(self) -> Path:
+        """Where the patch file is, if anything was changed."""
+        return self.state_dir.absolute() / "patches" / f"{self.log.path.stem}.patch"
+
+    async def deliver(self, result: TurnResult, *, is_wanted: bool) -> int:
+        """Show the result and, if it ``is_wanted``, write it into the repository."""
+        self.log.write(
+            "turn", status=result.status.value, text=result.text, message=result.message,
+            start_ns=result.start_ns, end_ns=result.end_ns, usage=result.usage,
+            spans=result.spans, round_trips=result.round_trips,
+        )  # fmt: skip
+        is_done = result.status is Status.COMPLETED
+        if not self.report.is_json:
+            diff = await self.workspace.diff()
+            self.report.write(diff.encode("utf-8", "surrogateescape"))
+        has_changes = await self.keep(with_command=not (is_wanted and is_done))
+        if is_done and is_wanted and has_changes:
+            try:
+                written = await self.workspace.apply()
+            except SandboxError as error:
+                self.report.fail(str(error))
+                return FAILED
+            self.log.write("applied", paths=written)
+            self.report.note(f"applied: {', '.join(map(printable, written))}")
+        if not self.report.is_json:
+            _show_time(result)
+        self.report.note(f"log: {self.log.path}")
+        if result.is_refused_at_once:
+            self.report.fail(result.message)
+            return BAD_USAGE
+        return DONE if is_done else FAILED
+
+    async def keep(self, *, with_command: bool = True) -> bool:
+        """Save the changes as a patch file; whether there are any."""
+        diff = await self.workspace.diff(include_binary=True)
+        if not diff:
+            self.report.note("no file was changed")
+            return False
+        path = self.patch_path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(diff.encode("utf-8", "surrogateescape"))
+        self.log.write("patch", path=str(path))
+        self.report.note(f"patch: {path}")
+        if with_command:
+            self.report.note(f"apply it with: git -C {self.workspace.repository} apply {path}")
+        for name in await self.workspace.special_files():
+            self.report.note(f"left out, not a regular file: {printable(name)}")
+        return True
+
+
+def _show_time(result: TurnResult) -> None:
+    """Where the time went, as bars on standard error."""
+    from rich.console import Console
+
+    from tightloop.bench.waterfall import draw
+    from tightloop.trace.ledger import build_ledger, waterfall
+
+    turn = (result.start_ns, result.end_ns, result.spans, result.round_trips)
+    console = Console(stderr=True, highlight=False)
+    console.print(draw(waterfall(*turn), width=min(console.width, 100)))
+    parts = build_ledger(*turn).parts
+    listed = ", ".join(f"{name} {seconds:.3f}" for name, seconds in parts.items() if seconds)
+    rounds = len(result.round_trips)
+    console.print(f"{result.wall_s:.3f} s in {rounds} round trips: {listed}", soft_wrap=True)
+
+
+def _read_prompt(given: str | None) -> str:
+    if given is None and sys.stdin.isatty():
+        raise UsageError("give a prompt, or '-' and the prompt on standard input")
+    prompt = sys.stdin.read() if given is None or given == "-" else given
+    if not prompt.strip():
+        raise UsageError("the prompt is empty")
+    return prompt
+
+
+def _current_task() -> "asyncio.Task[Any]":
+    task = asyncio.current_task()
+    assert task is not None, "called from a coroutine"
+    return task
+
+
+def _positive_int(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, got {text}")
+    return number
+
+
+def _positive_float(text: str) -> float:
+    number = float(text)
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    return number

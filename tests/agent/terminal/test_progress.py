@@ -1,0 +1,54 @@
+"""Each kind of event and the line a person reads for it."""
+
+import io
+
+from tightloop.agent.events import (
+    AgentMessage,
+    ChangedPath,
+    CommandExecution,
+    ErrorBody,
+    ErrorItem,
+    FileChange,
+    ItemCompleted,
+    ItemStarted,
+    ItemUpdated,
+    TurnFailed,
+    TurnStarted,
+)
+from tightloop.agent.terminal.progress import ProgressPrinter
+from tightloop.trace.clock import ManualClock
+
+
+def test_lines() -> None:
+    stream, clock = io.StringIO(), ManualClock()
+    show = ProgressPrinter(stream, clock)
+    show(TurnStarted())
+    show(ItemStarted(CommandExecution("item_0", "pytest -q")))
+    clock.advance_s(0.25)
+    show(ItemUpdated(CommandExecution("item_0", "pytest -q"), output_delta="x"))
+    output = "E 1\n\nE 2\n1 failed\n"
+    show(ItemCompleted(CommandExecution("item_0", "pytest -q", output, 1, "failed", "warm-pytest")))
+    changes = (ChangedPath("a.py", "update"), ChangedPath("b.py", "add"))
+    show(ItemCompleted(FileChange("item_1", changes)))
+    show(ItemCompleted(FileChange("item_2", (), "failed", "ambiguous\nmore")))
+    show(ItemCompleted(ErrorItem("item_3", "no tool")))
+    show(ItemStarted(CommandExecution("item_4", "true\nfalse")))
+    show(ItemCompleted(CommandExecution("item_4", "true\nfalse", "", 0, "completed")))
+    show(ItemCompleted(CommandExecution("item_5", "sleep 9", "interrupted", None, "failed")))
+    show(ItemCompleted(AgentMessage("item_6", "two\nlines\x1b[2J")))
+    show(TurnFailed(ErrorBody("no end")))
+    assert stream.getvalue().splitlines() == [
+        "$ pytest -q",
+        "  exit 1, 0.25 s, warm-pytest, 1 failed",
+        "  | E 1",
+        "  | E 2",
+        "patch: M a.py, A b.py",
+        "patch refused: ambiguous ...",
+        "refused: no tool",
+        "$ true ...",
+        "  exit 0, 0.00 s",
+        "  no exit, 0.00 s, interrupted",
+        "two",
+        "lines",
+        "failed: no end",
+    ]
