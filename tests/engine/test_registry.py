@@ -69,7 +69,7 @@ def test_importing_the_registry_loads_no_engine() -> None:
     """Heavy libraries come with the engine that needs them."""
     code = (
         "import sys, tightloop.engine.registry\n"
-        "heavy = {'aiohttp', 'jinja2', 'xllamacpp', 'llama_cpp', 'huggingface_hub', 'rich'}\n"
+        "heavy = {'aiohttp', 'jinja2', 'numpy', 'xllamacpp', 'llama_cpp', 'huggingface_hub', 'rich'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

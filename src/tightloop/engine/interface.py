@@ -7,14 +7,15 @@ with the help of a ``ModelFamily``, which knows a model's prompt layout and way 
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tightloop.protocol.deltas import Delta, FinishReason, Usage
 from tightloop.protocol.items import Item
 from tightloop.protocol.requests import Tool, ToolChoice
+
+if TYPE_CHECKING:  # numpy takes 0.1 s to import, and most engines do without it
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ class TokenBackend(Protocol):
 
     def evaluate(
         self, sequence: int, tokens: Sequence[int], *, all_logits: bool = False
-    ) -> NDArray[np.float32]:
+    ) -> "NDArray[np.float32]":
         """Append tokens; logits of shape (vocab,) after the last, or (len(tokens), vocab).
 
         Raises ``Cancelled`` when ``cancel`` was set meanwhile (what was evaluated stays), and

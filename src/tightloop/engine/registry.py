@@ -79,11 +79,12 @@ def _local(spec: str, options: EngineOptions) -> Engine:
         )
 
     def family(pool: SequencePool) -> ModelFamily:
-        from tightloop.engine.families.chat import ChatFamily
-        from tightloop.engine.families.patchling import PatchlingFamily
-
         if is_patchling(pool.metadata):
+            from tightloop.engine.families.patchling import PatchlingFamily
+
             return PatchlingFamily(pool, max_candidates=options.max_candidates)
+        from tightloop.engine.families.chat import ChatFamily
+
         return ChatFamily(pool)
 
     return TokenEngine(load, family, name=model_name(spec), describe=_describer(spec))

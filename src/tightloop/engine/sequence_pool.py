@@ -7,12 +7,13 @@ conversation being answered never fails for the sake of one that is only remembe
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Protocol
 
 from tightloop.engine.interface import Cancelled, EngineError, TokenBackend
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class WarmState(Protocol):
@@ -115,7 +116,7 @@ class SequencePool:
 
     def evaluate(
         self, sequence: int, tokens: Sequence[int], *, all_logits: bool = False
-    ) -> NDArray[np.float32]:
+    ) -> "NDArray[np.float32]":
         """Append tokens as ``TokenBackend.evaluate`` does.
 
         Raises ``EngineError`` with code ``server_is_overloaded`` when the sequences in use alone

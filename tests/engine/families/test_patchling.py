@@ -171,8 +171,9 @@ async def test_an_evicted_search_is_rebuilt_and_skips_what_was_tried() -> None:
                 pass
         again = await one.until_end()
     assert again[-1].text.startswith("Fixed")
-    assert patches(again)[0].finished.timing is not None
-    assert patches(again)[0].finished.timing.num_prefill_tokens > 50
+    timing = patches(again)[0].finished.timing
+    assert timing is not None
+    assert timing.num_prefill_tokens > 50
 
 
 async def test_conversations_with_the_same_bug_do_not_share_a_search() -> None:

@@ -1,0 +1,135 @@
+"""Idle state makes room; live state never does."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from tightloop.engine.interface import Cancelled, EngineError
+from tightloop.engine.scripted_backend import ScriptedBackend
+from tightloop.engine.sequence_pool import SequencePool
+
+
+@dataclass(slots=True)
+class Kept:
+    """Filed state of one sequence."""
+
+    pool: SequencePool
+    sequence: int
+
+    def release(self) -> None:
+        self.pool.close(self.sequence)
+
+
+def pool_of(
+    num_sequences: int = 3, *, num_cells: int = 100, cancelled: bool = False
+) -> SequencePool:
+    backend = ScriptedBackend(
+        lambda held: len(held), num_sequences=num_sequences, num_cells=num_cells, context_window=60
+    )
+    return SequencePool(backend, lambda: cancelled)
+
+
+def filed(pool: SequencePool, key: str, num_tokens: int = 1) -> Kept:
+    state = Kept(pool, pool.open())
+    pool.evaluate(state.sequence, [1] * num_tokens)
+    pool.file(key, state)
+    return state
+
+
+def keys(pool: SequencePool) -> list[str]:
+    return [key for key, _ in pool.newest_first()]
+
+
+def test_the_state_unused_for_longest_goes_first() -> None:
+    pool = pool_of()
+    for key in ("a", "b", "c"):
+        filed(pool, key)
+    pool.open()
+    assert keys(pool) == ["c", "b"]
+    pool.demote("c")
+    pool.open()
+    assert keys(pool) == ["b"]
+
+
+def test_a_fork_spares_its_origin() -> None:
+    pool = pool_of(2)
+    origin = filed(pool, "old", 5)
+    filed(pool, "new")
+    child = pool.fork(origin.sequence, 5)
+    assert keys(pool) == ["old"]
+    assert pool.num_tokens(child) == 5
+
+
+def test_what_was_taken_cannot_be_evicted() -> None:
+    pool = pool_of(1)
+    state = filed(pool, "a")
+    assert pool.peek("a") is state
+    assert pool.take("a") is state
+    with pytest.raises(EngineError, match="all 1 sequences"):
+        pool.open()
+    assert pool.take("a") is None
+
+
+def test_filing_again_releases_what_was_there() -> None:
+    pool = pool_of(2)
+    filed(pool, "a")
+    filed(pool, "a")
+    assert isinstance(pool.backend, ScriptedBackend)
+    assert pool.backend.num_open() == 1
+    pool.drop("a")
+    pool.drop("a")
+    assert pool.backend.num_open() == 0
+
+
+def test_full_cells_evict_until_it_fits() -> None:
+    pool = pool_of()
+    filed(pool, "a", 40)
+    filed(pool, "b", 40)
+    live = pool.open()
+    logits = pool.evaluate(live, [1] * 50)
+    assert logits.argmax() == 50
+    assert keys(pool) == ["b"]
+
+
+def test_live_sequences_alone_filling_the_cells_is_a_refusal_to_retry() -> None:
+    pool = pool_of()
+    one, two = pool.open(), pool.open()
+    pool.evaluate(one, [1] * 60)
+    with pytest.raises(EngineError, match="sequences in use fill the context") as caught:
+        pool.evaluate(two, [1] * 60)
+    assert caught.value.code == "server_is_overloaded"
+
+
+def test_a_prompt_longer_than_the_window_evicts_nothing() -> None:
+    pool = pool_of()
+    filed(pool, "a", 40)
+    with pytest.raises(EngineError) as caught:
+        pool.evaluate(pool.open(), [1] * 61)
+    assert caught.value.code == "context_length_exceeded"
+    assert keys(pool) == ["a"]
+
+
+def test_a_cancel_meant_for_another_job_is_survived() -> None:
+    pool = pool_of()
+    sequence = pool.open()
+    pool.cancel()
+    assert pool.evaluate(sequence, [1, 2, 3]).argmax() == 3
+    pool.cancel()
+    assert pool.evaluate(sequence, [1, 2], all_logits=True).shape[0] == 2
+    assert pool.num_tokens(sequence) == 5
+
+
+def test_a_cancel_meant_for_this_job_ends_it() -> None:
+    pool = pool_of(cancelled=True)
+    sequence = pool.open()
+    pool.cancel()
+    with pytest.raises(Cancelled):
+        pool.evaluate(sequence, [1, 2, 3])
+
+
+def test_shutdown_releases_everything() -> None:
+    pool = pool_of()
+    filed(pool, "a")
+    pool.shutdown()
+    assert isinstance(pool.backend, ScriptedBackend)
+    assert pool.backend.is_shut_down
