@@ -185,6 +185,7 @@ def keep(samples: Samples, trip: RoundTrip, spent_ns: int, num_bytes: int) -> No
 def summary(samples: Samples) -> dict[str, float]:
     return {
         "ttft_us": micro(statistics.median(samples.ttft_s)),
+        "ttft_min_us": micro(min(samples.ttft_s)),
         "ttft_p90_us": micro(statistics.quantiles(samples.ttft_s, n=10)[-1]),
         "overhead_us": micro(statistics.median(samples.overhead_s)),
         "round_trip_us": micro(statistics.median(samples.round_trip_s)),

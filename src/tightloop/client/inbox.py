@@ -75,10 +75,16 @@ class Switchboard:
         return inbox, orjson.dumps({"type": "response.create", **request})
 
     def leave(self, inbox: Inbox) -> bytes | None:
-        """The consumer is gone; the frame that cancels the response unless it has ended."""
+        """The consumer is gone; the frame that cancels the response, if there is one to send.
+
+        None when it has ended, and for a create that still waits behind another one of its lane:
+        it has no id yet, and a cancel without an id would hit the one before it.
+        """
         if inbox.is_ended:
             return None
         inbox.is_abandoned = True
+        if inbox.response_id is None and self._lanes[inbox.lane][0] is not inbox:
+            return None
         event: Event = {"type": "response.cancel"}
         if inbox.response_id is not None:
             event["response_id"] = inbox.response_id

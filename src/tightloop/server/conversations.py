@@ -160,7 +160,7 @@ def check_call_ids(items: Sequence[Item], parent: Node | None) -> None:
 
 def _has_call(node: Node | None, call_id: str) -> bool:
     while node is not None:
-        for item in node.items:
+        for item in reversed(node.items):  # an output usually answers one of the last calls
             if isinstance(item, FunctionCall | CustomToolCall) and item.call_id == call_id:
                 return True
         node = node.parent

@@ -100,7 +100,11 @@ class HttpApi:
         over = asyncio.get_running_loop().create_future()
         turn = self._turn(asked, _unread, over, receive_ns)
         turn.begin(parent)
-        await _end_of(turn, over)
+        try:
+            await over
+        except asyncio.CancelledError:  # the peer hung up
+            turn.abandon()
+            raise
         if turn.record is None:
             raise _failure(turn.final_response)
         return _json(turn.final_response)
@@ -121,11 +125,11 @@ class HttpApi:
             await response.prepare(request)
             await response.write(events.take())
             events.open(request.transport)
-        except OSError:
+            await over
+            await response.write_eof()
+        except (OSError, asyncio.CancelledError):  # the peer hung up
             turn.abandon()
             raise
-        await _end_of(turn, over)
-        await response.write_eof()
         return response
 
     def _turn(
@@ -178,15 +182,6 @@ class EventStream:
         rest = self.take()
         if rest and transport is not None:
             self._put(transport, rest)
-
-
-async def _end_of(turn: Turn, over: "asyncio.Future[None]") -> None:
-    """Return when the turn is over; stop it when the peer hangs up."""
-    try:
-        await over
-    except asyncio.CancelledError:
-        turn.abandon()
-        raise
 
 
 def _unread(_events: Sequence[bytes]) -> None:

@@ -1,0 +1,116 @@
+"""The switchboard: frames find the response they belong to."""
+
+import orjson
+import pytest
+
+from tightloop.client.inbox import Inbox, Switchboard
+from tightloop.client.transport import TransportError
+from tightloop.protocol.errors import ApiError
+
+
+def event(kind: str, **fields: object) -> bytes:
+    return orjson.dumps({"type": kind, **fields})
+
+
+def created(response_id: str, **fields: object) -> bytes:
+    return event("response.created", response={"id": response_id}, **fields)
+
+
+DONE = event("response.completed", response={})
+
+
+async def types(inbox: Inbox) -> list[str]:
+    found = []
+    while (item := await inbox.get()) is not None:
+        found.append(item["type"])
+    return found
+
+
+async def test_creates_of_a_lane_are_answered_in_order() -> None:
+    """The first open inbox owns what comes, until its terminal event."""
+    board = Switchboard("x")
+    first, frame = board.open({"model": "m"})
+    second, _ = board.open({"model": "m"})
+    assert orjson.loads(frame) == {"type": "response.create", "model": "m"}
+    for frame in (created("a"), DONE, created("b"), event("response.failed", response={})):
+        board.receive(frame)
+    assert await types(first) == ["response.created", "response.completed"]
+    assert await types(second) == ["response.created", "response.failed"]
+
+
+async def test_lanes_are_told_apart() -> None:
+    """By stream_id; events of lanes nobody opened are dropped."""
+    board = Switchboard("x")
+    main, _ = board.open({})
+    lane, _ = board.open({"stream_id": "a"})
+    board.receive(created("r", stream_id="other"))
+    board.receive(event("response.completed", response={}, stream_id="a"))
+    board.receive(DONE)
+    assert await types(lane) == ["response.completed"]
+    assert await types(main) == ["response.completed"]
+
+
+async def test_an_error_ends_its_create_only() -> None:
+    """Events before it are delivered first."""
+    board = Switchboard("x")
+    first, _ = board.open({})
+    second, _ = board.open({})
+    board.receive(created("a"))
+    board.receive(event("error", status=429, error={"message": "slow", "code": "c"}))
+    board.receive(DONE)
+    assert await first.get() is not None
+    with pytest.raises(ApiError, match="slow") as caught:
+        await first.get()
+    assert caught.value.status == 429
+    assert await types(second) == ["response.completed"]
+
+
+async def test_leaving_names_what_to_cancel() -> None:
+    """Id and lane when they are known; nothing once the response is over."""
+    board = Switchboard("x")
+    inbox, _ = board.open({"stream_id": "a"})
+    assert orjson.loads(board.leave(inbox) or b"") == {"type": "response.cancel", "stream_id": "a"}
+    board.receive(created("r", stream_id="a"))
+    cancel = orjson.loads(board.leave(inbox) or b"")
+    assert cancel == {"type": "response.cancel", "stream_id": "a", "response_id": "r"}
+    board.receive(event("response.incomplete", response={}, stream_id="a"))
+    assert board.leave(inbox) is None
+
+
+async def test_a_queued_create_that_is_left_does_not_cancel_the_one_before() -> None:
+    """A cancel without an id means the lane's oldest response, which is somebody else's."""
+    board = Switchboard("x")
+    board.open({})
+    second, _ = board.open({})
+    assert board.leave(second) is None
+
+
+async def test_an_abandoned_response_still_keeps_its_place() -> None:
+    """Its events go nowhere, and the next create gets its own."""
+    board = Switchboard("x")
+    first, _ = board.open({})
+    second, _ = board.open({})
+    board.leave(first)
+    for frame in (created("a"), DONE, DONE):
+        board.receive(frame)
+    assert await types(second) == ["response.completed"]
+
+
+@pytest.mark.parametrize("frame", [b"", b"{", b"[]", b"7", b"{}", "text"])
+async def test_a_frame_that_is_no_event_names_the_server(frame: bytes | str) -> None:
+    """The connection cannot be trusted any more."""
+    with pytest.raises(TransportError, match=r"http://there sent a frame that is no event"):
+        Switchboard("http://there").receive(frame)
+
+
+async def test_losing_the_connection_ends_every_open_inbox() -> None:
+    """What was filed before is still delivered."""
+    board = Switchboard("x")
+    first, _ = board.open({})
+    second, _ = board.open({"stream_id": "a"})
+    board.receive(created("a"))
+    board.lose(TransportError("gone"))
+    assert await first.get() is not None
+    for inbox in (first, second):
+        with pytest.raises(TransportError, match="gone"):
+            await inbox.get()

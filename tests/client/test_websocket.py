@@ -1,0 +1,143 @@
+"""The WebSocket transport against servers that are not ours, or not well."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from tests.client.canned import answering, http
+from tests.client.rig import running
+from tightloop.client.transport import Event, TransportError
+from tightloop.client.websocket import WebSocketTransport
+from tightloop.protocol.errors import ApiError
+
+CREATED = '{"type":"response.created","response":{"id":"r"}}'
+DONE = '{"type":"response.completed","response":{"id":"r"}}'
+
+
+@asynccontextmanager
+async def foreign(
+    handler: Callable[[ServerConnection], Awaitable[None]],
+) -> AsyncIterator[WebSocketTransport]:
+    async with serve(handler, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        transport = WebSocketTransport(f"ws://127.0.0.1:{port}/v1/")
+        yield transport
+        await transport.close()
+
+
+async def events_of(transport: WebSocketTransport) -> list[Event]:
+    return [event async for event in transport.stream({"model": "m", "input": "x"})]
+
+
+async def test_a_foreign_server_is_understood() -> None:
+    """With pings in between, which are answered while nobody waits for an event."""
+
+    async def handler(peer: ServerConnection) -> None:
+        async for _ in peer:
+            await peer.send(CREATED)
+            await (await peer.ping())
+            await peer.send(DONE)
+
+    async with foreign(handler) as transport:
+        for _ in range(2):
+            kinds = [event["type"] for event in await events_of(transport)]
+            assert kinds == ["response.created", "response.completed"]
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        (b"\x00", "binary frame"),
+        ("not json", "no event"),
+        ("[]", "no event"),
+        (None, "code 1011"),
+    ],
+)
+async def test_a_server_that_breaks_the_protocol_is_left(
+    frame: str | bytes | None, reason: str
+) -> None:
+    """The error says how and names the URL; the next request opens a new socket."""
+    num_connections = 0
+
+    async def handler(peer: ServerConnection) -> None:
+        nonlocal num_connections
+        num_connections += 1
+        await peer.recv()
+        if num_connections > 1:
+            await peer.send(DONE)
+        elif frame is not None:
+            await peer.send(frame)
+        else:
+            await peer.close(1011, "out of memory")
+        await peer.wait_closed()
+
+    async with foreign(handler) as transport:
+        with pytest.raises(TransportError, match=rf"127\.0\.0\.1.*{reason}"):
+            await events_of(transport)
+        assert len(await events_of(transport)) == 1
+        assert num_connections == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        ("426 Upgrade Required", TransportError),
+        ("401 Unauthorized", ApiError),
+        ("404 Not Found", ApiError),
+        ("200 OK", ApiError),
+    ],
+)
+async def test_a_refused_upgrade_says_with_what(status: str, error: type[Exception]) -> None:
+    """426 means that there is no WebSocket mode: another transport may work."""
+    async with answering(http(status, b"")) as url:
+        transport = WebSocketTransport(url)
+        with pytest.raises(error, match=status[:3]):
+            await transport.connect()
+        await transport.close()
+
+
+async def test_closing_while_another_task_connects_is_safe() -> None:
+    """One of the two comes first; nothing is left open either way."""
+    async with running("websocket") as rig:
+        transport = rig.another("websocket")
+        connecting = asyncio.create_task(transport.connect())
+        await transport.close()
+        await connecting
+        await transport.close()
+
+
+async def test_nagle_is_off_on_both_sides() -> None:
+    """One side with it on would cost 40 ms a turn."""
+    async with running("websocket") as rig:
+        await rig.transport.connect()
+        options = [
+            connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            for connection in open_tcp_sockets(rig.server.url)
+        ]
+        assert len(options) == 2
+        assert all(options)
+
+
+def open_tcp_sockets(url: str) -> list[socket.socket]:
+    """Both ends of this process's connection to a server in this process."""
+    import gc
+
+    port = int(url.removesuffix("/v1").rpartition(":")[2])
+    found = []
+    for thing in gc.get_objects():
+        if (
+            isinstance(thing, socket.socket)
+            and thing.fileno() >= 0
+            and thing.type == socket.SOCK_STREAM
+        ):
+            try:
+                ends = {thing.getsockname()[1], thing.getpeername()[1]}
+            except (OSError, IndexError):
+                continue
+            if port in ends:
+                found.append(thing)
+    return found
