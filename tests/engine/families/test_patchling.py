@@ -7,11 +7,13 @@ from contextlib import asynccontextmanager
 from tests.engine.collecting import Answer, ask
 from tests.engine.families import recorded_pytest as recorded
 from tests.engine.families.test_patchling_policy import clamp_run
-from tightloop.engine.families.patchling import PatchlingFamily
+from tightloop.engine.families.patchling import PatchlingFamily, SteppedSearch
 from tightloop.engine.families.v4a import reapply
 from tightloop.engine.interface import GenerationRequest, Node, TokenBackend
-from tightloop.engine.patchling.report import TestReport
-from tightloop.engine.patchling.search import Candidate, FunctionTooLong
+from tightloop.engine.llama_cpp.backend import LlamaCppBackend
+from tightloop.engine.model_files import bundled_path
+from tightloop.engine.patchling.report import FailingCase, TestReport
+from tightloop.engine.patchling.search import Candidate, CandidateSearch, FunctionTooLong
 from tightloop.engine.scripted_backend import ScriptedBackend, replying
 from tightloop.engine.token_engine import TokenEngine
 from tightloop.protocol.deltas import FinishReason, ToolCallStarted
@@ -42,15 +44,22 @@ class ListedSearch:
         self._backend = backend
         self._source = source
         self._left = list(REPAIRS)
+        self._decoded = 0
         self._sequence = backend.open()
         backend.evaluate(self._sequence, backend.tokenize(source, special=False))
+
+    def advance(self) -> bool:
+        if not self._left or self._decoded == 2:
+            return False
+        self._backend.evaluate(self._sequence, [65])
+        self._decoded += 1
+        return True
 
     def next(self) -> Candidate | None:
         if not self._left:
             return None
         old, new = self._left.pop(0)
-        for _ in range(2):
-            self._backend.evaluate(self._sequence, [65])
+        self._decoded = 0
         return Candidate(0, (), (), self._source.replace(old, new), 0.0, 2)
 
     def close(self) -> None:
@@ -235,6 +244,24 @@ async def test_a_function_that_is_too_long_is_said_so() -> None:
     answers = await Conversation(engine).until_end()
     await engine.close()
     assert answers[-1].text == "`clamp` is too long for this model (99 lines of code)."
+
+
+def test_the_bundled_model_proposes_the_same_stepped_or_not() -> None:
+    """Interrupting the search changes nothing but when other sessions get their turn."""
+    backend = LlamaCppBackend(bundled_path(), num_context=2048, num_sequences=3)
+    source = (
+        "def clamp(value, low, high):\n    if value < low:\n        return low\n    return high"
+    )
+    report = TestReport((FailingCase("clamp(5, 0, 10)", "5", "10"),))
+    plain = CandidateSearch(backend, source, report)
+    stepped = SteppedSearch(backend, source, report)
+    for _ in range(3):
+        while stepped.advance():
+            pass
+        assert plain.next() == stepped.next()
+    plain.close()
+    stepped.close()
+    backend.shutdown()
 
 
 async def test_a_prewarm_does_nothing() -> None:

@@ -5,6 +5,7 @@ and commands come from the policy, the repair from the network: ``Usage.output_t
 of it, ``EngineTiming.num_decode_steps`` only what the network produced token by token.
 """
 
+import heapq
 import secrets
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,9 @@ PIECE_CHARS = 48
 class Search(Protocol):
     """Proposes repairs of one function, best first."""
 
+    def advance(self) -> bool:
+        """Do a part of the work that ``next`` would do; False when there is none left."""
+
     def next(self) -> Candidate | None:
         """The next candidate, or None when there are no more."""
 
@@ -45,6 +49,23 @@ class Search(Protocol):
 
 StartSearch = Callable[[TokenBackend, str, TestReport], Search]
 """Reads the function and its report; raises ``FunctionTooLong``."""
+
+
+class SteppedSearch(CandidateSearch):
+    """A candidate search that stops between completions, so that other sessions get their turn.
+
+    One candidate may take dozens of completed lines, a few hundred decode steps in all.
+    """
+
+    def advance(self) -> bool:
+        """Complete one divergence; False once ``next`` returns without evaluating anything."""
+        waiting, ready = self._waiting, self._ready
+        if not waiting or (ready and -ready[0][0] >= waiting[-1].score):
+            return False
+        candidate = self._complete(waiting.pop())
+        if candidate is not None:
+            heapq.heappush(ready, (-candidate.score, self.num_decoded_tokens, candidate))
+        return True
 
 
 class MeteredBackend:
@@ -115,7 +136,7 @@ class PatchlingFamily:
         pool: SequencePool,
         *,
         max_candidates: int = MAX_CANDIDATES,
-        start_search: StartSearch = CandidateSearch,
+        start_search: StartSearch = SteppedSearch,
         new_call_id: Callable[[], str] | None = None,
     ) -> None:
         self._pool = pool
@@ -200,6 +221,8 @@ class PatchlingFamily:
         is_alive = False
         try:
             while True:
+                while live.search.advance():
+                    yield
                 candidate = live.search.next()
                 if candidate is None:
                     return None
