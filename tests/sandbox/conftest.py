@@ -3,6 +3,8 @@
 import os
 import shutil
 import subprocess
+import sys
+import sysconfig
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -82,3 +84,28 @@ def commit(place: Path) -> None:
     """Everything there is is committed."""
     git(place, "add", "-A")
     git(place, "commit", "-q", "-m", "state")
+
+
+PLAIN_PYTEST = ("pytest", "_pytest", "py.py", "pluggy", "iniconfig", "packaging", "pygments")
+
+
+def plain_environment(workspace: Path) -> None:
+    """The workspace has a ``.venv`` with pytest and no plugins: cold runs are quick there."""
+    environment = workspace / ".venv"
+    python = Path(os.path.realpath(sys.executable))
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = environment / "lib" / version / "site-packages"
+    (packages / "__pycache__").mkdir(parents=True)  # made later, it would look like an install
+    installed = Path(sysconfig.get_path("purelib"))
+    for pattern in (*PLAIN_PYTEST, "pluggy-*.dist-info"):
+        for place in installed.glob(pattern):
+            (packages / place.name).symlink_to(place)
+    (environment / "pyvenv.cfg").write_text(
+        f"home = {python.parent}\ninclude-system-site-packages = false\n"
+    )
+    (environment / "bin").mkdir()
+    (environment / "bin" / "python").symlink_to(python)
+    script = environment / "bin" / "pytest"
+    shebang = f"#!{environment / 'bin' / 'python'}"
+    script.write_text(f"{shebang}\nimport sys\nimport pytest\nsys.exit(pytest.main())\n")
+    script.chmod(0o755)

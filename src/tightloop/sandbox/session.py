@@ -56,6 +56,7 @@ class PersistentSandbox:
 
     def __init__(self, kind: Kind, policy: Policy, environment: dict[str, str]) -> None:
         self.kind = kind.name
+        self.workspace = policy.workspace
         self._kind = kind
         self._policy = policy
         self._environment = environment
@@ -67,6 +68,8 @@ class PersistentSandbox:
         self._ready: asyncio.Future[dict[str, Any]] | None = None
         self._warm: asyncio.Future[bool] | None = None
         self._failure = ""
+        self.warm_refusal = ""
+        """Why there is no warm test process, once ``warm_tests_ready`` has said so."""
 
     async def start(self) -> None:
         """Be ready for commands. Raises SandboxError naming what is missing and the fix."""
@@ -265,6 +268,7 @@ class PersistentSandbox:
         if operation == "ready" and self._ready is not None and not self._ready.done():
             self._ready.set_result(message)
         elif operation == "zygote" and self._warm is not None and not self._warm.done():
+            self.warm_refusal = str(message.get("reason", message.get("state")))
             self._warm.set_result(message.get("state") == "ready")
         elif operation in ("exit", "failed"):
             run = self._runs.get(message.get("id", 0))

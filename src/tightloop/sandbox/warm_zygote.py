@@ -32,6 +32,7 @@ import socket
 import tempfile
 import threading
 import traceback
+import types
 from collections.abc import Callable
 from importlib import _bootstrap_external
 from typing import Any, NoReturn
@@ -209,6 +210,7 @@ class Zygote:
         for name in os.environ:
             if name.startswith(("PYTEST", "COV_CORE", "COVERAGE_")):
                 raise Refusal(f"{name} is set")
+        os.chdir(self.workspace)  # modules may remember it: hypothesis does
         load_pytest()
         for name in _STANDARD_MODULES:
             # a build of Python may lack one
@@ -226,7 +228,8 @@ class Zygote:
             raise Refusal("a plugin started a thread on import")
         for module in list(sys.modules.values()):
             # a warning already shown here would not be shown again in a run
-            getattr(module, "__dict__", {}).pop("__warningregistry__", None)
+            if isinstance(module, types.ModuleType):
+                object.__getattribute__(module, "__dict__").pop("__warningregistry__", None)
         places = files | {place for place in sys.path if os.path.isdir(place)}
         self.stamps = {place: stamp(place) for place in places}
         self.names = frozenset(name.partition(".")[0] for name in sys.modules)
@@ -259,6 +262,8 @@ class Zygote:
 
     def unsure(self, request: dict[str, Any]) -> str:
         """Why a cold run might behave differently; empty when nothing is known."""
+        if os.path.realpath(request["cwd"]) != self.workspace:
+            return "another directory than that of the preload"
         return (
             other_interpreter(request["program"], request["is_module"])
             or unknown_argument(request["args"])
@@ -308,7 +313,6 @@ def load_pytest() -> None:
     if not hasattr(rewrite, "_read_pyc"):
         raise Refusal("this version of pytest caches rewritten tests in an unknown way")
     before = list(sys.path)
-    os.chdir("/")
     arguments = ["--noconftest", "-c", os.devnull, "--rootdir=/", os.devnull]
     prepared = config._prepareconfig(arguments)
     try:
@@ -485,7 +489,7 @@ def run_child(request: dict[str, Any], output: int, wait_fd: int, workspace: str
         os.closerange(3, 4096)
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
         become_cold(request, workspace)
-        code = run_pytest()
+        code = run_pytest("" if request["is_module"] else request["program"])
     except BaseException:  # noqa: BLE001 - the last frame of the process
         traceback.print_exc()
     finally:
@@ -539,10 +543,13 @@ def ignore_cached_code(workspace: str) -> None:
     rewrite._read_pyc = read_rewritten
 
 
-def run_pytest() -> int:
-    """Exit code of the run, by the same entry point as a cold one."""
+def run_pytest(script: str) -> int:
+    """Exit code of the run, by the same entry point as a cold one: ``-m pytest`` or a script."""
     try:
-        runpy.run_module("pytest", run_name="__main__", alter_sys=True)
+        if script:
+            runpy.run_path(script, run_name="__main__")
+        else:
+            runpy.run_module("pytest", run_name="__main__", alter_sys=True)
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
             return (end.code or 0) & 0xFF
