@@ -8,7 +8,7 @@ import ast
 import builtins
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import PurePosixPath
@@ -43,11 +43,19 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One failing test: the traceback outermost first, and function names the assertion calls."""
+    """One failing test: its report, and the traceback in it, outermost frame first."""
 
     name: str
     frames: tuple[Frame, ...]
-    called: tuple[str, ...]
+    lines: tuple[str, ...]
+
+    @property
+    def called(self) -> tuple[str, ...]:
+        """Functions that the failing assertion calls, then those called before it."""
+        matches = (_WHERE.match(line) for line in self.lines)
+        called = [match[1].rpartition(".")[2] for match in matches if match]
+        called.extend(_called_in_source(self.lines))
+        return tuple(name for name in dict.fromkeys(called) if name not in _NOT_SUSPECT)
 
     @property
     def suspect_frame(self) -> Frame | None:
@@ -120,17 +128,10 @@ def _sections(text: str) -> Iterator[tuple[str, list[str]]]:
 
 def _read_failure(name: str, lines: list[str]) -> Failure:
     frames = [Frame(match[1], int(match[2])) for line in lines if (match := _LOCATION.match(line))]
-    called: list[str] = []
-    for line in lines:
-        where = _WHERE.match(line)
-        if where:
-            called.append(where[1].rpartition(".")[2])
-    called.extend(_called_in_source(lines))
-    useful = [name for name in dict.fromkeys(called) if name not in _NOT_SUSPECT]
-    return Failure(name, tuple(frames), tuple(useful))
+    return Failure(name, tuple(frames), tuple(lines))
 
 
-def _called_in_source(lines: list[str]) -> list[str]:
+def _called_in_source(lines: Sequence[str]) -> list[str]:
     """Names called in the shown test code, the failing line's first, then upwards."""
     shown: list[str] = []
     for number, line in enumerate(lines):
