@@ -74,7 +74,8 @@ class Agent:
         except TimeoutError:
             status, message = Status.TIMEOUT, f"no end after {self._limits.wall_s:g} s"
         except (ApiError, TransportError, RemoteProtocolError) as error:
-            message, is_refused = str(error), len(self._session.trips) == num_trips
+            message = str(error)
+            is_refused = len(self._session.trips) == num_trips and not _may_pass(error)
         except asyncio.CancelledError:
             status, message = Status.CANCELLED, "interrupted"
             raise
@@ -159,3 +160,8 @@ class Agent:
 
 def _calls(items: Sequence[Item]) -> list[Call]:
     return [item for item in items if isinstance(item, FunctionCall | CustomToolCall)]
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether asking again later could help: the server is overloaded or broken."""
+    return isinstance(error, ApiError) and (error.status >= 500 or error.status == 429)

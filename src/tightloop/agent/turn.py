@@ -44,7 +44,7 @@ class TurnResult:
     """Why it did not complete; empty when it did."""
 
     is_refused_at_once: bool = False
-    """Whether the server refused the first request or was lost before it answered anything."""
+    """Whether nothing was answered and nothing will be: a wrong request, key or address."""
 
     @property
     def wall_s(self) -> float:

@@ -40,7 +40,7 @@ async def open_backend(
     same protocol. Raises ``UsageError``.
     """
     if server is None:
-        return await _open_engine(model, stack)
+        return await _open_engine(model, api_key_env, stack)
     url = _api_root(server)
     key = os.environ.get(api_key_env)
     name = model or await _first_model(url, key)
@@ -63,13 +63,13 @@ def _transport(kind: str, url: str, key: str | None) -> Transport:
     return WebSocketTransport(url, key) if kind == "ws" else HttpTransport(url, key)
 
 
-async def _open_engine(spec: str | None, stack: AsyncExitStack) -> Backend:
+async def _open_engine(spec: str | None, api_key_env: str, stack: AsyncExitStack) -> Backend:
     from tightloop.client.in_memory import InMemoryTransport
     from tightloop.engine.interface import EngineError
     from tightloop.server.endpoint import Endpoint
 
     try:
-        engine = _engine(spec)
+        engine = _engine(spec, api_key_env)
         endpoint = Endpoint(engine)
         stack.push_async_callback(endpoint.close)
         await endpoint.start()
@@ -82,7 +82,7 @@ async def _open_engine(spec: str | None, stack: AsyncExitStack) -> Backend:
     return Backend(transport, info.name, f"in process, {type(engine).__name__}{size}")
 
 
-def _engine(spec: str | None) -> "Engine":
+def _engine(spec: str | None, api_key_env: str) -> "Engine":
     from tightloop.engine import registry
 
     if spec is not None and spec.startswith("scripted:"):
@@ -90,7 +90,8 @@ def _engine(spec: str | None) -> "Engine":
         from tightloop.engine.scripted import ScriptedEngine
 
         return ScriptedEngine(load_script(Path(spec.removeprefix("scripted:"))))
-    return registry.create_engine(spec or registry.DEFAULT)
+    options = registry.EngineOptions(api_key_env=api_key_env)
+    return registry.create_engine(spec or registry.DEFAULT, options)
 
 
 def _api_root(server: str) -> str:

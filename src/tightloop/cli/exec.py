@@ -44,14 +44,35 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--repo", type=Path, default=Path(), metavar="DIR", help="directory to work on (default: .)"
     )
-    add("--model", metavar="M", help="engine, e.g. patchling, PATH.gguf, remote:MODEL@URL")
+    add(
+        "--model",
+        metavar="M",
+        help="patchling (default), PATH.gguf, hf:..., remote:MODEL@URL; or a server's model",
+    )
     add("--server", metavar="URL", help="use a Responses endpoint instead of an engine in here")
     add("--transport", choices=("ws", "http"), default="ws", help="to the server (default: ws)")
-    add("--api-key-env", default="TIGHTLOOP_API_KEY", metavar="NAME", help="where the key is")
+    add(
+        "--api-key-env",
+        default="TIGHTLOOP_API_KEY",
+        metavar="NAME",
+        help="variable that holds the key (default: TIGHTLOOP_API_KEY)",
+    )
     add("--json", action="store_true", help="print events, one JSON object a line")
     add("--apply", action="store_true", help="write the result into the repository")
-    add("--max-turns", type=_positive_int, default=50, metavar="N", help="responses at most")
-    add("--timeout", type=_positive_float, default=1800.0, metavar="S", help="seconds at most")
+    add(
+        "--max-turns",
+        type=_positive_int,
+        default=50,
+        metavar="N",
+        help="responses at most (default: 50)",
+    )
+    add(
+        "--timeout",
+        type=_positive_float,
+        default=1800.0,
+        metavar="S",
+        help="seconds at most (default: 1800)",
+    )
     add("--sandbox", metavar="KIND", help="bubblewrap, landlock or none (default: the strongest)")
     add("--state-dir", type=Path, metavar="DIR", help="for logs, patches and workspaces")
 

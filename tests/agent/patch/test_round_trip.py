@@ -34,7 +34,7 @@ def test_round_trip(old: list[str], new: list[str], num_context: int, ending: st
     before = "".join(line + ending for line in old).encode()
     after = "".join(line + (ending if old else "\n") for line in new).encode()
     has_old = all(
-        any(tag != "insert" for tag, *_ in group)
+        any(b > a for _, a, b, _, _ in group)
         for group in difflib.SequenceMatcher(None, old, new, autojunk=False).get_grouped_opcodes(
             num_context
         )

@@ -64,7 +64,7 @@ class PatchParser:
         self.failure: PatchError | None = None
         self.environment_id: str | None = None
         self.operations: list[Operation] = []
-        self._partial = ""
+        self._partial: list[str] = []
         self._held: list[str] = []
         self._num_lines = 0
         self._state = State.NOT_STARTED
@@ -89,16 +89,21 @@ class PatchParser:
 
     def feed(self, text: str) -> list[PatchEvent]:
         """Take more text; what became known by it."""
-        *lines, self._partial = (self._partial + text).split("\n")
-        for line in lines:
-            self._take(line)
+        head, newline, rest = text.partition("\n")
+        self._partial.append(head)  # joined once a line, or one long line would cost its square
+        if newline:
+            self._take("".join(self._partial))
+            *lines, last = rest.split("\n")
+            for line in lines:
+                self._take(line)
+            self._partial = [last]
         return self._drain()
 
     def finish(self) -> list[PatchEvent]:
         """The text is over: the last events. ``failure`` or ``patch()`` is the result."""
-        if self._partial:
-            self._take(self._partial)
-            self._partial = ""
+        last, self._partial = "".join(self._partial), []
+        if last:
+            self._take(last)
         if self.failure is None:
             try:
                 self._settle_end()

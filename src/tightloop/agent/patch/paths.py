@@ -8,6 +8,7 @@ walked one by one and any symlink among them is refused. Source: openat2(2), Lin
 
 import ctypes
 import errno
+import functools
 import os
 import re
 import stat
@@ -39,6 +40,11 @@ class _OpenHow(ctypes.Structure):
         ("mode", ctypes.c_uint64),
         ("resolve", ctypes.c_uint64),
     )
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)  # costs as much as reading a source file
 
 
 def forbidden(path: str, why: str) -> PatchError:
@@ -103,7 +109,6 @@ class Root:
     ) -> None:
         self.path = path
         self.protected = frozenset(protected)
-        self._libc = ctypes.CDLL(None, use_errno=True)
         self._descriptor = os.open(path, _DIRECTORY)
         try:
             self._real = _real_path(self._descriptor)
@@ -228,7 +233,7 @@ class Root:
         how = _OpenHow(_DIRECTORY, 0, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
         code = errno.EAGAIN
         for _ in range(_NUM_TRIES):
-            descriptor: int = self._libc.syscall(
+            descriptor: int = _libc().syscall(
                 ctypes.c_long(_SYS_OPENAT2),
                 ctypes.c_int(self._descriptor),
                 ctypes.c_char_p(os.fsencode(directory)),
