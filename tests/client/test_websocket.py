@@ -23,7 +23,7 @@ async def foreign(
     handler: Callable[[ServerConnection], Awaitable[None]],
 ) -> AsyncIterator[WebSocketTransport]:
     async with serve(handler, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+        port = next(iter(server.sockets)).getsockname()[1]
         transport = WebSocketTransport(f"ws://127.0.0.1:{port}/v1/")
         yield transport
         await transport.close()
