@@ -43,7 +43,7 @@ def test_it_fits_the_terminal_and_needs_no_colour() -> None:
     lines = screen.getvalue().splitlines()
     assert all(len(line) <= 80 for line in lines)
     assert "40.0 ms" in screen.getvalue()
-    assert "■ test" in lines[-1]
+    assert "■ test" in lines[-1].rstrip()
 
 
 def test_an_empty_turn_is_said_to_be_empty() -> None:

@@ -114,5 +114,5 @@ def draw(segments: Sequence[Segment], *, width: int = 80) -> RenderableType:
     present = {segment.part for segment in segments}
     for part, (glyph, style) in STYLES.items():
         if part in present:
-            legend.append(f"{glyph} {part}  ", style=style)
+            legend.append(f"{glyph} {part} ", style=style)
     return Group(*lines, legend)
