@@ -305,6 +305,8 @@ class Turn:
         if self._heartbeat is not None:
             self._heartbeat.cancel()
         self._backstage.leave(self)
+        status = self._stream.status if self._stream is not None else "refused"
+        _log.info("%s %s, parent %s", self.response_id, status, self.request.previous_response_id)
         self._ended(self)
 
     def _figures(self, timing: EngineTiming | None) -> dict[str, float] | None:

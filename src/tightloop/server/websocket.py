@@ -4,6 +4,7 @@ The reader runs beside generation, because creates, cancels and pings arrive whi
 Batches of events are framed and written to the transport directly: one write a batch.
 """
 
+import logging
 from collections.abc import Sequence
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -19,6 +20,8 @@ before a write, because one legitimate batch can be large: a response repeats it
 
 PING_EVERY_S = 60.0
 CLOSE_TIMEOUT_S = 2.0
+
+_log = logging.getLogger(__name__)
 
 
 class Sockets:
@@ -51,6 +54,7 @@ class Sockets:
 
         session = self._endpoint.open(write)
         self._open.add(socket)
+        _log.info("socket opened by %s", request.headers.get("User-Agent", "an unnamed client"))
         try:
             while True:
                 message = await socket.receive()
@@ -63,6 +67,7 @@ class Sockets:
         finally:
             self._open.discard(socket)
             session.close()
+            _log.info("socket closed with code %s", socket.close_code)
         return socket
 
     async def close(self) -> None:
