@@ -35,6 +35,7 @@ class SequencePool:
         self._is_cancelled = is_cancelled
         self._warm: OrderedDict[str, WarmState] = OrderedDict()
         # Bound once: these are called for every token.
+        self._evaluate = backend.evaluate
         self.token_bytes = backend.token_bytes
         self.tokenize = backend.tokenize
         self.truncate = backend.truncate
@@ -122,29 +123,37 @@ class SequencePool:
         Raises ``EngineError`` with code ``server_is_overloaded`` when the sequences in use alone
         fill the context.
         """
+        if len(tokens) == 1:  # every decode step: nothing can be left half done
+            try:
+                return self._evaluate(sequence, tokens, all_logits=all_logits)
+            except (Cancelled, EngineError) as problem:
+                self._make_way(problem, self.backend.num_tokens(sequence) + 1)
         start = self.backend.num_tokens(sequence)
         done = 0
         while True:
             rest = tokens[done:] if done else tokens
             try:
-                return self.backend.evaluate(sequence, rest, all_logits=all_logits)
-            except Cancelled:
-                if self._is_cancelled():
-                    raise
-            except EngineError as error:
-                if error.code != "context_length_exceeded":
-                    raise
-                if start + len(tokens) > self.backend.context_window:
-                    raise
-                if not self._evict():
-                    raise EngineError(
-                        f"the sequences in use fill the context: {error}; try again later",
-                        code="server_is_overloaded",
-                    ) from error
+                return self._evaluate(sequence, rest, all_logits=all_logits)
+            except (Cancelled, EngineError) as problem:
+                self._make_way(problem, start + len(tokens))
             # Go on after what was evaluated, but leave one token to ask for logits again.
             held = self.backend.num_tokens(sequence) - start
             done = 0 if all_logits else max(0, min(held, len(tokens) - 1))
             self.backend.truncate(sequence, start + done)
+
+    def _make_way(self, problem: Cancelled | EngineError, num_wanted: int) -> None:
+        """Return when evaluating again can succeed; else raise what the caller must see."""
+        if isinstance(problem, Cancelled):
+            if self._is_cancelled():
+                raise problem
+            return
+        if problem.code != "context_length_exceeded" or num_wanted > self.backend.context_window:
+            raise problem
+        if not self._evict():
+            raise EngineError(
+                f"the sequences in use fill the context: {problem}; try again later",
+                code="server_is_overloaded",
+            ) from problem
 
     def shutdown(self) -> None:
         """All filed state is released, then the backend."""

@@ -165,26 +165,33 @@ class ChatFamily:
         evaluate, token_bytes = self._pool.evaluate, self._pool.token_bytes
         emit, tokens, sequence = job.emit, warm.tokens, warm.sequence
         reason = FinishReason.LENGTH
-        for num_output in range(1, limit + 1):
-            token = sampler.choose(logits)
-            if token in self._eos:
-                reason = FinishReason.STOP
-                break
-            job.count_output(1)
-            if parser.is_thinking:
-                job.count_reasoning(1)
-            for delta in parser.feed(stops.feed(text.feed(token_bytes(token)))):
-                emit(delta)
-            if stops.is_stopped:
-                reason = FinishReason.STOP
-                break
-            if num_output == limit:
-                break
-            yield
-            before = now_ns()
-            logits = evaluate(sequence, (token,))
-            job.count_decode(1, now_ns() - before)
-            tokens.append(token)
+        num_output = num_reasoning = num_steps = inside_ns = 0
+        try:
+            while num_output < limit:
+                token = sampler.choose(logits)
+                if token in self._eos:
+                    reason = FinishReason.STOP
+                    break
+                num_output += 1
+                num_reasoning += parser.is_thinking
+                for delta in parser.feed(stops.feed(text.feed(token_bytes(token)))):
+                    emit(delta)
+                if stops.is_stopped:
+                    reason = FinishReason.STOP
+                    break
+                if num_output == limit:
+                    break
+                yield
+                before = now_ns()
+                logits = evaluate(sequence, (token,))
+                inside_ns += now_ns() - before
+                num_steps += 1
+                tokens.append(token)
+        finally:
+            # Counted once, not per token; a cancelled job's tokens count as well.
+            job.count_output(num_output)
+            job.count_reasoning(num_reasoning)
+            job.count_decode(num_steps, inside_ns)
         rest = "" if stops.is_stopped else stops.feed(text.finish()) + stops.finish()
         is_cut = reason is FinishReason.LENGTH
         for delta in [*parser.feed(rest), *parser.finish(is_cut=is_cut)]:
