@@ -136,7 +136,8 @@ EDITS = {
     "standard output at exit": (
         "test_it.py",
         "import atexit, threading\natexit.register(print, 'bye')\n"
-        "def test_t(): threading.Thread(target=print, args=('t',)).start()\n",
+        "def late(): threading.main_thread().join(); print('late')\n"
+        "def test_t(): threading.Thread(target=late).start()\n",
         0,
     ),
 }

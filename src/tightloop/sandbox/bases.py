@@ -112,9 +112,10 @@ def _git_state(repository: Path) -> tuple[str, dict[str, Entry | None]] | None:
 
 def _plain(repository: Path, exclude: Path) -> dict[str, Entry | None]:
     found: dict[str, Entry | None] = {}
+    state = exclude.parent if exclude.parent.is_relative_to(repository) else exclude
     for name in files_below(repository, ""):
         path = repository / name
-        if path.is_relative_to(exclude.parent) or CACHE_DIRECTORIES.intersection(name.split("/")):
+        if path.is_relative_to(state) or CACHE_DIRECTORIES.intersection(name.split("/")):
             continue
         entry = read_entry(path)
         if entry is not None:

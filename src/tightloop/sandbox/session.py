@@ -116,8 +116,8 @@ class PersistentSandbox:
             "limits": _limits(self._policy),
             "zygote": argv,
         }
-        await self._send(message)
         try:
+            await self._send(message)
             async with asyncio.timeout(_START_LIMIT_S):
                 ready = await self._ready
         except (TimeoutError, SandboxError) as error:
@@ -314,6 +314,7 @@ class PersistentSandbox:
                 self._warm.set_result(False)
             else:
                 future.set_exception(reason)
+                future.exception()  # seen here: whoever waits for it sees it too
 
 
 async def _writable(connection: socket.socket) -> None:

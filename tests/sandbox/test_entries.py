@@ -1,0 +1,37 @@
+"""What a path holds."""
+
+import os
+from pathlib import Path
+
+from tightloop.sandbox.entries import Change, Entry, compare, read_entry
+
+
+def test_entries_are_files_and_links_only(tmp_path: Path) -> None:
+    """Everything else is nothing."""
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "tool").write_bytes(b"x")
+    (tmp_path / "tool").chmod(0o755)
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "dir").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    names = ("file", "tool", "link", "dir", "fifo", "gone", "file/below")
+    assert [read_entry(tmp_path / name) for name in names] == [
+        Entry(b"x"),
+        Entry(b"x", is_executable=True),
+        Entry(b"file", is_link=True),
+        None,
+        None,
+        None,
+        None,
+    ]
+
+
+def test_caches_count_only_where_they_were_before(tmp_path: Path) -> None:
+    """A project that keeps one on purpose sees its changes."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    for place, text in ((before, "1"), (after, "2")):
+        (place / "__pycache__").mkdir(parents=True)
+        (place / "__pycache__" / "kept").write_text(text)
+    (after / "__pycache__" / "new").write_text("x")
+    changes = compare(before, after, {"__pycache__/kept", "__pycache__/new", ".git/config"})
+    assert changes == [Change("__pycache__/kept", Entry(b"1"), Entry(b"2"))]

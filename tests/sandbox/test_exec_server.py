@@ -1,0 +1,57 @@
+"""Parts of the exec server that need no sandbox; the whole of it is in test_session."""
+
+import array
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tightloop.sandbox import exec_server
+
+
+def test_descriptors_arrive_closed_on_exec() -> None:
+    """Otherwise the output pipe of one command would be open in the next."""
+    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with left, right, open(os.devnull) as file:
+        ancillary = array.array("i", [file.fileno()])
+        left.sendmsg([b"hello"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, ancillary)])
+        data, fds = exec_server.receive(right)
+        assert (data, len(fds)) == (b"hello", 1)
+        assert not os.get_inheritable(fds[0])
+        os.close(fds[0])
+        left.close()
+        assert exec_server.receive(right) == (b"", [])
+
+
+def test_programs_are_found_by_the_given_path(tmp_path: Path) -> None:
+    """Not by that of this process; directories and plain files do not count."""
+    (tmp_path / "a" / "tool").mkdir(parents=True)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "tool").write_text("")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "tool").write_text("")
+    (tmp_path / "c" / "tool").chmod(0o755)
+    path = ":".join(str(tmp_path / name) for name in "abc")
+    assert exec_server.find_program("tool", path) == str(tmp_path / "c" / "tool")
+    assert exec_server.find_program("./x/y", path) == "./x/y"
+    with pytest.raises(FileNotFoundError):
+        exec_server.find_program("other", path)
+
+
+def test_a_marker_is_read_from_the_environment_it_was_started_with() -> None:
+    """That is how an orphan is known to be of a command."""
+    with subprocess.Popen(["sleep", "600"], env={exec_server.MARKER: "7"}) as process:
+        assert exec_server.has_marker(process.pid, f"{exec_server.MARKER}=7".encode())
+        assert not exec_server.has_marker(process.pid, f"{exec_server.MARKER}=77".encode())
+        process.kill()
+    assert not exec_server.has_marker(process.pid, b"")
+
+
+def test_ending_a_process_reaps_it() -> None:
+    """And one that is gone already counts as ended."""
+    process = subprocess.Popen(["sleep", "600"])
+    assert exec_server.end_process(process.pid)
+    assert exec_server.end_process(process.pid)
+    process.returncode = -9  # it was reaped behind its back

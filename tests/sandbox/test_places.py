@@ -1,0 +1,65 @@
+"""Hidden, readable and protected places."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from tightloop.sandbox import places
+from tightloop.sandbox.interface import Policy, SandboxError
+
+
+def test_hidden_places_exist_and_spare_the_workspace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Home and what the policy names; a missing one would make bwrap fail."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("home", "work", "secret"):
+        (tmp_path / name).mkdir()
+    policy = Policy(tmp_path / "work", hidden=(tmp_path / "secret", tmp_path / "gone"))
+    found = places.hidden_directories(policy)
+    assert {tmp_path / "home", tmp_path / "secret", Path("/tmp")} <= set(found)
+    assert tmp_path / "gone" not in found
+    assert tmp_path / "work" not in found
+    assert found == sorted(found)
+
+
+def test_tool_chains_name_the_interpreter_and_named_tools(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also that of a virtual environment which comes first on the search path."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".cargo" / "bin").mkdir(parents=True)
+    (tmp_path / ".cargo" / "credentials").write_text("")
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    (tmp_path / "venv" / "pyvenv.cfg").write_text("")
+    (tmp_path / "venv" / "bin" / "python").symlink_to("/usr/bin/env")
+    found = places.tool_chains(Policy(tmp_path), {"PATH": f"{tmp_path}/venv/bin"})
+    assert {tmp_path / "venv", tmp_path / ".cargo" / "bin"} <= set(found)
+    assert tmp_path / ".cargo" not in found
+    assert Path("/") not in found
+
+
+def test_protected_paths_must_lie_below(tmp_path: Path) -> None:
+    """Anything else is a mistake worth an error."""
+    (tmp_path / "work").mkdir()
+    (tmp_path / "other").write_text("")
+    with pytest.raises(SandboxError, match="is not below"):
+        places.protected_paths(Policy(tmp_path / "work", protected=(tmp_path / "other",)))
+
+
+def test_listening_sockets_are_found_by_path(tmp_path: Path) -> None:
+    """Abstract ones have none."""
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as abstract:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        abstract.bind(f"\0places-{os.getpid()}")
+        found = places.listening_sockets()
+    assert tmp_path / "s" in found
+    assert all(path.is_absolute() for path in found)
+
+
+def test_a_plain_directory_has_no_layers(tmp_path: Path) -> None:
+    """Only an overlay mounted exactly there does."""
+    assert places.overlay_layers(tmp_path) == []
