@@ -160,8 +160,8 @@ SCENARIOS = [
     ),
     Scenario(
         "019 accents and an emoji",
-        {"f": "caf\u00e9\n".encode()},
-        "*** Begin Patch\n*** Update File: f\n@@\n-caf\u00e9\n+na\u00efve \U0001f600\n*** End Patch  \n",
+        {"f": "\u00e9t\u00e9\n".encode()},
+        "*** Begin Patch\n*** Update File: f\n@@\n-\u00e9t\u00e9\n+na\u00efve \U0001f600\n*** End Patch  \n",
         {"f": "na\u00efve \U0001f600\n".encode()},
         is_whole=True,
     ),
@@ -465,9 +465,9 @@ SCENARIOS = [
     ),
     Scenario(
         "invalid UTF-8 elsewhere in the file is kept",
-        {"f": b"caf\xe9\nx\n"},
+        {"f": b"\xe9t\xe9\nx\n"},
         "*** Update File: f\n@@\n-x\n+y\n",
-        {"f": b"caf\xe9\ny\n"},
+        {"f": b"\xe9t\xe9\ny\n"},
     ),
     Scenario(
         "a garbage line in a chunk",

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,10 @@ from tightloop.agent.patch.apply import (
     StreamEvent,
     apply_patch,
 )
-from tightloop.agent.patch.commit import ChangedMeanwhileError, commit
-from tightloop.agent.patch.failure import PatchError
 from tightloop.agent.patch.locate import LocatePolicy
 from tightloop.agent.patch.operations import PatchEvent
 from tightloop.agent.patch.parser import PatchParser
-from tightloop.agent.patch.paths import Root
-from tightloop.agent.patch.plan import ChunkLocated, PatchPolicy, Planner
+from tightloop.agent.patch.plan import ChunkLocated, PatchPolicy
 
 BY_NAME = [pytest.param(scenario, id=scenario.name) for scenario in SCENARIOS]
 
@@ -188,85 +186,6 @@ def test_a_file_made_after_the_header_was_seen_counts(tmp_path: Path) -> None:
     assert (tmp_path / "f").read_bytes() == b"two\n"
 
 
-def _planned(root: Root, text: str) -> Planner:
-    planner, parser = Planner(root, PatchPolicy()), PatchParser()
-    for event in [*parser.feed(text), *parser.finish()]:
-        planner.take(event)
-    return planner
-
-
-class RefusingRoot(Root):
-    """A root in which the directory of one file cannot be opened any more once told so."""
-
-    def __init__(self, path: Path, doomed: str) -> None:
-        super().__init__(path)
-        self.doomed = doomed
-
-    def open_parent(self, path: str, created: list[str] | None = None) -> int:
-        if path == self.doomed and created is not None:
-            raise OSError(28, "No space left on device")
-        return super().open_parent(path, created)
-
-
-THREE = (
-    "*** Begin Patch\n*** Update File: a\n@@\n-1\n+one\n*** Add File: n/new\n+x\n"
-    "*** Delete File: b\n*** Update File: d/c\n@@\n-3\n+three\n*** End Patch\n"
-)
-
-
-def test_failure_while_staging_leaves_the_tree(tmp_path: Path) -> None:
-    """114a: the disk is full at the last of four files; created directories go too."""
-    tree: dict[str, bytes | str] = {"a": b"1\n", "b": b"2\n", "d/c": b"3\n"}
-    plant(tmp_path, tree)
-    root = RefusingRoot(tmp_path, "d/c")
-    planner = _planned(root, THREE)
-    with pytest.raises(PatchError, match="No space left"):
-        commit(root, list(planner.files.values()), 1000)
-    root.close()
-    assert tree == harvest(tmp_path)
-
-
-def test_failure_at_the_last_rename_rolls_back(tmp_path: Path) -> None:
-    """114b: three of four changes are in place when the last target turns into a directory."""
-    tree: dict[str, bytes | str] = {"a": b"1\n", "b": b"2\n", "z": b"9\n"}
-    plant(tmp_path, tree)
-    root = Root(tmp_path)
-    planner = _planned(
-        root,
-        "*** Begin Patch\n*** Update File: a\n@@\n-1\n+one\n*** Delete File: b\n"
-        "*** Add File: n/new\n+x\n*** End Patch\n",
-    )
-    files = list(planner.files.values())
-    files[-1].path = "n/new"
-
-    class Late(Root):
-        """Puts a directory in the way of the last rename after everything was checked."""
-
-        def read(self, path: str, max_bytes: int):  # type: ignore[no-untyped-def]
-            state = super().read(path, max_bytes)
-            if path == "n/new":
-                (tmp_path / "n/new/inside").mkdir(parents=True)
-            return state
-
-    late = Late(tmp_path)
-    with pytest.raises(PatchError, match="cannot write"):
-        commit(late, files, 1000)
-    root.close()
-    late.close()
-    assert {**tree, "n/new/inside/": b""} == harvest(tmp_path)
-
-
-def test_originals_are_compared_at_commit(tmp_path: Path) -> None:
-    plant(tmp_path, {"a": b"1\n"})
-    root = Root(tmp_path)
-    planner = _planned(root, "*** Begin Patch\n*** Delete File: a\n*** End Patch\n")
-    (tmp_path / "a").write_bytes(b"2\n")
-    with pytest.raises(ChangedMeanwhileError):
-        commit(root, list(planner.files.values()), 1000)
-    root.close()
-    assert harvest(tmp_path) == {"a": b"2\n"}
-
-
 def test_hard_links_are_not_written_through(tmp_path: Path) -> None:
     """F6: the other name of a hard link keeps its content."""
     plant(tmp_path, {"ws/f": b"a\n"})
@@ -287,6 +206,34 @@ def test_a_parent_swapped_for_a_symlink_does_not_lead_out(tmp_path: Path) -> Non
     assert outcome.failure is not None
     assert outcome.failure.error == "forbidden_path"
     assert (tmp_path / "out/f").read_bytes() == b"a\n"
+
+
+def test_a_symlink_flickering_in_another_thread_never_leads_out(tmp_path: Path) -> None:
+    """112: every patch is refused or lands inside, whatever the moment of the swap."""
+    plant(tmp_path, {"ws/real/f": b"0\n", "ws/d": "real", "out/f": b"0\n"})
+    stop = threading.Event()
+
+    def flicker() -> None:
+        while not stop.is_set():
+            for target in ("../out", "real"):
+                (tmp_path / "ws/next").symlink_to(target)
+                (tmp_path / "ws/next").rename(tmp_path / "ws/d")
+
+    thread = threading.Thread(target=flicker)
+    thread.start()
+    try:
+        errors = set()
+        for number in range(150):
+            outcome = apply_patch(
+                f"*** Begin Patch\n*** Add File: d/f\n+{number}\n*** End Patch", tmp_path / "ws"
+            )
+            errors.add(outcome.failure and outcome.failure.error)
+    finally:
+        stop.set()
+        thread.join()
+    assert (tmp_path / "out/f").read_bytes() == b"0\n"
+    assert sorted(os.listdir(tmp_path / "out")) == ["f"]
+    assert errors <= {None, "forbidden_path", "changed"}
 
 
 def test_large_file_with_the_chunk_at_its_end(tmp_path: Path) -> None:
