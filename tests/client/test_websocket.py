@@ -114,30 +114,9 @@ async def test_nagle_is_off_on_both_sides() -> None:
     """One side with it on would cost 40 ms a turn."""
     async with running("websocket") as rig:
         await rig.transport.connect()
-        options = [
-            connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-            for connection in open_tcp_sockets(rig.server.url)
-        ]
-        assert len(options) == 2
-        assert all(options)
-
-
-def open_tcp_sockets(url: str) -> list[socket.socket]:
-    """Both ends of this process's connection to a server in this process."""
-    import gc
-
-    port = int(url.removesuffix("/v1").rpartition(":")[2])
-    found = []
-    for thing in gc.get_objects():
-        if (
-            isinstance(thing, socket.socket)
-            and thing.fileno() >= 0
-            and thing.type == socket.SOCK_STREAM
-        ):
-            try:
-                ends = {thing.getsockname()[1], thing.getpeername()[1]}
-            except (OSError, IndexError):
-                continue
-            if port in ends:
-                found.append(thing)
-    return found
+        assert isinstance(rig.transport, WebSocketTransport)
+        line = rig.transport._line
+        assert line is not None
+        (server_side,) = rig.server.transports()
+        ends = [server_side.get_extra_info("socket"), line._socket.get_extra_info("socket")]
+        assert all(end.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for end in ends)

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import orjson
 
+from tightloop.client.reads import use_small_reads
 from tightloop.client.transport import Event, TransportError
 from tightloop.protocol.accumulator import TERMINAL_TYPES
 from tightloop.protocol.errors import (
@@ -70,6 +71,8 @@ class HttpTransport:
             data = body if len(body) <= ONE_WRITE_BYTES else io.BytesIO(body)
             async with self._opened().post(f"{self.url}/responses", data=data) as response:
                 await _check(response)
+                if response.connection is not None:
+                    use_small_reads(response.connection.transport)
                 async for chunk in response.content.iter_any():
                     for frame in decoder.feed(chunk):
                         if frame.data == DONE_DATA or is_over:

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 
 from tightloop.client.inbox import Switchboard
+from tightloop.client.reads import use_small_reads
 from tightloop.client.transport import Event, TransportError
 from tightloop.protocol.errors import ApiError
 
@@ -113,6 +114,8 @@ class _Line:
         self.switchboard = Switchboard(url)
         self._url = url
         self._socket = socket
+        # aiohttp offers no public way to the transport of a client's socket.
+        use_small_reads(getattr(getattr(socket, "_conn", None), "transport", None))
         self._reader = asyncio.get_running_loop().create_task(self._read())
 
     @property

@@ -86,10 +86,14 @@ class Server:
 
         Fault injection: how clients recover is part of what this project promises.
         """
+        for transport in self.transports():
+            transport.abort()
+
+    def transports(self) -> list[asyncio.Transport]:
+        """The open connections, HTTP and WebSocket."""
         server = self._runner.server
-        for connection in server.connections if server is not None else ():
-            if connection.transport is not None:
-                connection.transport.abort()
+        found = (connection.transport for connection in server.connections) if server else ()
+        return [transport for transport in found if isinstance(transport, asyncio.Transport)]
 
 
 def create_app(endpoint: Endpoint, access: Access, sockets: Sockets) -> web.Application:

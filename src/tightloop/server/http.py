@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import orjson
 from aiohttp import HttpVersion11, web
 
+from tightloop.client.reads import use_small_reads
 from tightloop.protocol import sse
 from tightloop.protocol.errors import ApiError
 from tightloop.protocol.requests import ResponseRequest, decode_request
@@ -44,6 +45,7 @@ class HttpApi:
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """``POST /v1/responses``."""
+        use_small_reads(request.transport)
         body = await request.read()
         receive_ns = self._endpoint.backstage.now_ns()
         asked = decode_request(body)

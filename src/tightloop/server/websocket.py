@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from tightloop.client.reads import use_small_reads
 from tightloop.protocol.websocket_mode import binary_frame_error
 from tightloop.server.endpoint import Endpoint
 from tightloop.server.frames import text_frames
@@ -43,6 +44,7 @@ class Sockets:
         )
         await socket.prepare(request)
         transport = request.transport
+        use_small_reads(transport)
 
         def write(events: Sequence[bytes]) -> None:
             if transport is None or transport.is_closing() or socket.closed:
