@@ -13,7 +13,7 @@ from tightloop.protocol.deltas import (
     ToolCallStarted,
 )
 from tightloop.protocol.items import Item, Message, TextPart, user_message
-from tightloop.protocol.requests import Tool
+from tightloop.protocol.requests import Tool, ToolChoice
 
 
 class Answer:
@@ -77,6 +77,7 @@ def request(
     max_output_tokens: int | None = None,
     generate: bool = True,
     instructions: str | None = None,
+    tool_choice: ToolChoice = "auto",
 ) -> GenerationRequest:
     """One response to make, with defaults for everything."""
     items = (user_message(text),) if isinstance(text, str) else tuple(text)
@@ -90,6 +91,7 @@ def request(
         max_output_tokens=max_output_tokens,
         generate=generate,
         instructions=instructions,
+        tool_choice=tool_choice,
     )
 
 

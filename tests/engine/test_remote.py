@@ -121,13 +121,13 @@ async def test_text_with_usage() -> None:
     answer = await answered(
         stream(
             chunk(role="assistant", content=""),
-            chunk(content="Hel"),
-            chunk(content="lo"),
+            chunk(content="Good"),
+            chunk(content=" day"),
             chunk("stop"),
             USAGE,
         )
     )
-    assert answer.text == "Hello"
+    assert answer.text == "Good day"
     done = answer.finished
     assert done.reason is FinishReason.STOP
     assert (done.usage.input_tokens, done.usage.cached_tokens) == (10, 8)

@@ -19,15 +19,20 @@ NextToken = Callable[[Sequence[int]], int]
 """Given the tokens of a sequence, the token with the highest logit."""
 
 
-def replying(reply: bytes | Sequence[int], *, after: bytes = b"assistant\n") -> NextToken:
-    """The tokens of ``reply``, then the end of the turn, after the last ``after`` in the prompt."""
-    marker = [IM_START, *after]
+def replying(
+    reply: bytes | Sequence[int], *, after: bytes = b"assistant\n", start: int | None = IM_START
+) -> NextToken:
+    """The tokens of ``reply``, then the end of the turn, after the last marker in the prompt.
+
+    The marker is the token ``start``, if any, and the bytes ``after``.
+    """
+    marker = [*([] if start is None else [start]), *after]
     tokens = [*reply, IM_END]
 
     def next_token(held: Sequence[int]) -> int:
-        for start in range(len(held) - len(marker), -1, -1):
-            if list(held[start : start + len(marker)]) == marker:
-                done = len(held) - start - len(marker)
+        for place in range(len(held) - len(marker), -1, -1):
+            if list(held[place : place + len(marker)]) == marker:
+                done = len(held) - place - len(marker)
                 return tokens[done] if done < len(tokens) else IM_END
         return IM_END
 

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from tests.engine.collecting import Answer, ask, node_of, request, start
 from tests.engine.gguf_fixture import write_gguf
-from tightloop.engine.families.chat import ChatFamily, common_prefix
+from tightloop.engine.families.chat import ChatFamily, common_prefix, forced_call
 from tightloop.engine.interface import Sampling
 from tightloop.engine.llama_cpp.backend import LlamaCppBackend
 from tightloop.engine.scripted_backend import IM_END, ScriptedBackend, replying
 from tightloop.engine.sequence_pool import SequencePool
 from tightloop.engine.token_engine import TokenEngine
 from tightloop.protocol.deltas import FinishReason, TextDelta
-from tightloop.protocol.requests import CustomTool
+from tightloop.protocol.requests import CustomTool, FunctionTool
 
 
 @asynccontextmanager
@@ -108,6 +108,33 @@ async def test_a_tool_call_is_a_tool_call() -> None:
     assert answer.calls == [("p", "a\nb")]
     assert answer.finished.reason is FinishReason.TOOL_CALLS
     assert answer.text == ""
+
+
+@pytest.mark.parametrize(
+    ("choice", "reply"),
+    [
+        ("required", b'{"name": "run", "arguments": {"a": 1}}</tool_call>'),
+        ("run", b'{"a": 1}}</tool_call>'),
+    ],
+)
+async def test_a_required_call_is_begun_for_the_model(choice: str, reply: bytes) -> None:
+    backend = ScriptedBackend(replying(reply, after=forced_call(choice).encode()[-11:], start=None))
+    engine = TokenEngine(lambda: backend, ChatFamily, name="test")
+    await engine.start()
+    asked = request(tools=(FunctionTool("run"),), tool_choice=choice)
+    answer = await ask(engine, asked)
+    await engine.close()
+    assert answer.calls == [("run", '{"a": 1}')]
+    assert answer.finished.reason is FinishReason.TOOL_CALLS
+
+
+async def test_tools_are_left_out_when_none_may_be_called() -> None:
+    async with scripted(b"ok") as engine:
+        without = await ask(engine, request(name="r1"))
+        none = await ask(
+            engine, request(name="r2", tools=(FunctionTool("run"),), tool_choice="none")
+        )
+    assert without.finished.usage.input_tokens == none.finished.usage.input_tokens
 
 
 async def test_reasoning_is_counted_apart() -> None:

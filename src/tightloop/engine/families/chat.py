@@ -1,5 +1,6 @@
 """Any chat model: its own template, its own control tokens, warm sequences by common prefix."""
 
+import json
 import secrets
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
@@ -10,11 +11,11 @@ from numpy.typing import NDArray
 from tightloop.engine.families.chat_template import ChatTemplate, chat_messages, chat_tools
 from tightloop.engine.families.sampling import Sampler
 from tightloop.engine.families.text_stream import StopStrings, Utf8Stream
-from tightloop.engine.families.tool_calls import THINK_OPEN, ToolCallParser
+from tightloop.engine.families.tool_calls import CALL_OPEN, THINK_OPEN, ToolCallParser
 from tightloop.engine.interface import EngineError, GenerationRequest, Job
 from tightloop.engine.sequence_pool import SequencePool
 from tightloop.protocol.deltas import FinishReason
-from tightloop.protocol.requests import CustomTool
+from tightloop.protocol.requests import CustomTool, ToolChoice
 from tightloop.trace.clock import now_ns
 
 CHUNK_TOKENS = 512
@@ -43,6 +44,15 @@ def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
         return size
     differs = np.asarray(left[:size]) != np.asarray(right[:size])
     return int(differs.argmax())
+
+
+def forced_call(choice: ToolChoice) -> str:
+    """How the answer must begin so that a tool is called; nothing when the model may choose."""
+    if choice in ("auto", "none"):
+        return ""
+    if choice == "required":
+        return f"{CALL_OPEN}\n"
+    return f'{CALL_OPEN}\n{{"name": {json.dumps(choice)}, "arguments": '
 
 
 class ChatFamily:
@@ -75,7 +85,7 @@ class ChatFamily:
     def generate(self, job: Job) -> Generator[None, None, FinishReason]:
         """One response: prefill what is new, then decode token by token."""
         request = job.request
-        text = self._prompt(request)
+        text, forced = self._prompt(request)
         prompt = self._pool.tokenize(text, special=True)
         window = self._pool.context_window
         if len(prompt) >= window:
@@ -90,18 +100,27 @@ class ChatFamily:
             job.mark_prefilled()
             if not request.generate:
                 return FinishReason.STOP
-            is_thinking = text.rstrip().endswith(THINK_OPEN)
-            return (yield from self._decode(job, warm, logits, is_thinking=is_thinking))
+            custom = {tool.name for tool in request.tools if isinstance(tool, CustomTool)}
+            parser = ToolCallParser(
+                self._new_call_id,
+                custom_tools=custom,
+                is_thinking=text.rstrip().endswith(THINK_OPEN),
+            )
+            for delta in parser.feed(forced):
+                job.emit(delta)
+            return (yield from self._decode(job, warm, logits, parser))
         finally:
             self._put_back(request, warm)
 
-    def _prompt(self, request: GenerationRequest) -> str:
+    def _prompt(self, request: GenerationRequest) -> tuple[str, str]:
+        """The rendered conversation, and the beginning of the answer that it ends with, if any."""
         tools = [] if request.tool_choice == "none" else chat_tools(request.tools)
         messages = chat_messages(request.instructions, request.context())
         text = self._template.render(messages, tools)
         if self._adds_bos and not text.startswith(self._bos_text):
-            return self._bos_text + text
-        return text
+            text = self._bos_text + text
+        forced = forced_call(request.tool_choice) if tools else ""
+        return text + forced, forced
 
     def _claim(self, request: GenerationRequest, prompt: list[int]) -> WarmSequence:
         """A sequence of this response's own that holds as much of the prompt as any warm one."""
@@ -152,14 +171,12 @@ class ChatFamily:
         return logits
 
     def _decode(
-        self, job: Job, warm: WarmSequence, logits: Logits, *, is_thinking: bool
+        self, job: Job, warm: WarmSequence, logits: Logits, parser: ToolCallParser
     ) -> Generator[None, None, FinishReason]:
         request = job.request
         sampler = Sampler(request.sampling)
         text = Utf8Stream()
         stops = StopStrings(request.sampling.stop)
-        custom = {tool.name for tool in request.tools if isinstance(tool, CustomTool)}
-        parser = ToolCallParser(self._new_call_id, custom_tools=custom, is_thinking=is_thinking)
         room = self._pool.context_window - len(warm.tokens)
         limit = min(room, request.max_output_tokens or room)
         evaluate, token_bytes = self._pool.evaluate, self._pool.token_bytes

@@ -402,7 +402,9 @@ class LlamaCppBackend:
         self.num_threads = num_threads
 
     def shutdown(self) -> None:
-        """The model and its memory are released. May be called twice."""
+        """The model and its memory are released; no sequence is open. May be called twice."""
+        self._held.clear()
+        self._free.clear()
         if self._context:
             self._calls["llama_free"](self._context)
             self._context = 0
