@@ -1,1 +1,1 @@
-"""The bundled model's prompt layout and way of decoding."""
+"""The bundled patch model's prompt layout, test reports and candidate search."""

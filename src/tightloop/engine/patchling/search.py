@@ -1,0 +1,229 @@
+"""Ranked repairs of one function: the "diverge once" search.
+
+The prompt ends where the repaired function begins. The buggy function itself is fed as the draft of
+its repair, in one pass that gives the probabilities of every place where the repair could leave the
+draft. Each place and token is a divergence; the rest of its line is decoded greedily. Candidates come
+best first: one is handed out as soon as no unfinished divergence can beat it.
+"""
+
+import ast
+import heapq
+import tokenize
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tightloop.engine.interface import TokenBackend
+from tightloop.engine.patchling import layout
+from tightloop.engine.patchling.edits import parse_function, undoes_declared
+from tightloop.engine.patchling.report import TestReport
+
+MAX_LINE_TOKENS = 96
+ALTERNATIVES_PER_PLACE = 6
+MAX_DIVERGENCES = 160
+
+
+class FunctionTooLong(ValueError):
+    """The function (with its report) does not fit the model's context or line markers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """How candidates are scored; tuned on training-side functions."""
+
+    completion_weight: float = 0.5
+    undeclared_penalty: float = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One proposed repair. Lines are 0-based in the function's text; all others keep their bytes."""
+
+    first_line: int
+    old_lines: tuple[str, ...]
+    new_lines: tuple[str, ...]
+    function_source: str
+    score: float
+    num_decoded_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Divergence:
+    place: int
+    token: int
+    score: float
+
+
+class CandidateSearch:
+    """Ranked candidates of one function, made as they are asked for.
+
+    Order: `next` any number of times, then `close`. Uses one sequence of the backend, and a second
+    one while a candidate is completed. Raises FunctionTooLong from the constructor.
+    """
+
+    def __init__(
+        self,
+        backend: TokenBackend,
+        function_source: str,
+        report: TestReport | None = None,
+        *,
+        ranking: Ranking | None = None,
+    ) -> None:
+        self.backend = backend
+        self.source = function_source
+        self.ranking = ranking or Ranking()
+        self.view = layout.view_function(function_source)
+        self.num_decoded_tokens = 0
+        self.prompt, self.draft, self.owners = self._layout(report)
+        self._tree = _dump(function_source)
+        self._seen = {self._tree}
+        self._ready: list[tuple[float, int, Candidate]] = []
+        self._sequence: int | None = backend.open()
+        try:
+            logits = self._verify(self._sequence)
+        except BaseException:
+            self.close()
+            raise
+        self._waiting = self._divergences(logits)
+
+    def _layout(self, report: TestReport | None) -> tuple[list[int], list[int], list[int]]:
+        """Prompt tokens, draft tokens, and for each draft token the shown line it belongs to.
+
+        A line's marker belongs to the line before it: leaving the draft there extends that line.
+        """
+
+        def encode(text: str) -> list[int]:
+            return self.backend.tokenize(text, special=False)
+
+        if not self.view.lines or len(self.view.lines) > layout.MAX_LINES:
+            raise FunctionTooLong(f"{len(self.view.lines)} lines of code")
+        lines = [encode(line.text) for line in self.view.lines]
+        prompt = layout.prompt_tokens(report, lines, layout.hit_lines(self.view, report), encode)
+        draft: list[int] = []
+        owners: list[int] = []
+        for index, line in enumerate(lines):
+            draft += [layout.line_token(index), *line]
+            owners += [index - 1, *([index] * len(line))]
+        draft.append(layout.EOS)
+        owners.append(len(lines) - 1)
+        room = self.backend.context_window - MAX_LINE_TOKENS
+        if len(prompt) + len(draft) > room:
+            raise FunctionTooLong(f"{len(prompt) + len(draft)} tokens, room for {room}")
+        return prompt, draft, owners
+
+    def _verify(self, sequence: int) -> NDArray[np.float32]:
+        """Logits that predict each draft token."""
+        first = self.backend.evaluate(sequence, self.prompt)
+        if len(self.draft) == 1:
+            return first[None]
+        rest = self.backend.evaluate(sequence, self.draft[:-1], all_logits=True)
+        return np.concatenate([first[None], rest])
+
+    def _divergences(self, logits: NDArray[np.float32]) -> list[_Divergence]:
+        """Every promising way to leave the draft, best first."""
+        draft = np.array(self.draft)
+        scores = logits - logits[np.arange(len(draft)), draft][:, None]
+        first_special = len(layout.SPECIAL_TOKENS)
+        ends = self._line_ends()
+        found: list[_Divergence] = []
+        for place in range(1, len(draft)):
+            row = scores[place]
+            row[draft[place]] = -np.inf
+            end_score = row[ends[place]]
+            row[:first_special] = -np.inf
+            row[ends[place]] = end_score
+            row[draft[place]] = -np.inf
+            for token in np.argpartition(-row, ALTERNATIVES_PER_PLACE)[:ALTERNATIVES_PER_PLACE]:
+                score = float(row[token])
+                if score > -np.inf:
+                    found.append(_Divergence(place, int(token), score))
+        found.sort(key=lambda divergence: -divergence.score)
+        return found[:MAX_DIVERGENCES][::-1]
+
+    def _line_ends(self) -> list[int]:
+        """For each draft position the marker that would end its line there."""
+        last = len(self.view.lines) - 1
+        return [
+            layout.EOS if owner >= last else layout.line_token(owner + 1) for owner in self.owners
+        ]
+
+    def advance(self) -> bool:
+        """Complete one divergence; False once `next` has nothing left to evaluate."""
+        if not self._waiting or (self._ready and -self._ready[0][0] >= self._waiting[-1].score):
+            return False
+        candidate = self._complete(self._waiting.pop())
+        if candidate is not None:
+            heapq.heappush(self._ready, (-candidate.score, self.num_decoded_tokens, candidate))
+        return True
+
+    def next(self) -> Candidate | None:
+        """The best candidate not handed out yet, or None when there are no more."""
+        while self.advance():
+            pass
+        return heapq.heappop(self._ready)[2] if self._ready else None
+
+    def close(self) -> None:
+        """Give the sequence back. May be called twice."""
+        if self._sequence is not None:
+            self.backend.close(self._sequence)
+            self._sequence = None
+
+    def _complete(self, divergence: _Divergence) -> Candidate | None:
+        """Decode the rest of the line; None when the result is no new valid function."""
+        place, index = divergence.place, self.owners[divergence.place]
+        start = place
+        while start and self.draft[start - 1] != layout.line_token(index):
+            start -= 1
+        tokens, score, num_decoded = self._decode_line(divergence)
+        line = b"".join(map(self.backend.token_bytes, [*self.draft[start:place], *tokens]))
+        try:
+            text = line.decode()
+        except UnicodeDecodeError:
+            return None
+        return self._candidate(index, text, divergence.score, score, num_decoded)
+
+    def _decode_line(self, divergence: _Divergence) -> tuple[list[int], float, int]:
+        """(tokens of the rest of the line, their log-probability without the first, steps)."""
+        first_special = len(layout.SPECIAL_TOKENS)
+        if divergence.token < first_special or self._sequence is None:
+            return [], 0.0, 0
+        shared = len(self.prompt) + divergence.place
+        sequence = self.backend.fork(self._sequence, shared)
+        tokens, score = [divergence.token], 0.0
+        try:
+            while len(tokens) < MAX_LINE_TOKENS:
+                logits = self.backend.evaluate(sequence, tokens[-1:])
+                self.num_decoded_tokens += 1
+                token = int(logits.argmax())
+                score -= float(np.log(np.exp(logits - logits[token]).sum()))
+                if token < first_special:
+                    break
+                tokens.append(token)
+        finally:
+            self.backend.close(sequence)
+        return tokens, score, len(tokens)
+
+    def _candidate(
+        self, index: int, text: str, divergence: float, completion: float, num_decoded: int
+    ) -> Candidate | None:
+        number = self.view.lines[index].line
+        old = self.view.original[number]
+        new = self.view.restore(index, text)
+        fixed = "\n".join([*self.view.original[:number], new, *self.view.original[number + 1 :]])
+        tree = _dump(fixed)
+        if tree is None or tree in self._seen:
+            return None
+        self._seen.add(tree)
+        score = divergence + self.ranking.completion_weight * completion
+        if not undoes_declared(fixed, number, old):
+            score -= self.ranking.undeclared_penalty
+        return Candidate(number, (old,), (new,), fixed, score, num_decoded)
+
+
+def _dump(source: str) -> str | None:
+    """The syntax tree as text, equal for texts that mean the same; None when it does not parse."""
+    try:
+        return ast.dump(parse_function(source)[0])
+    except (SyntaxError, ValueError, RecursionError, tokenize.TokenError):
+        return None

@@ -1,0 +1,1 @@
+"""Reproduces the bundled patch model: corpus, data, tokenizer, training, export, evaluation."""

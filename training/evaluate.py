@@ -1,0 +1,174 @@
+"""Scores the shipped model on the held-out bug bank: `python -m training.evaluate`.
+
+Uses the run-time search on the shipped file and the text of a real pytest run of each bug. A candidate
+passes when every test function of the bug passes with it. Writes the results and the model card.
+"""
+
+import argparse
+import gzip
+import hashlib
+import json
+import math
+import random
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from tightloop.engine.llama_cpp.backend import LlamaCppBackend
+from tightloop.engine.patchling.report import report_from_pytest
+from tightloop.engine.patchling.search import CandidateSearch, FunctionTooLong
+from training.bank import BANK, run_pytest
+from training.baseline import pass_at, proposals
+from training.execute import tests_pass
+
+MODEL = Path("src/tightloop/models/patchling.gguf")
+NUM_CANDIDATES = 8
+
+
+def function_of(bug: dict[str, Any]) -> str:
+    lines = bug["buggy_module"].split("\n")
+    first = bug["first_line"] - 1
+    return "\n".join(lines[first : first + bug["num_lines"]])
+
+
+def evaluate_bug(backend: LlamaCppBackend, bug: dict[str, Any], output: str) -> dict[str, Any]:
+    """Ranks (1-based, 0 = none) of the first passing and of the first exact candidate."""
+    source = function_of(bug)
+    original = bug["module"]
+    report = report_from_pytest(
+        output, path="target.py", first_line=bug["first_line"], num_lines=bug["num_lines"]
+    )
+    row = {"id": bug["id"], "kind": bug["kind"], "function": f"{bug['path']}:{bug['qualname']}",
+           "passing": 0, "exact": 0, "decoded": 0, "first_s": 0.0, "candidates": 0,
+           "hit": bool(report.lines)}  # fmt: skip
+    started = time.perf_counter()
+    try:
+        search = CandidateSearch(backend, source, report)
+    except FunctionTooLong:
+        return row
+    for rank in range(1, NUM_CANDIDATES + 1):
+        candidate = search.next()
+        if rank == 1:
+            row["first_s"] = time.perf_counter() - started
+            row["decoded"] = search.num_decoded_tokens
+        if candidate is None:
+            break
+        row["candidates"] = rank
+        module = bug["buggy_module"].replace(source, candidate.function_source, 1)
+        if module == original and not row["exact"]:
+            row["exact"] = rank
+        if not row["passing"] and (module == original or tests_pass(module, bug["tests"])):
+            row["passing"] = rank
+    search.close()
+    return row
+
+
+def baseline_of(bug: dict[str, Any]) -> dict[str, Any]:
+    source = function_of(bug)
+    fixed = proposals(source)
+    passing = 0
+    for text in fixed:
+        module = bug["buggy_module"].replace(source, text, 1)
+        passing += module == bug["module"] or tests_pass(module, bug["tests"])
+    return {"candidates": len(fixed), "passing": passing,
+            "pass_at_1": pass_at(len(fixed), passing, 1), "pass_at_8": pass_at(len(fixed), passing, 8)}  # fmt: skip
+
+
+def wilson(successes: float, count: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson score interval of a share."""
+    if not count:
+        return 0.0, 1.0
+    share = successes / count
+    centre = share + z * z / (2 * count)
+    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return (centre - spread) / (1 + z * z / count), (centre + spread) / (1 + z * z / count)
+
+
+def clustered(rows: list[dict[str, Any]], value: Any, seed: int = 1) -> tuple[float, float]:
+    """95 % bootstrap interval of a mean, resampling whole functions."""
+    groups: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        groups[row["function"]].append(value(row))
+    clusters, rng, means = list(groups.values()), random.Random(seed), []
+    for _ in range(4000):
+        drawn = rng.choices(clusters, k=len(clusters))
+        means.append(sum(map(sum, drawn)) / sum(map(len, drawn)))
+    means.sort()
+    return means[100], means[3899]
+
+
+def decode_rate(backend: LlamaCppBackend, seconds: float = 3.0) -> float:
+    """Tokens per second of plain one-token steps after a prompt of 256 tokens."""
+    prompt = [100 + index % 2000 for index in range(256)]
+    sequence = backend.open()
+    token = int(backend.evaluate(sequence, prompt).argmax())
+    rates = []
+    while sum(1 / rate for rate in rates) * 64 < seconds:
+        started = time.perf_counter()
+        for _ in range(64):
+            token = int(backend.evaluate(sequence, [token]).argmax())
+        rates.append(64 / (time.perf_counter() - started))
+        backend.truncate(sequence, len(prompt))
+    backend.close(sequence)
+    return sorted(rates)[len(rates) // 2]
+
+
+def load_bank(path: Path) -> list[dict[str, Any]]:
+    bugs: list[dict[str, Any]] = json.loads(gzip.decompress(path.read_bytes()))["bugs"]
+    return bugs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("build/training"))
+    parser.add_argument("--model", type=Path, default=MODEL)
+    parser.add_argument("--bank", type=Path, default=BANK)
+    parser.add_argument("--out", type=Path, default=Path("training/results.json"))
+    parser.add_argument("--limit", type=int, default=None)
+    args = parser.parse_args()
+    backend = LlamaCppBackend(args.model, num_threads=1)
+    bugs = load_bank(args.bank)[: args.limit]
+    cache_path = args.data / "bank_cache.json"
+    cache: dict[str, Any] = json.loads(cache_path.read_text()) if cache_path.exists() else {}
+    rows = []
+    for bug in bugs:
+        key = hashlib.sha256((bug["buggy_module"] + bug["tests"]).encode()).hexdigest()
+        if key not in cache:
+            cache[key] = {
+                "output": run_pytest(bug["buggy_module"], bug["tests"])[1],
+                "baseline": baseline_of(bug),
+            }
+            cache_path.write_text(json.dumps(cache))
+        row = evaluate_bug(backend, bug, cache[key]["output"])
+        rows.append({**row, "baseline": cache[key]["baseline"]})
+    results = {
+        "model_sha256": hashlib.sha256(args.model.read_bytes()).hexdigest(),
+        "bank_sha256": hashlib.sha256(args.bank.read_bytes()).hexdigest(),
+        "training": backend.metadata.get("tightloop.training", ""),
+        "decode_tokens_per_s": round(decode_rate(backend), 0),
+        "bugs": rows,
+    }
+    args.out.write_text(json.dumps(results, indent=1))
+    print_summary(results)
+
+
+def print_summary(results: dict[str, Any]) -> None:
+    rows = results["bugs"]
+    print(
+        f"{len(rows)} bugs of {len({row['function'] for row in rows})} functions, "
+        f"decode {results['decode_tokens_per_s']:.0f} tokens/s, training {results['training']}"
+    )
+    for k in (1, 3, 8):
+        for what in ("passing", "exact"):
+            count = sum(0 < row[what] <= k for row in rows)
+            low, high = wilson(count, len(rows))
+            print(f"{what}@{k}: {100 * count / len(rows):.1f} % ({100 * low:.1f}-{100 * high:.1f})")
+    for k in (1, 8):
+        print(
+            f"random@{k}: {100 * sum(r['baseline'][f'pass_at_{k}'] for r in rows) / len(rows):.1f} %"
+        )
+
+
+if __name__ == "__main__":
+    main()
