@@ -14,6 +14,7 @@ figures. The server's CPU time is that of its threads by scheduler accounting.
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import random
@@ -204,7 +205,10 @@ async def serve() -> None:
         endpoint = Endpoint(ScriptedEngine(answer), Store(Path(folder) / "responses.sqlite3"))
         access = Access(KeyRing(), "127.0.0.1")
         server = Server(endpoint, access, host="127.0.0.1", port=0)
-        print(await server.start(), flush=True)
+        url = await server.start()
+        gc.collect()
+        gc.freeze()  # as ``tightloop serve`` does
+        print(url, flush=True)
         await asyncio.to_thread(sys.stdin.read)
         await server.stop(grace_s=0)
 
