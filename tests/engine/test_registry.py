@@ -32,6 +32,15 @@ async def test_scripted() -> None:
     await engine.close()
 
 
+async def test_a_script_file(tmp_path: Path) -> None:
+    path = tmp_path / "script.json"
+    path.write_text('{"answers": [[{"text": "from the file"}]]}')
+    engine = create_engine(f"scripted:{path}")
+    assert (await ask(engine, request("hi"))).text == "from the file"
+    with pytest.raises(EngineError):
+        create_engine(f"scripted:{tmp_path / 'none.json'}")
+
+
 async def test_a_local_file_is_served_as_a_chat_model(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "tiny.gguf")
     engine = create_engine(str(path), EngineOptions(num_context=1024, num_sequences=2))

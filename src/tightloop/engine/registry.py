@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from tightloop.engine.interface import Engine, EngineError, ModelFamily, ModelInfo, TokenBackend
 
@@ -12,6 +13,7 @@ CHOICES = (
     ("hf:OWNER/REPO/FILE.gguf@REVISION", "a model file on the Hugging Face hub"),
     ("remote:MODEL@https://HOST/v1", "an OpenAI-compatible endpoint"),
     ("scripted", "echoes, without a model: for trying out clients"),
+    ("scripted:PATH.json", "gives the answers of a script file"),
 )
 """Every form of an engine's name, and what it is."""
 
@@ -38,8 +40,10 @@ def create_engine(spec: str = DEFAULT, options: EngineOptions | None = None) -> 
 
 
 def _kind(spec: str) -> str:
-    if spec in ("patchling", "scripted"):
+    if spec == "patchling":
         return spec
+    if spec == "scripted" or spec.startswith("scripted:"):
+        return "scripted"
     if spec.startswith("remote:"):
         return "remote"
     if spec.startswith("hf:") or spec.endswith(".gguf"):
@@ -50,10 +54,12 @@ def _kind(spec: str) -> str:
     )
 
 
-def _scripted(_spec: str, _options: EngineOptions) -> Engine:
+def _scripted(spec: str, _options: EngineOptions) -> Engine:
+    from tightloop.engine.script_file import load_script
     from tightloop.engine.scripted import ScriptedEngine
 
-    return ScriptedEngine()
+    path = spec.removeprefix("scripted").removeprefix(":")
+    return ScriptedEngine(load_script(Path(path))) if path else ScriptedEngine()
 
 
 def _remote(spec: str, options: EngineOptions) -> Engine:

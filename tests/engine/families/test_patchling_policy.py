@@ -261,6 +261,16 @@ def test_a_file_that_cannot_be_read_or_has_no_function_there() -> None:
     assert "line 16 of pkg/mathy.py, which is not inside a function" in step.text
 
 
+def test_a_file_that_the_client_shortened() -> None:
+    text = recorded.SOURCE.replace("    for v in values:\n", "[... 90 bytes in 3 lines left out ...]\n")
+    client = Client("fix the tests", [recorded.LONG], {"pkg/mathy.py": text})
+    client.run(client.step())
+    client.run(client.step())
+    step = client.step()
+    assert isinstance(step, Say)
+    assert "pkg/mathy.py is too long" in step.text
+
+
 def test_methods_with_decorators_are_taken_whole() -> None:
     source = (
         "class A:\n    @property\n    def size(self):\n        def inner():\n            return 1\n"

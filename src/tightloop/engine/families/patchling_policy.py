@@ -52,6 +52,7 @@ SKILL = (
 )
 _ASKS_FOR_REPAIR = re.compile(r"test|fix|bug|fail|repair|broken|debug|correct", re.IGNORECASE)
 _QUOTED_COMMAND = re.compile(r"`+(?:\w*\n)?([^`\n]*\bpytest\b[^`\n]*)\n?`+")
+_SHORTENED = re.compile(r"^(?:\[\.\.\. .*|.*\btruncated\b.*)$", re.MULTILINE)
 _BARE_COMMAND = re.compile(
     r"((?:(?:uv|poetry|pdm|hatch) run )?(?:[\w./-]*python[\d.]* -m )?pytest"
     r"(?: (?:-\S+|\S*(?:/|::|=|\.py)\S*))*)(?=[\s,;.!?)'\"]|$)"
@@ -297,6 +298,8 @@ def _work_on(story: _Story, phase: _Phase, failure: Failure, max_candidates: int
         return Run(f"cat {shlex.quote(place.path)}")
     original = phase.original.get(place.path, text)
     span = _function_span(original, place)
+    if span is None and _SHORTENED.search(original):
+        return Say(f"{place.path} is too long: this client shows me only parts of it. {SKILL}")
     if span is None:
         where = f"line {place.line} of {place.path}" if place.line else f"{place.path}"
         return Say(f"The failure leads to {where}, which is not inside a function. {SKILL}")
