@@ -274,6 +274,19 @@ async def test_a_prewarm_is_answered_at_once_and_prefilled_behind() -> None:
     assert len(engine.requests[1].context()) == 2
 
 
+async def test_a_prewarm_reaches_the_engine_before_the_turn_that_waits_behind_it() -> None:
+    """Otherwise the turn would prefill everything itself."""
+    hold = Hold()
+    engine = ScriptedEngine(in_turn([[hold], text_answer("b"), text_answer("c")]))
+    wire = Wire(Endpoint(engine))
+    wire.create("first", store=False)
+    wire.create("rules", generate=False, store=False)
+    wire.create("third", store=False)
+    hold.release.set()
+    await wire.end(3)
+    assert [request.generate for request in engine.requests] == [True, False, True]
+
+
 async def test_the_request_reaches_the_engine_as_it_was_asked() -> None:
     """Sampling, limits, instructions, tools; tools that came as items stay for later turns."""
     engine = ScriptedEngine()

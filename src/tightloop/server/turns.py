@@ -23,6 +23,7 @@ from tightloop.protocol.deltas import Delta, EngineTiming, Finished, FinishReaso
 from tightloop.protocol.errors import ApiError
 from tightloop.protocol.requests import ResponseRequest
 from tightloop.protocol.response_stream import ResponseStream
+from tightloop.protocol.tools import Tool
 from tightloop.server.conversations import Conversations, Record, check_call_ids, context_tools
 from tightloop.server.store import StoreError
 from tightloop.trace import clock
@@ -95,6 +96,7 @@ class Turn:
         self._write = write
         self._ended = ended
         self._parent: Record | None = None
+        self._tools: tuple[Tool, ...] = ()
         self._is_cancelled = False
         self._stream: ResponseStream | None = None
         self._generation: Generation | None = None
@@ -112,9 +114,9 @@ class Turn:
         request = self.request
         self._check_model(request.model)
         check_call_ids(request.input, parent.node if parent else None)
-        extra_tools = context_tools(parent, request.input)
-        if extra_tools:
-            request = msgspec.structs.replace(request, tools=request.tools + extra_tools)
+        self._tools = context_tools(parent, request.input)
+        if self._tools:
+            request = msgspec.structs.replace(request, tools=request.tools + self._tools)
         self._parent = parent
         self.phase = Phase.RUNNING
         self._backstage.running.add(self)
@@ -192,14 +194,15 @@ class Turn:
     def _prewarm(self, request: GenerationRequest) -> None:
         """Answer at once; the engine fills its cache while the client prepares its first turn.
 
-        Clients wait for this answer before they send anything else, so it must not wait for the
-        engine. Nothing was computed yet, so the usage is zero.
+        Clients wait for this answer before they send anything else, so it must not wait for what
+        the engine does. Nothing was computed yet, so the usage is zero. The engine is asked first
+        only because the end of this turn may start the next one of its lane.
         """
-        self._finish([], Finished(FinishReason.STOP, Usage()))
         try:
             self._generation = self._backstage.engine.submit(request, _ignore)
         except Exception:  # noqa: BLE001 - a hint that fails changes no result
             _log.exception("the engine refused to prefill %s", self.response_id)
+        self._finish([], Finished(FinishReason.STOP, Usage()))
 
     # ------------------------------------------------------------------ from the engine
 
@@ -287,8 +290,7 @@ class Turn:
             items=self.request.input + stream.output_items,
             usage=stream.usage or Usage(),
         )
-        tools = context_tools(parent, self.request.input)
-        return Record(node, parent, len(self.request.input), tools)
+        return Record(node, parent, len(self.request.input), self._tools)
 
     async def _commit(self, record: Record, terminal: bytes) -> None:
         try:
