@@ -262,7 +262,9 @@ def test_a_file_that_cannot_be_read_or_has_no_function_there() -> None:
 
 
 def test_a_file_that_the_client_shortened() -> None:
-    text = recorded.SOURCE.replace("    for v in values:\n", "[... 90 bytes in 3 lines left out ...]\n")
+    text = recorded.SOURCE.replace(
+        "    for v in values:\n", "[... 90 bytes in 3 lines left out ...]\n"
+    )
     client = Client("fix the tests", [recorded.LONG], {"pkg/mathy.py": text})
     client.run(client.step())
     client.run(client.step())
