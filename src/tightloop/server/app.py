@@ -20,6 +20,7 @@ KEEP_ALIVE_S = 3600.0
 """Longer than any tool runs: a client that must reconnect pays several network round trips."""
 
 GRACE_S = 10.0
+HUNG_UP = 499
 OPEN_TO_ALL = frozenset({"/health"})
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -125,7 +126,9 @@ def _guard(access: Access) -> Any:
         except StoreError as error:
             _log.error("%s", error)
             return _refusal(ApiError(str(error), status=500, error_type="server_error"))
-        except (ConnectionError, asyncio.CancelledError):
+        except ConnectionError:
+            return web.Response(status=HUNG_UP)  # nobody reads it, and it is no error of ours
+        except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - the one place per request
             _log.exception("%s %s failed", request.method, request.path[:200])

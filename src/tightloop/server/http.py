@@ -104,7 +104,7 @@ class HttpApi:
         turn.begin(parent)
         try:
             await over
-        except asyncio.CancelledError:  # the peer hung up
+        except asyncio.CancelledError:
             turn.abandon()
             raise
         if turn.record is None:
@@ -129,7 +129,9 @@ class HttpApi:
             events.open(request.transport)
             await over
             await response.write_eof()
-        except (OSError, asyncio.CancelledError):  # the peer hung up
+        except OSError:  # the peer hung up
+            turn.abandon()
+        except asyncio.CancelledError:
             turn.abandon()
             raise
         return response
