@@ -209,6 +209,24 @@ def test_progress_on_one_test_moves_on_to_the_next() -> None:
     assert isinstance(client.step(), Say)
 
 
+def test_a_half_repair_is_no_progress() -> None:
+    """Fewer tests fail, but one of them still leads to the function: the next try starts afresh."""
+    one_left = clamp_run()
+    section = one_left[one_left.index("____") : one_left.index("=========================== short")]
+    twice = one_left.replace(section, section + section.replace("test_clamp", "test_clamp_low"))
+    summary = next(line for line in one_left.splitlines() if line.startswith("FAILED"))
+    low = summary.replace("test_clamp", "test_clamp_low")
+    both = twice.replace(summary, f"{summary}\n{low}").replace("1 failed, 5", "2 failed, 4")
+    client = Client("fix the tests", [both, one_left.replace("test_clamp", "test_clamp_low")])
+    repair = client.until_repair()
+    client.patch(repair, replaced(repair, "value < low", "value > low"))
+    client.run(client.step())
+    following = client.step()
+    assert isinstance(following, Repair)
+    assert following.original == recorded.SOURCE
+    assert len(following.tried) == 1
+
+
 def test_a_regression_is_no_progress() -> None:
     worse = clamp_run().replace("test_clamp", "test_other")
     client = Client("fix the tests", [clamp_run(), worse])

@@ -8,8 +8,8 @@ The next step is a function of the conversation alone:
     up with ``grep``; else the test's own text says which functions those are;
 (c) the file is known: replace the function's text by the search's next candidate;
 (d) a patch was applied: run the tests again;
-(e) the tests pass: say so. If the suspect's test passes and others fail, start over at (b);
-(f) the test still fails: next candidate, taking the last one back in the same patch. When there
+(e) the tests pass: say so. If none leads to the suspect any more but others fail, start over at (b);
+(f) one still leads to it: next candidate, taking the last one back in the same patch. When there
     are no more, undo the last one and say that it could not be fixed.
 
 Everything else is answered with what this model can do and how to choose another one.
@@ -126,6 +126,7 @@ class _Phase:
     output: str
     original: dict[str, str] = field(default_factory=dict)
     attempts: list[str] = field(default_factory=list)
+    suspect: "_Suspect | None" = None  # the function that the attempts replaced
 
     @property
     def failure(self) -> Failure | None:
@@ -245,11 +246,14 @@ def _take_run(story: _Story, text: str) -> None:
 
 
 def _is_progress(before: _Phase, run: TestRun) -> bool:
-    """The test worked on passes now, and nothing fails that passed before."""
-    failure = before.failure
-    still = {f.name for f in run.failures}
-    has_moved = failure is not None and failure.name not in still
-    return has_moved and bool(run.failures) and run.failed < before.run.failed
+    """The suspect is repaired: fewer tests fail, and none of them leads to it any more.
+
+    A wrong repair often lets some of a function's tests pass, so those alone say nothing.
+    """
+    suspect = before.suspect
+    if suspect is None or not run.failures or not run.failed < before.run.failed:
+        return False
+    return not any(suspect.is_met_by(failure) for failure in run.failures)
 
 
 def _take_patch(story: _Story, patch: str, output: str) -> None:
@@ -262,6 +266,10 @@ def _take_patch(story: _Story, patch: str, output: str) -> None:
     if after is None:
         story.refused_patch = plain_output(output)
         return
+    if phase.suspect is None and phase.failure is not None:
+        place = _locate(story, phase.failure)
+        span = _function_span(current, place) if isinstance(place, _Place) else None
+        phase.suspect = _Suspect(path, span) if span is not None else None
     phase.original.setdefault(path, current)
     story.files[path] = after
     phase.attempts.append(after)
@@ -383,6 +391,20 @@ class _Span:
     first_line: int
     last_line: int
     def_line: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Suspect:
+    """The function being repaired."""
+
+    path: str
+    span: _Span
+
+    def is_met_by(self, failure: Failure) -> bool:
+        """Whether a failing test still leads to it."""
+        lines = range(self.span.first_line, self.span.last_line + 1)
+        met = any(frame.path == self.path and frame.line in lines for frame in failure.frames)
+        return met or self.span.name in failure.called
 
 
 def _function_span(text: str, place: _Place) -> _Span | None:
