@@ -11,7 +11,7 @@ from tightloop.sandbox.environment import home_directory, snapshot
 def test_only_listed_variables_pass(tmp_path: Path) -> None:
     """Language, terminal and search path; never tokens or what changes how programs start."""
     source = {
-        "PATH": "/usr/bin:/bin:/usr/bin",
+        "PATH": "/opt/x:/bin:/opt/x",
         "LC_ALL": "C",
         "TERM": "xterm",
         "OPENAI_API_KEY": "x",
@@ -21,7 +21,7 @@ def test_only_listed_variables_pass(tmp_path: Path) -> None:
     }
     kept = snapshot(source, tmp_path)
     assert kept == {
-        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "PATH": f"{Path(sys.executable).parent}:/opt/x:/bin",
         "LC_ALL": "C",
         "LANG": "C.UTF-8",
         "TERM": "xterm",

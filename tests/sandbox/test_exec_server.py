@@ -42,10 +42,17 @@ def test_programs_are_found_by_the_given_path(tmp_path: Path) -> None:
 
 def test_a_marker_is_read_from_the_environment_it_was_started_with() -> None:
     """That is how an orphan is known to be of a command."""
-    with subprocess.Popen(["sleep", "600"], env={exec_server.MARKER: "7"}) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        ["cat"], stdin=pipe, stdout=pipe, env={exec_server.MARKER: "7"}
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"x")
+        process.stdin.flush()
+        process.stdout.read(1)  # only now is it surely past exec
         assert exec_server.has_marker(process.pid, f"{exec_server.MARKER}=7".encode())
         assert not exec_server.has_marker(process.pid, f"{exec_server.MARKER}=77".encode())
-        process.kill()
     assert not exec_server.has_marker(process.pid, b"")
 
 

@@ -1,7 +1,6 @@
 """What counts as a plain pytest command."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,14 @@ import pytest
 from tightloop.sandbox.interface import Command, Policy
 from tightloop.sandbox.pytest_command import warm_request, zygote_argv
 
-ENVIRONMENT = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A search path with a python and a pytest."""
+    for name in ("python", "pytest"):
+        (tmp_path / name).write_text("")
+        (tmp_path / name).chmod(0o755)
+    return {"PATH": os.fspath(tmp_path)}
 
 
 @pytest.mark.parametrize(
@@ -22,9 +28,11 @@ ENVIRONMENT = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
         ("pytest 'test_a.py::test_b[x]'", ["test_a.py::test_b[x]"]),
     ],
 )
-def test_plain_words_are_understood(script: str, args: list[str]) -> None:
+def test_plain_words_are_understood(
+    script: str, args: list[str], environment: dict[str, str]
+) -> None:
     """The words are exactly those that a shell would pass."""
-    request = warm_request(Command(script=script), "/w", ENVIRONMENT)
+    request = warm_request(Command(script=script), "/w", environment)
     assert request is not None
     assert request["args"] == args
     assert request["is_script"]
@@ -56,14 +64,14 @@ def test_plain_words_are_understood(script: str, args: list[str]) -> None:
         "time pytest",
     ],
 )
-def test_everything_else_is_left_to_the_shell(script: str) -> None:
+def test_everything_else_is_left_to_the_shell(script: str, environment: dict[str, str]) -> None:
     """Operators, expansions, globs, assignments, other programs."""
-    assert warm_request(Command(script=script), "/w", ENVIRONMENT) is None
+    assert warm_request(Command(script=script), "/w", environment) is None
 
 
-def test_argv_needs_no_shell_rules() -> None:
+def test_argv_needs_no_shell_rules(environment: dict[str, str]) -> None:
     """What would be a glob for a shell is just a character here."""
-    request = warm_request(Command(argv=["pytest", "test_a.py::t[x]"]), "/w", ENVIRONMENT)
+    request = warm_request(Command(argv=["pytest", "test_a.py::t[x]"]), "/w", environment)
     assert request is not None
     assert request["args"] == ["test_a.py::t[x]"]
     assert not request["is_script"]
@@ -71,6 +79,6 @@ def test_argv_needs_no_shell_rules() -> None:
 
 def test_without_python_there_is_no_zygote(tmp_path: Path) -> None:
     """And no warm request either."""
-    empty = {"PATH": os.fspath(tmp_path)}
+    empty = {"PATH": os.fspath(tmp_path)}  # the fixture is not asked for
     assert zygote_argv(empty, Policy(tmp_path)) is None
     assert warm_request(Command(script="pytest"), "/w", empty) is None

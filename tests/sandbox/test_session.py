@@ -214,7 +214,7 @@ async def test_closing_ends_every_process(kind: str, opened: OpenSandbox, worksp
     """Commands under way fail with a reason, and closing twice is fine."""
     sandbox = await opened(kind)
     begun = asyncio.Event()
-    script = "exec 9>held; flock 9; echo begun; setsid sleep 600"
+    script = "exec 9>held; flock 9; echo begun; setsid sleep 600 & wait"
     task = asyncio.create_task(sandbox.run(Command(script=script), lambda _: begun.set()))
     await begun.wait()
     await sandbox.close()

@@ -357,6 +357,19 @@ async def test_a_killed_zygote_costs_no_command(workspace: Path) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_an_installation_makes_a_new_zygote(shared: PersistentSandbox, project: Path) -> None:
+    """The run that finds it out goes cold, those after it are warm again."""
+    (project / "test_it.py").write_text("import fresh\ndef test_a(): assert fresh.x == 1\n")
+    packages = next((project / ".venv" / "lib").glob("*/site-packages"))
+    (packages / "fresh.py").write_text("x = 1\n")
+    said = [await shared.run(Command(script=WARM)) for _ in range(2)]
+    assert [(result.how, result.exit_code) for result in said] == [
+        ("spawn", 0),
+        ("warm-pytest", 0),
+    ]
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_another_directory_runs_cold(shared: PersistentSandbox, project: Path) -> None:
     """Resident modules may have remembered the directory they were loaded in."""
     (project / "sub").mkdir()
@@ -376,6 +389,15 @@ def test_stamps_change_with_the_file(tmp_path: Path) -> None:
     assert before != warm_zygote.stamp(str(file))
     file.unlink()
     assert warm_zygote.stamp(str(file)) == ()
+
+
+def test_a_directory_changes_with_its_names(tmp_path: Path) -> None:
+    """An installed package counts, cached byte code does not."""
+    before = warm_zygote.stamp(str(tmp_path))
+    (tmp_path / "__pycache__").mkdir()
+    assert warm_zygote.stamp(str(tmp_path)) == before
+    (tmp_path / "package-1.0.dist-info").mkdir()
+    assert warm_zygote.stamp(str(tmp_path)) != before
 
 
 def test_whole_components_decide_what_is_below() -> None:

@@ -24,7 +24,7 @@ def snapshot(source: Mapping[str, str], workspace: Path) -> dict[str, str]:
     kept = {name: source[name] for name in _KEPT if name in source}
     kept.update({name: value for name, value in source.items() if name.startswith("LC_")})
     directories = [str(Path(sys.executable).parent), *source.get("PATH", _DEFAULT_PATH).split(":")]
-    if (workspace / ".venv" / "bin" / "python").exists():
+    if os.path.exists(workspace / ".venv" / "bin" / "python"):
         directories.insert(0, str(workspace / ".venv" / "bin"))
     kept["PATH"] = ":".join(dict.fromkeys(name for name in directories if name))
     kept.setdefault("LANG", "C.UTF-8")

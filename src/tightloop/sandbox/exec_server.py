@@ -303,6 +303,8 @@ class Server:
             run.pid = message["pid"]
             self.close_output(run)
         elif state == "declined":
+            if message["reason"] == "stale":
+                self.zygote_starts = 0  # it ends by itself now; that is no failure
             self.run_cold(run)
         elif state == "ended":
             self.close_output(run)

@@ -90,7 +90,11 @@ def readable_roots(hidden: Sequence[Path], root: Path = Path("/")) -> list[Path]
     if not any(path.is_relative_to(root) for path in hidden):
         return [root]
     roots: list[Path] = []
-    for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
+    try:
+        entries = sorted(os.scandir(root), key=lambda entry: entry.name)
+    except PermissionError:  # closed to this user anyway
+        return []
+    for entry in entries:
         if not entry.is_symlink():
             roots += readable_roots(hidden, Path(entry.path))
     return roots

@@ -48,7 +48,7 @@ def hidden_directories(policy: Policy) -> list[Path]:
     home = home_directory()
     wanted = [Path(name) for name in _HIDDEN] + ([home] if home else [])
     wanted += [*policy.hidden, *overlay_layers(policy.workspace)]
-    found = {path for path in wanted if path.is_dir() and not path.is_symlink()}
+    found = {path for path in wanted if os.path.isdir(path) and not os.path.islink(path)}
     return sorted(found - {policy.workspace})
 
 
@@ -60,16 +60,16 @@ def tool_chains(policy: Policy, environment: Mapping[str, str]) -> list[Path]:
     home = home_directory()
     if home:
         wanted += [home / name for name in _HOME_TOOLS]
-    return sorted({path for path in wanted if path.exists()} - {Path("/")})
+    return sorted({path for path in wanted if os.path.exists(path)} - {Path("/")})
 
 
 def _interpreter_of(environment: Mapping[str, str]) -> Iterable[Path]:
     """Where the first python on the PATH really lives, with its virtual environment."""
     for directory in environment.get("PATH", "").split(":"):
         python = Path(directory, "python")
-        if python.exists():
+        if os.path.exists(python):  # unlike Path.exists, False behind a closed directory
             yield Path(os.path.realpath(python)).parent.parent
-            if (python.parent.parent / "pyvenv.cfg").exists():
+            if os.path.exists(python.parent.parent / "pyvenv.cfg"):
                 yield python.parent.parent
             return
 
@@ -81,7 +81,7 @@ def protected_paths(policy: Policy) -> list[Path]:
     cover a decoy.
     """
     wanted = [policy.workspace / name for name in _PROTECTED] + list(policy.protected)
-    found = [path for path in dict.fromkeys(wanted) if path.exists() or path.is_symlink()]
+    found = [path for path in dict.fromkeys(wanted) if os.path.lexists(path)]
     for path in found:
         _refuse_links(policy.workspace, path)
     return found

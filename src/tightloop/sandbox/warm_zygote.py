@@ -29,6 +29,7 @@ import select
 import shutil
 import signal
 import socket
+import stat
 import tempfile
 import threading
 import traceback
@@ -162,6 +163,8 @@ _UNSURE_CONFIG = re.compile(
     re.MULTILINE,
 )
 _MARKER = "TIGHTLOOP_COMMAND"
+# Set for the whole session it holds for preload and runs alike: fewer plugins, nothing else.
+_NO_PLUGINS = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"
 _MAX_DIRECTORIES = 500
 
 
@@ -208,7 +211,7 @@ class Zygote:
 
     def preload(self) -> None:
         for name in os.environ:
-            if name.startswith(("PYTEST", "COV_CORE", "COVERAGE_")):
+            if name.startswith(("PYTEST", "COV_CORE", "COVERAGE_")) and name != _NO_PLUGINS:
                 raise Refusal(f"{name} is set")
         os.chdir(self.workspace)  # modules may remember it: hypothesis does
         load_pytest()
@@ -375,9 +378,14 @@ def is_below(path: str, directory: str) -> bool:
 
 
 def stamp(path: str) -> tuple[int, ...]:
-    """Changes whenever the file or directory does; empty when it is gone."""
+    """Changes whenever the file does, or the names in the directory; empty when it is gone.
+
+    Cached byte code does not count: running tests elsewhere with the same interpreter makes it.
+    """
     try:
         status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            return (hash(frozenset(os.listdir(path)) - {"__pycache__"}), status.st_ino)
     except OSError:
         return ()
     return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
