@@ -40,6 +40,10 @@ from tightloop.trace.clock import now_ns
 from tightloop.trace.ledger import Ledger, build_ledger
 
 PROMPT = "The tests fail. Fix the bug in the code, not in the tests. Run them with `python -m pytest -q`."
+ENVIRONMENT = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+"""The repositories need no plugin; loading those that happen to be installed would slow the cold
+runs of the classic path only, and flatter the tight one."""
+
 LIMITS = Limits(max_turns=40, wall_s=120.0)
 
 
@@ -89,7 +93,7 @@ class ClassicPath:
         async with AsyncExitStack() as stack:
             workspace = await open_workspace(directory, state_dir=self._state_dir, kind="copy")
             stack.push_async_callback(workspace.discard)
-            policy = Policy(workspace.path, warm_tests=False)
+            policy = Policy(workspace.path, warm_tests=False, environment=ENVIRONMENT)
             sandbox = single_use(policy, self._isolation)
             setup_s = (now_ns() - start_ns) / 1e9
             session = Session(
@@ -122,7 +126,8 @@ class TightPath:
         async with AsyncExitStack() as stack:
             workspace = await open_workspace(directory, state_dir=self._state_dir)
             stack.push_async_callback(workspace.discard)
-            sandbox = await open_sandbox(Policy(workspace.path), kind=self._isolation)
+            policy = Policy(workspace.path, environment=ENVIRONMENT)
+            sandbox = await open_sandbox(policy, kind=self._isolation)
             stack.push_async_callback(sandbox.close)
             await sandbox.warm_tests_ready()
             setup_s = (now_ns() - start_ns) / 1e9
@@ -170,7 +175,8 @@ async def passes_cold(bug: Bug, workspace: Path, isolation: str) -> bool:
     try:
         shutil.copyfile(workspace / MODULE, directory / MODULE)
         (directory / TESTS).write_text(bug.tests, encoding="utf-8")
-        sandbox = single_use(Policy(directory, warm_tests=False), isolation)
+        policy = Policy(directory, warm_tests=False, environment=ENVIRONMENT)
+        sandbox = single_use(policy, isolation)
         argv = ["python", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         result = await sandbox.run(Command(argv=argv, timeout_s=60.0))
         return result.exit_code == os.EX_OK
