@@ -288,7 +288,7 @@ async def test_a_prewarm_reaches_the_engine_before_the_turn_that_waits_behind_it
 
 
 async def test_the_request_reaches_the_engine_as_it_was_asked() -> None:
-    """Sampling, limits, instructions, tools; tools that came as items stay for later turns."""
+    """What it leaves open stays open; tools that came as items stay for later turns."""
     engine = ScriptedEngine()
     wire = Wire(Endpoint(engine))
     late = {"type": "function", "name": "late"}
@@ -312,7 +312,7 @@ async def test_the_request_reaches_the_engine_as_it_was_asked() -> None:
     sampling = first.sampling
     assert (sampling.temperature, sampling.top_p, sampling.seed) == (0.5, 0.9, 7)
     assert first.max_output_tokens == 99
-    assert second.sampling.temperature == 0.0
+    assert second.sampling.temperature is None
     assert second.parent is not None
     assert second.parent.id == end["response"]["id"]
 

@@ -3,7 +3,6 @@
 import os
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tightloop.client.transport import Transport, TransportError
@@ -32,17 +31,19 @@ async def open_backend(
     model: str | None,
     server: str | None,
     transport: str = "ws",
-    api_key_env: str = "TIGHTLOOP_API_KEY",
+    api_key_env: str | None = None,
 ) -> Backend:
     """A connected transport; everything it needs is closed with ``stack``.
 
     Without ``server`` an engine is started in this process and reached through memory, with the
-    same protocol. Raises ``UsageError``.
+    same protocol. ``api_key_env`` names the variable with the key: by default TIGHTLOOP_API_KEY
+    for a server, OPENAI_API_KEY for a remote engine. Raises ``UsageError``.
     """
     if server is None:
         return await _open_engine(model, api_key_env, stack)
     url = _api_root(server)
-    key = os.environ.get(api_key_env)
+    variable = api_key_env or "TIGHTLOOP_API_KEY"
+    key = os.environ.get(variable)
     name = model or await _first_model(url, key)
     line = _transport(transport, url, key)
     stack.push_async_callback(line.close)
@@ -52,7 +53,7 @@ async def open_backend(
         hint = "; try --transport http" if "WebSocket" in str(error) else "; is the server running?"
         raise UsageError(f"{error}{hint}") from error
     except ApiError as error:
-        raise UsageError(f"{error}; the key is read from ${api_key_env}") from error
+        raise UsageError(f"{error}; the key is read from ${variable}") from error
     return Backend(line, name, f"{transport} {url}")
 
 
@@ -63,7 +64,7 @@ def _transport(kind: str, url: str, key: str | None) -> Transport:
     return WebSocketTransport(url, key) if kind == "ws" else HttpTransport(url, key)
 
 
-async def _open_engine(spec: str | None, api_key_env: str, stack: AsyncExitStack) -> Backend:
+async def _open_engine(spec: str | None, api_key_env: str | None, stack: AsyncExitStack) -> Backend:
     from tightloop.client.in_memory import InMemoryTransport
     from tightloop.engine.interface import EngineError
     from tightloop.server.endpoint import Endpoint
@@ -82,15 +83,10 @@ async def _open_engine(spec: str | None, api_key_env: str, stack: AsyncExitStack
     return Backend(transport, info.name, f"in process, {type(engine).__name__}{size}")
 
 
-def _engine(spec: str | None, api_key_env: str) -> "Engine":
+def _engine(spec: str | None, api_key_env: str | None) -> "Engine":
     from tightloop.engine import registry
 
-    if spec is not None and spec.startswith("scripted:"):
-        from tightloop.engine.script_file import load_script
-        from tightloop.engine.scripted import ScriptedEngine
-
-        return ScriptedEngine(load_script(Path(spec.removeprefix("scripted:"))))
-    options = registry.EngineOptions(api_key_env=api_key_env)
+    options = registry.EngineOptions(api_key_env=api_key_env or registry.DEFAULT_KEY_ENV)
     return registry.create_engine(spec or registry.DEFAULT, options)
 
 

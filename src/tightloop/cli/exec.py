@@ -53,9 +53,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--transport", choices=("ws", "http"), default="ws", help="to the server (default: ws)")
     add(
         "--api-key-env",
-        default="TIGHTLOOP_API_KEY",
         metavar="NAME",
-        help="variable that holds the key (default: TIGHTLOOP_API_KEY)",
+        help="variable with the key (default: TIGHTLOOP_API_KEY for a server, OPENAI_API_KEY for"
+        " a remote host)",
     )
     add("--json", action="store_true", help="print events, one JSON object a line")
     add("--apply", action="store_true", help="write the result into the repository")

@@ -28,7 +28,9 @@ def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tightloop {tightloop.__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, summary in VERBS.items():
-        child = verbs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        child = verbs.add_parser(
+            name, help=summary, description=summary[0].upper() + summary[1:] + "."
+        )
         if name == verb:
             importlib.import_module(f"tightloop.cli.{name}").configure(child)
     return parser

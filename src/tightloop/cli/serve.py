@@ -64,6 +64,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--api-key-file", type=Path, metavar="FILE", help="accept the keys in FILE, one a line")
     add("--context", type=_positive, metavar="N", help="context window in tokens (local models)")
     add("--threads", type=_positive, metavar="N", help="threads for a local model")
+    add(
+        "--upstream-key-env",
+        default="OPENAI_API_KEY",
+        metavar="NAME",
+        help="variable with the key of a remote host (default OPENAI_API_KEY)",
+    )
     add("--log", choices=LOG_LEVELS, default="warning", help="what to log (default warning)")
     add("--json-ready", action="store_true", help="print the start line as one JSON object")
     add("--ready-file", type=Path, metavar="FILE", help="write that JSON object to FILE when ready")
@@ -132,14 +138,12 @@ def _engine(arguments: argparse.Namespace) -> "Engine":
     from tightloop.engine.interface import EngineError
     from tightloop.engine.registry import EngineOptions, create_engine
 
-    kind, _, path = arguments.model.partition(":")
+    options = EngineOptions(
+        num_context=arguments.context,
+        num_threads=arguments.threads,
+        api_key_env=arguments.upstream_key_env,
+    )
     try:
-        if kind == "scripted" and path:
-            from tightloop.engine.script_file import load_script
-            from tightloop.engine.scripted import ScriptedEngine
-
-            return ScriptedEngine(load_script(Path(path)))
-        options = EngineOptions(num_context=arguments.context, num_threads=arguments.threads)
         return create_engine(arguments.model, options)
     except EngineError as error:
         raise StartError(str(error)) from error

@@ -18,6 +18,9 @@ CHOICES = (
 """Every form of an engine's name, and what it is."""
 
 
+DEFAULT_KEY_ENV = "OPENAI_API_KEY"
+
+
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
     """What can be set besides the name; None leaves a choice to the engine.
@@ -29,7 +32,7 @@ class EngineOptions:
     num_sequences: int = 32
     num_threads: int | None = None
     max_candidates: int = 8
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: str = DEFAULT_KEY_ENV
 
 
 def create_engine(spec: str = DEFAULT, options: EngineOptions | None = None) -> Engine:

@@ -330,12 +330,8 @@ class Turn:
 
 
 def _sampling(request: ResponseRequest) -> Sampling:
-    """Greedy unless asked otherwise: a coding agent wants the same answer twice."""
-    return Sampling(
-        temperature=request.temperature or 0.0,
-        top_p=1.0 if request.top_p is None else request.top_p,
-        seed=request.seed,
-    )
+    """As the request says; what it leaves open is the engine's choice."""
+    return Sampling(request.temperature, request.top_p, request.seed)
 
 
 def _as_failed(terminal: bytes, code: str, message: str) -> bytes:
