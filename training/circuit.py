@@ -34,7 +34,7 @@ def install(network: Network, seed: int = 0) -> None:
         noise = torch.randn(shape.num_vocab, body - 1, generator=generator)
         network.embedding[:, 1:body] = noise * SCALE
         network.embedding[:, TAG] = TAG_VALUE
-        network.norm.weight.fill_(1.2)
+        network.norm.weight.fill_(1.6)
         first, second = network.blocks[0], network.blocks[1]
         first.qkv.copy_(_previous_tokens(first.qkv, num_heads, half, width, shape.rope_base))
         second.qkv.copy_(_matching(second.qkv, num_heads, half, width, body, generator))

@@ -72,7 +72,7 @@ def baseline_of(bug: dict[str, Any]) -> dict[str, Any]:
         module = bug["buggy_module"].replace(source, text, 1)
         passing += module == bug["module"] or tests_pass(module, bug["tests"])
     return {"candidates": len(fixed), "passing": passing,
-            "pass_at_1": pass_at(len(fixed), passing, 1), "pass_at_8": pass_at(len(fixed), passing, 8)}  # fmt: skip
+            **{f"pass_at_{k}": pass_at(len(fixed), passing, k) for k in (1, 3, 8)}}  # fmt: skip
 
 
 def wilson(successes: float, count: int, z: float = 1.96) -> tuple[float, float]:

@@ -146,8 +146,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch-tokens", type=int, default=None)
     parser.add_argument("--executed-share", type=float, default=0.5)
-    parser.add_argument("--muon-lr", type=float, default=0.02)
-    parser.add_argument("--adam-lr", type=float, default=3e-3)
+    parser.add_argument("--muon-lr", type=float, default=0.005)
+    parser.add_argument("--adam-lr", type=float, default=1e-3)
     parser.add_argument("--init", type=Path, default=None, help="start from this checkpoint")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
@@ -193,7 +193,7 @@ def main() -> None:
             progress = (time.monotonic() - started) / budget_s
             if progress >= 1:
                 break
-            rate = min(1.0, (step + 1) / 60) * max(0.01, min(1.0, (1 - progress) / 0.85))
+            rate = min(1.0, (step + 1) / 40) * max(0.01, min(1.0, (1 - progress) / 0.85))
             for optimizer, base in ((muon, args.muon_lr), (adam, args.adam_lr)):
                 for parameters in optimizer.param_groups:
                     parameters["lr"] = base * rate

@@ -90,7 +90,7 @@ class _Source:
 
     def __init__(self, source: str, line: int | None) -> None:
         self.only = line
-        self.lines = source.splitlines()
+        self.lines = source.split("\n")
         self.tree, self.shift = parse_function(source)
         self.tokens = [
             token
