@@ -518,7 +518,10 @@ def become_cold(request: dict[str, Any], workspace: str) -> None:
         sys.path.insert(0, os.path.dirname(os.path.realpath(program)))
     sys.argv = [program, *request["args"]]
     sys.dont_write_bytecode = True
-    importlib.invalidate_caches()
+    for place in [place for place in sys.path_importer_cache if is_below(place, workspace)]:
+        # listings of other places are known to be fresh, by their stamps
+        if not is_below(place, os.path.realpath(sys.prefix)):
+            del sys.path_importer_cache[place]
     ignore_cached_code(workspace)
 
 
