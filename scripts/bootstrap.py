@@ -32,7 +32,10 @@ def main() -> None:
     try:
         venv.create(target, clear=True, with_pip=True, symlinks=True)
     except subprocess.CalledProcessError:
-        sys.exit("set-up stopped: python cannot make virtual environments; on Debian and Ubuntu install the package python3-venv")
+        sys.exit(
+            "set-up stopped: python cannot make virtual environments; "
+            "on Debian and Ubuntu install the package python3-venv"
+        )
     python = str(target / "bin" / "python")
     uv = shutil.which("uv")
     if uv is None:
@@ -41,6 +44,12 @@ def main() -> None:
     env = {**os.environ, "VIRTUAL_ENV": str(target)}
     run(uv, "pip", "install", "-q", "--require-hashes", "-r", str(arguments.requirements), env=env)
     run(uv, "pip", "install", "-q", "--no-deps", "-e", str(root), env=env)
+    if sys.platform == "linux" and shutil.which("bwrap") is None:
+        print(
+            "note: bubblewrap is missing. The demo runs with weaker isolation (Landlock); the "
+            "tests of the sandbox need it. On Debian and Ubuntu: apt install bubblewrap",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
