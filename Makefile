@@ -49,7 +49,7 @@ wheel: $(READY) ## build the wheel, install it alone, smoke-test it
 	uv venv -q --clear $(VENV)-wheel
 	VIRTUAL_ENV=$(abspath $(VENV)-wheel) uv pip sync -q requirements/runtime.txt
 	VIRTUAL_ENV=$(abspath $(VENV)-wheel) uv pip install -q --no-deps dist/*.whl
-	TIGHTLOOP=$(abspath $(VENV)-wheel)/bin/tightloop pytest -q -m e2e tests/e2e/test_smoke.py
+	TIGHTLOOP=$(abspath $(VENV)-wheel)/bin/tightloop pytest -q -m e2e tests/e2e/test_smoke.py tests/e2e/test_demo.py
 
 lock: ## recompute the pinned, hashed requirements
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes pyproject.toml -o requirements/runtime.txt
