@@ -63,15 +63,17 @@ def main() -> None:
     number, tally = 0, Counter[str]()
     rows = [json.loads(row) for row in (args.data / "functions.jsonl").open()]
     rows = [row for row in rows if "." not in row["qualname"]]
-    random.Random(args.seed).shuffle(rows)
-    cache: dict[str, Slice] = {}
+    files = sorted({row["file"] for row in rows})
+    random.Random(args.seed).shuffle(files)
+    place = {file: number for number, file in enumerate(files)}
+    rows.sort(key=lambda row: place[row["file"]])  # each file is parsed once
+    slices, current = Slice(""), ""
     with (args.data / f"dev_executed_{args.seed}.jsonl").open("w") as dev:
         for index, row in enumerate(rows):
             tally["functions"] += 1
-            if row["file"] not in cache:
-                text = (args.data / "sources" / row["file"]).read_text("utf-8")
-                cache[row["file"]] = Slice(text)
-            slices = cache[row["file"]]
+            if row["file"] != current:
+                current = row["file"]
+                slices = Slice((args.data / "sources" / current).read_text("utf-8"))
             if slices.cut(row["qualname"]) is None:
                 continue
             tally["pure"] += 1
