@@ -21,6 +21,7 @@ from tightloop.protocol.items import (
     decode_input,
     decode_item,
     encode_item,
+    encode_items,
     item_from_wire,
     user_message,
 )
@@ -197,3 +198,12 @@ def test_any_value_gives_items_or_the_documented_error(value: Any) -> None:
     except ApiError as error:
         param = str(error.param)
     assert param.startswith("input")
+
+
+def test_a_list_for_the_disk_reads_back_the_same() -> None:
+    """Opaque bytes untouched, whatever number or depth they hold."""
+    part = b'{"type":"odd","n":%b}' % (b"9" * 40)
+    message = b'{"role":"user","content":[%b,{"type":"input_text","text":"a"}]}' % part
+    text = b'[{"type":"weird","n":1e400},%b,{"type":"reasoning","summary":[]}]' % message
+    items = decode_input(text)
+    assert decode_input(encode_items(items)) == items

@@ -364,3 +364,18 @@ def test_accumulated_events_give_back_the_items(
     assert all(lane == event.get("stream_id") for event in decoded)
     pieces = [event["delta"] for event in decoded if event["type"] in OUTPUT_DELTA_TYPES]
     assert "".join(d.text for d in deltas if hasattr(d, "text")) == "".join(pieces)
+
+
+def test_an_end_that_was_not_sent_can_be_taken_back() -> None:
+    """It gets the same number, and says what went wrong."""
+    stream = ResponseStream("resp_1", decode_request(b'{"model":"m"}'), created_at=1, new_id=str)
+    with pytest.raises(LocalProtocolError):
+        stream.take_back("store_failed", "disk full")
+    stream.start()
+    ended = json.loads(stream.finish(Finished(FinishReason.STOP, Usage()), completed_at=2)[-1])
+    failed = json.loads(stream.take_back("store_failed", "disk full"))
+    assert failed["sequence_number"] == ended["sequence_number"]
+    assert (failed["type"], stream.status) == ("response.failed", "failed")
+    assert failed["response"]["error"] == {"code": "store_failed", "message": "disk full"}
+    assert failed["response"]["completed_at"] is None
+    assert json.loads(stream.final_response()) == failed["response"]

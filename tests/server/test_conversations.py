@@ -1,8 +1,10 @@
 """The tree: stored responses are found again, with their whole context, and only those."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
+from msgspec import Raw
 
 from tightloop.engine.interface import Node
 from tightloop.protocol.deltas import Usage
@@ -13,9 +15,10 @@ from tightloop.protocol.items import (
     FunctionCall,
     FunctionCallOutput,
     Item,
+    OpaqueItem,
     user_message,
 )
-from tightloop.server.conversations import Conversations, Record, check_call_ids
+from tightloop.server.conversations import Conversations, Record, check_call_ids, context_tools
 from tightloop.server.store import Store
 
 
@@ -143,3 +146,53 @@ def test_an_output_without_a_call_is_refused_by_name(items: list[Item], param: s
     with pytest.raises(ApiError) as caught:
         check_call_ids(items, call_node())
     assert (400, param) == (caught.value.status, caught.value.param)
+
+
+async def test_a_child_committed_while_its_parent_is_deleted_keeps_its_context(
+    tmp_path: Path,
+) -> None:
+    """The deletion is only under way: the child must not rely on the parent's row."""
+    first = await opened(tmp_path / "db")
+    root = record("a")
+    await first.commit(root, b"{}")
+    deletion = asyncio.create_task(first.delete("a"))
+    await asyncio.sleep(0)  # the deletion has been handed to the store's thread
+    await first.commit(record("b", root), b"{}")
+    assert await deletion
+    await first.close()
+    assert await context_of("b", tmp_path) == 4
+
+
+async def test_context_that_went_with_a_deletion_is_written_again(tmp_path: Path) -> None:
+    """An unstored root is on disk only for its stored child, and goes with it."""
+    first = await opened(tmp_path / "db")
+    root = record("a")
+    await first.commit(record("b", root), b"{}")
+    assert await first.delete("b")
+    await first.commit(record("c", root), b"{}")
+    await first.close()
+    assert await context_of("c", tmp_path) == 4
+
+
+async def context_of(response_id: str, tmp_path: Path) -> int:
+    """Number of items in the context of a response after a restart."""
+    again = await opened(tmp_path / "db")
+    loaded = await again.load(response_id)
+    await again.close()
+    return len(loaded.node.context()) if loaded else 0
+
+
+def test_the_first_output_without_a_call_is_named() -> None:
+    """Of several."""
+    items = [FunctionCallOutput(f"call_{n}", "x") for n in (1, 8, 9, 8)]
+    with pytest.raises(ApiError) as caught:
+        check_call_ids(items, call_node())
+    assert caught.value.param == "input[1].call_id"
+
+
+def test_late_tools_that_cannot_be_read_are_named_by_their_item() -> None:
+    """Not only by the field."""
+    late = OpaqueItem("additional_tools", Raw(b'{"type":"additional_tools","tools":[{}]}'))
+    with pytest.raises(ApiError) as caught:
+        context_tools(None, [user_message("x"), late])
+    assert caught.value.param == "input[1].tools[0].type"

@@ -1,13 +1,14 @@
 """Lanes: order within one, concurrency between them, and what a connection remembers."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.server.wire import Wire, text_of
-from tightloop.engine.interface import GenerationRequest
-from tightloop.engine.scripted import Answer, Hold, ScriptedEngine, text_answer
+from tightloop.engine.interface import GenerationRequest, ModelInfo
+from tightloop.engine.scripted import Answer, Hold, ScriptedEngine, in_turn, text_answer
 from tightloop.protocol.items import Message
 from tightloop.protocol.websocket_mode import MAX_IN_FLIGHT, MAX_NAMED_STREAMS
 from tightloop.server.endpoint import Endpoint
@@ -332,3 +333,31 @@ async def test_a_disk_that_fails_is_a_500_for_that_request(tmp_path: Path) -> No
     end = await wire.end()
     assert (end["status"], end["error"]["message"]) == (500, "disk gone")
     await endpoint.close()
+
+
+class BrokenModels(ScriptedEngine):
+    """Raises where nobody expects it."""
+
+    is_broken = False
+
+    def models(self) -> Sequence[ModelInfo]:
+        if self.is_broken:
+            raise RuntimeError("a bug")
+        return super().models()
+
+
+async def test_a_turn_that_cannot_begin_harms_neither_lane_nor_connection() -> None:
+    """Also when it is begun from the end of the one before it."""
+    hold = Hold()
+    engine = BrokenModels(in_turn([[hold], text_answer("x")]))
+    wire = Wire(Endpoint(engine))
+    wire.create()
+    wire.create()
+    await hold.reached.wait()
+    engine.is_broken = True
+    hold.release.set()
+    assert (await wire.end(1))["type"] == "response.completed"
+    assert (await wire.end(2))["status"] == 500
+    engine.is_broken = False
+    wire.create()
+    assert (await wire.end(3))["type"] == "response.completed"

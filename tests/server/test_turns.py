@@ -1,5 +1,6 @@
 """One turn: what is written when, and what is promised by it."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,8 +22,11 @@ from tightloop.protocol.deltas import (
     FinishReason,
     TextDelta,
     ToolCallDelta,
+    ToolCallStarted,
     Usage,
 )
+from tightloop.protocol.items import decode_input
+from tightloop.server.conversations import Conversations
 from tightloop.server.endpoint import Endpoint
 from tightloop.server.store import Row, Store, StoreError
 from tightloop.trace.clock import ManualClock
@@ -81,13 +85,13 @@ class RecordingStore(Store):
         super().__init__(path)
         self.wire: Wire | None = None
         self.seen: list[str] = []
-        self.fails = False
+        self.error: Exception | None = None
 
     async def save(self, rows: Sequence[Row]) -> None:
         if self.wire is not None:
             self.seen = self.wire.types()
-        if self.fails:
-            raise StoreError("disk full")
+        if self.error is not None:
+            raise self.error
         await super().save(rows)
 
 
@@ -122,7 +126,7 @@ async def test_an_unstored_response_touches_no_disk(tmp_path: Path) -> None:
 async def test_a_response_that_cannot_be_stored_fails(tmp_path: Path) -> None:
     """Completed would be a promise that was not kept; the sequence stays legal."""
     endpoint, store, wire = await stored(tmp_path, text_answer("x"), text_answer("y"))
-    store.fails = True
+    store.error = StoreError("disk full")
     wire.create(store=True)
     end = await wire.end()
     assert end["type"] == "response.failed"
@@ -340,3 +344,68 @@ async def test_a_bad_request_is_refused_before_anything_is_created(
     assert (end["type"], end["status"]) == ("error", 400)
     assert (end["error"]["code"], end["error"]["param"]) == (code, param)
     assert len(wire.events) == 1
+
+
+async def test_what_came_with_a_refused_end_is_written_all_the_same() -> None:
+    """The engine says "stop" with a call still open: the text before it must not be lost."""
+    stop = Finished(FinishReason.STOP, Usage())
+    wire = Wire(scripted([TextDelta("a"), ToolCallStarted("call_1", "shell", False), stop]))
+    wire.create()
+    end = await wire.end()
+    assert end["response"]["error"]["code"] == "server_error"
+    assert wire.types().count("response.output_text.delta") == 1
+    assert [event["sequence_number"] for event in wire.events] == list(range(len(wire.events)))
+
+
+OPAQUE = {
+    "number": b"123456789012345678901234567890",
+    "float": b"1e400",
+    "depth": b"[" * 400 + b"]" * 400,
+}
+
+
+@pytest.mark.parametrize("value", OPAQUE.values(), ids=OPAQUE.keys())
+async def test_opaque_input_is_stored_whatever_it_holds(tmp_path: Path, value: bytes) -> None:
+    """What is passed through untouched must not fail on the way to the disk."""
+    endpoint, _, wire = await stored(tmp_path, text_answer("x"))
+    item = b'{"type":"weird","n":%b}' % value
+    part = b'{"role":"user","content":[{"type":"weird","n":%b}]}' % value
+    wire.send(b'{"type":"response.create","model":"scripted","input":[%b,%b]}' % (item, part))
+    end = await wire.end()
+    assert end["type"] == "response.completed"
+    await endpoint.close()
+    store = Store(tmp_path / "db")
+    await store.open()
+    again = Conversations(store)
+    record = await again.load(end["response"]["id"])
+    assert record is not None
+    assert record.node.items[:2] == decode_input(b"[%b,%b]" % (item, part))
+    await again.close()
+
+
+async def test_a_commit_that_breaks_still_ends_its_response(tmp_path: Path) -> None:
+    """Whatever the reason: the client must not wait for ever, nor its lane."""
+    endpoint, store, wire = await stored(tmp_path, text_answer("x"), text_answer("y"))
+    store.error = RuntimeError("a bug")
+    wire.create(store=True)
+    end = await wire.end()
+    assert (end["type"], end["response"]["error"]["code"]) == ("response.failed", "server_error")
+    assert [event["sequence_number"] for event in wire.events] == list(range(len(wire.events)))
+    store.error = None
+    wire.create(store=True)
+    assert (await wire.end(2))["type"] == "response.completed"
+    await endpoint.close()
+
+
+async def test_any_depth_is_answered() -> None:
+    """Near the interpreter's limit something can be decoded that can no longer be encoded."""
+    wire = Wire(Endpoint(ScriptedEngine()))
+    limit = sys.getrecursionlimit()
+    for number, depth in enumerate(range(limit - 250, limit), 1):
+        nested = b"[" * depth + b"]" * depth
+        wire.send(b'{"type":"response.create","model":"scripted","text":{"x":%b}}' % nested)
+        await wire.end(number)
+    ends = wire.ends()
+    refused = [end["error"]["code"] for end in ends if end["type"] == "error"]
+    assert set(refused) == {"invalid_json"}
+    assert all(end["type"] in ("error", "response.completed") for end in ends)

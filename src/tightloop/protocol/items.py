@@ -8,6 +8,7 @@ unknown types, messages without ``type`` and content parts kept as bytes); both 
 Opaque bytes are copied, so that a stored item never pins the request body it came in.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -373,15 +374,7 @@ def encode_item(item: Item) -> dict[str, Any]:
     """
     match item:
         case Message():
-            return _without_none(
-                {
-                    "type": "message",
-                    "id": item.id,
-                    "role": item.role,
-                    "content": [_encode_part(part) for part in item.content],
-                    "phase": item.phase,
-                }
-            )
+            return _message_fields(item, [_encode_part(part) for part in item.content])
         case FunctionCall() | CustomToolCall() | FunctionCallOutput() | CustomToolCallOutput():
             fields: dict[str, Any] = msgspec.to_builtins(item)
             return _without_none(fields)
@@ -390,6 +383,35 @@ def encode_item(item: Item) -> dict[str, Any]:
         case OpaqueItem():
             opaque: dict[str, Any] = msgspec.json.decode(item.raw)
             return opaque
+
+
+def encode_items(items: Iterable[Item]) -> bytes:
+    """A JSON list of items as ``encode_item`` makes them, with opaque bytes left as they came.
+
+    They may hold what JSON allows and no decoder here does: numbers of any size, any depth.
+    """
+    return msgspec.json.encode([_with_raw(item) for item in items])
+
+
+def _with_raw(item: Item) -> dict[str, Any] | Raw:
+    if isinstance(item, OpaqueItem):
+        return item.raw
+    if isinstance(item, Message):
+        parts = [p.raw if isinstance(p, OpaquePart) else _encode_part(p) for p in item.content]
+        return _message_fields(item, parts)
+    return encode_item(item)
+
+
+def _message_fields(item: Message, content: list[Any]) -> dict[str, Any]:
+    return _without_none(
+        {
+            "type": "message",
+            "id": item.id,
+            "role": item.role,
+            "content": content,
+            "phase": item.phase,
+        }
+    )
 
 
 def _encode_reasoning(item: Reasoning) -> dict[str, Any]:

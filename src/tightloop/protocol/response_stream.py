@@ -215,6 +215,20 @@ class ResponseStream:
         error = (code, _presentable(message))
         return events + self._finish(_Ending(Signal.FAIL, "failed", error), usage)
 
+    def take_back(self, code: str, message: str) -> bytes:
+        """``response.failed`` in place of a terminal event that was made but must not be sent."""
+        if not self.is_finished:
+            raise LocalProtocolError(f"response {self.response_id} has not ended yet")
+        self._sequence -= 1
+        self.status = "failed"
+        self._final = self._echo.render(
+            "failed",
+            output=self._items_json,
+            usage=self.usage,
+            error=(code, _presentable(message)),
+        )
+        return self._response_event("response.failed", self._final)
+
     # ------------------------------------------------------------------ the machine
 
     def _step(self, signal: Signal, events: list[bytes]) -> None:

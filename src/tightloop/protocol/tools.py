@@ -95,19 +95,19 @@ def decode_tools(raw: bytes | Raw) -> DecodedTools:
     return DecodedTools(tools, Raw(msgspec.json.encode([_echo(tool) for tool in dicts])))
 
 
-def additional_tools(item: OpaqueItem) -> tuple[Tool, ...]:
+def additional_tools(item: OpaqueItem, where: str = "input") -> tuple[Tool, ...]:
     """The tools in an ``additional_tools`` input item; empty for any other item.
 
     Clients that send their tools once put them there, so a server adds the tools of every such
-    item in the context to those of the request.
+    item in the context to those of the request. Raises ``ApiError``; ``where`` is the item's path.
     """
     if item.type != "additional_tools":
         return ()
     try:
         wire = _additional.decode(item.raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise from_validation_error(error, "input") from error
-    return _tools_of(wire.tools, "input.tools", None)
+        raise from_validation_error(error, where) from error
+    return _tools_of(wire.tools, f"{where}.tools", None)
 
 
 def _tools_of(dicts: list[dict[str, Any]], where: str, namespace: str | None) -> tuple[Tool, ...]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 import msgspec
-import orjson
 
 from tightloop.engine.interface import Node
 from tightloop.protocol.deltas import Usage
@@ -24,7 +23,7 @@ from tightloop.protocol.items import (
     Item,
     OpaqueItem,
     decode_input,
-    encode_item,
+    encode_items,
 )
 from tightloop.protocol.tools import Tool, additional_tools
 from tightloop.server.store import Row, Store
@@ -51,7 +50,7 @@ class Record:
 
 
 class Conversations:
-    """All stored responses; without a ``store`` they last as long as this object."""
+    """All stored responses; without a ``store`` the last ``num_recent`` of them."""
 
     def __init__(self, store: Store | None = None, *, num_recent: int = NUM_RECENT) -> None:
         self._store = store
@@ -110,10 +109,12 @@ class Conversations:
         self._recent.pop(response_id, None)
         if self._store is None:
             return record is not None
-        is_deleted = await self._store.delete(response_id)
-        if record is not None:
-            record.has_row = False  # a later child must bring its context along again
-        return is_deleted
+        # A later child must bring its context along again, also one that is committed while this
+        # waits. Of the ancestors those go with it that were only kept as its context.
+        while record is not None:
+            record.has_row = False
+            record = record.parent
+        return await self._store.delete(response_id)
 
     async def close(self) -> None:
         """Close the store."""
@@ -130,9 +131,9 @@ class Conversations:
 def context_tools(parent: Record | None, items: Sequence[Item]) -> tuple[Tool, ...]:
     """The tools that the context holds as items. Raises ``ApiError`` when one cannot be read."""
     tools = parent.tools if parent else ()
-    for item in items:
+    for index, item in enumerate(items):
         if isinstance(item, OpaqueItem):
-            tools += additional_tools(item)
+            tools += additional_tools(item, f"input[{index}]")
     return tools
 
 
@@ -142,29 +143,28 @@ def check_call_ids(items: Sequence[Item], parent: Node | None) -> None:
     Looks at the new items and then up the tree, so that the usual answer to the last response
     costs nothing that grows with the history.
     """
-    open_calls: set[str] = set()
+    called: set[str] = set()
+    unanswered: dict[str, int] = {}  # call_id of an output, to the first item that has it
     for index, item in enumerate(items):
         if isinstance(item, FunctionCall | CustomToolCall):
-            open_calls.add(item.call_id)
+            called.add(item.call_id)
         elif (
             isinstance(item, FunctionCallOutput | CustomToolCallOutput)
-            and item.call_id not in open_calls
-            and not _has_call(parent, item.call_id)
+            and item.call_id not in called
         ):
-            raise ApiError(
-                f"no tool call with call_id {item.call_id[:200]!r} precedes input[{index}]",
-                code="invalid_request",
-                param=f"input[{index}].call_id",
-            )
-
-
-def _has_call(node: Node | None, call_id: str) -> bool:
-    while node is not None:
+            unanswered.setdefault(item.call_id, index)
+    node = parent
+    while node is not None and unanswered:  # once, however many outputs there are
         for item in reversed(node.items):  # an output usually answers one of the last calls
-            if isinstance(item, FunctionCall | CustomToolCall) and item.call_id == call_id:
-                return True
+            if isinstance(item, FunctionCall | CustomToolCall):
+                unanswered.pop(item.call_id, None)
         node = node.parent
-    return False
+    for call_id, index in unanswered.items():
+        raise ApiError(
+            f"no tool call with call_id {call_id[:200]!r} precedes input[{index}]",
+            code="invalid_request",
+            param=f"input[{index}].call_id",
+        )
 
 
 def not_found(response_id: str) -> ApiError:
@@ -194,8 +194,8 @@ def _row(record: Record, body: bytes | None) -> Row:
     return Row(
         id=node.id,
         parent_id=node.parent.id if node.parent else None,
-        input=orjson.dumps([encode_item(item) for item in given]),
-        output=orjson.dumps([encode_item(item) for item in made]),
+        input=encode_items(given),
+        output=encode_items(made),
         usage=msgspec.json.encode(node.usage),
         body=body,
     )

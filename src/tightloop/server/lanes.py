@@ -9,6 +9,7 @@ Source of these rules: WebSocket mode guide of the Responses API.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -66,6 +67,7 @@ class _Peek(msgspec.Struct):
 
 
 _peek = msgspec.json.Decoder(_Peek)
+_log = logging.getLogger(__name__)
 
 
 class Session:
@@ -246,6 +248,10 @@ class Session:
             turn.begin(parent)
         except ApiError as error:
             self._refuse(lane, turn, error)
+        except Exception as error:  # noqa: BLE001 - it would end the lane before it, or the socket
+            _log.exception("response %s could not begin", turn.response_id)
+            text = f"internal error: {type(error).__name__}"
+            self._refuse(lane, turn, ApiError(text, status=500, error_type="server_error"))
 
     def _refuse(self, lane: _Lane, turn: Turn, error: ApiError) -> None:
         if self._is_closed:

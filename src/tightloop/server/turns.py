@@ -16,11 +16,10 @@ from enum import Enum
 from secrets import token_hex
 
 import msgspec
-import orjson
 
 from tightloop.engine.interface import Engine, Generation, GenerationRequest, Node, Sampling
 from tightloop.protocol.deltas import Delta, EngineTiming, Finished, FinishReason, Usage
-from tightloop.protocol.errors import ApiError
+from tightloop.protocol.errors import ApiError, from_validation_error
 from tightloop.protocol.requests import ResponseRequest
 from tightloop.protocol.response_stream import ResponseStream
 from tightloop.protocol.tools import Tool
@@ -118,12 +117,11 @@ class Turn:
         if self._tools:
             request = msgspec.structs.replace(request, tools=request.tools + self._tools)
         self._parent = parent
+        self._start_stream(request)
         self.phase = Phase.RUNNING
         self._backstage.running.add(self)
-        self._stream = stream = self._new_stream(request)
-        self._unsent = stream.start()
         if self._is_cancelled:
-            self._finish([], Finished(FinishReason.CANCELLED, Usage()))
+            self._finish(Finished(FinishReason.CANCELLED, Usage()))
             return
         generation = GenerationRequest(
             response_id=self.response_id,
@@ -168,15 +166,19 @@ class Turn:
                 param="model",
             )
 
-    def _new_stream(self, request: ResponseRequest) -> ResponseStream:
+    def _start_stream(self, request: ResponseRequest) -> None:
         suffix = self.response_id[5:21]
         numbers = iter(range(1 << 30))
-        return ResponseStream(
-            self.response_id,
-            request,
-            created_at=clock.unix_s(),
-            new_id=lambda prefix: f"{prefix}_{suffix}{next(numbers):02x}",
-        )
+        try:
+            self._stream = ResponseStream(
+                self.response_id,
+                request,
+                created_at=clock.unix_s(),
+                new_id=lambda prefix: f"{prefix}_{suffix}{next(numbers):02x}",
+            )
+            self._unsent = self._stream.start()
+        except RecursionError as error:  # what could just be decoded may not be encodable here
+            raise from_validation_error(error) from error
 
     def _submit(self, request: GenerationRequest) -> None:
         backstage = self._backstage
@@ -202,7 +204,7 @@ class Turn:
             self._generation = self._backstage.engine.submit(request, _ignore)
         except Exception:  # noqa: BLE001 - a hint that fails changes no result
             _log.exception("the engine refused to prefill %s", self.response_id)
-        self._finish([], Finished(FinishReason.STOP, Usage()))
+        self._finish(Finished(FinishReason.STOP, Usage()))
 
     # ------------------------------------------------------------------ from the engine
 
@@ -212,11 +214,12 @@ class Turn:
             return
         finished = deltas[-1] if isinstance(deltas[-1], Finished) else None
         try:
-            events = self._stream.feed(deltas if finished is None else deltas[:-1])
-            if finished is not None:
-                self._finish(events, finished)
+            if finished is None:
+                self._send(self._stream.feed(deltas))
             else:
-                self._send(events)
+                # Kept apart: they are numbered, and must leave also if this end is refused.
+                self._unsent += self._stream.feed(deltas[:-1])
+                self._finish(finished)
         except Exception as error:  # noqa: BLE001 - an engine out of order ends this response only
             self._break_off(error)
 
@@ -246,13 +249,13 @@ class Turn:
 
     # ------------------------------------------------------------------ the end
 
-    def _finish(self, events: list[bytes], finished: Finished) -> None:
+    def _finish(self, finished: Finished) -> None:
         if self._stream is None:
             return
         closing = self._stream.finish(
             finished, self._figures(finished.timing), completed_at=clock.unix_s()
         )
-        self._close(events + closing, finished.reason)
+        self._close(closing, finished.reason)
 
     def _break_off(self, error: Exception) -> None:
         _log.error("response %s failed: %r", self.response_id, error, exc_info=error)
@@ -297,10 +300,20 @@ class Turn:
             await self._backstage.conversations.commit(record, self.final_response)
         except StoreError as error:
             _log.error("response %s was not stored: %s", self.response_id, error)
-            self.record = None
-            terminal = _as_failed(terminal, "store_failed", str(error))
+            terminal = self._take_back("store_failed", str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client must see an end
+            _log.exception("response %s was not stored", self.response_id)
+            terminal = self._take_back("server_error", f"not stored: {type(error).__name__}")
         self._send([terminal])
         self._over()
+
+    def _take_back(self, code: str, message: str) -> bytes:
+        """The terminal event of a response whose end could not be made durable."""
+        assert self._stream is not None
+        self.record = None
+        terminal = self._stream.take_back(code, message)
+        self.final_response = self._stream.final_response()
+        return terminal
 
     def _over(self) -> None:
         self.phase = Phase.OVER
@@ -332,19 +345,6 @@ class Turn:
 def _sampling(request: ResponseRequest) -> Sampling:
     """As the request says; what it leaves open is the engine's choice."""
     return Sampling(request.temperature, request.top_p, request.seed)
-
-
-def _as_failed(terminal: bytes, code: str, message: str) -> bytes:
-    """The terminal event of a response whose end could not be made durable."""
-    event = orjson.loads(terminal)
-    event["type"] = "response.failed"
-    event["response"] |= {
-        "status": "failed",
-        "completed_at": None,
-        "incomplete_details": None,
-        "error": {"code": code, "message": message},
-    }
-    return orjson.dumps(event)
 
 
 def _discard(_events: Sequence[bytes]) -> None:
