@@ -1,8 +1,9 @@
 """The HTTP endpoints, with a plain HTTP client."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -22,6 +23,7 @@ from tightloop.protocol.deltas import Finished, FinishReason, TextDelta, Usage
 from tightloop.server.access import Access
 from tightloop.server.app import MAX_BODY_BYTES, Server
 from tightloop.server.endpoint import Endpoint
+from tightloop.server.store import Row, Store, StoreError
 
 
 class Client:
@@ -56,8 +58,10 @@ class Client:
 
 
 @asynccontextmanager
-async def client(script: Script = echo_script, *keys: str) -> AsyncIterator[Client]:
-    endpoint = Endpoint(ScriptedEngine(script))
+async def client(
+    script: Script = echo_script, *keys: str, store: Store | None = None
+) -> AsyncIterator[Client]:
+    endpoint = Endpoint(ScriptedEngine(script), store)
     access = Access(KeyRing(keys), "127.0.0.1")
     server = Server(endpoint, access, host="127.0.0.1", port=0)
     await server.start()
@@ -140,7 +144,14 @@ async def test_a_refusal_is_json_even_when_a_stream_was_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "status"), [("context_length_exceeded", 400), ("server_error", 500)]
+    ("code", "status"),
+    [
+        ("context_length_exceeded", 400),
+        ("rate_limit_exceeded", 429),
+        ("server_error", 500),
+        ("invalid_api_key", 502),
+        ("server_is_overloaded", 503),
+    ],
 )
 async def test_a_failed_response_is_an_http_error_without_a_stream(code: str, status: int) -> None:
     """The caller's fault or ours, by the engine's code."""
@@ -272,3 +283,43 @@ async def test_two_requests_on_one_connection() -> None:
             for _ in range(3):
                 await one.lines()
             assert len(connector._conns) == 1
+
+
+async def test_a_response_that_cannot_be_stored_is_a_500(tmp_path: Path) -> None:
+    """Without a stream too."""
+    async with client(store=FullStore(tmp_path / "db")) as c:
+        refused = await c.create(status=500)
+        assert refused["error"]["code"] == "store_failed"
+        await c.create(store=False)
+
+
+class FullStore(Store):
+    """Has no room."""
+
+    async def save(self, rows: Sequence[Row]) -> None:
+        raise StoreError("no space left")
+
+
+async def test_a_body_that_cannot_be_unpacked_is_the_callers_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """And nothing to log a traceback for."""
+    async with client() as c:
+        headers = {"Content-Encoding": "gzip"}
+        refused = await c.call("POST", "/v1/responses", status=400, data=b"abcd", headers=headers)
+        assert refused["error"]["code"] == "invalid_body"
+        await c.create()
+    assert not caplog.records
+
+
+async def test_a_peer_that_does_not_speak_http_is_told_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """And leaves no traceback in the log."""
+    async with client() as c:
+        host, port = c.root.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /v1/responses HTTP/1.1\r\nHost: x\r\nContent-Length: abc\r\n\r\n")
+        assert b" 400 " in await reader.readline()
+        writer.close()
+    assert not caplog.records

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from tightloop.protocol.errors import ApiError
 from tightloop.protocol.websocket_mode import http_error_body, retry_headers
@@ -51,6 +52,7 @@ class Server:
             handler_cancellation=True,  # a peer that hangs up stops its response
             keepalive_timeout=KEEP_ALIVE_S,
             shutdown_timeout=1.0,
+            logger=_connection_log(),
         )
 
     @property
@@ -97,6 +99,17 @@ class Server:
         return [transport for transport in found if isinstance(transport, asyncio.Transport)]
 
 
+def _connection_log() -> logging.Logger:
+    log = logging.getLogger(f"{__name__}.connections")
+    log.addFilter(_is_our_fault)
+    return log
+
+
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    """False for a peer that does not speak HTTP: it gets a 400, and nobody a traceback."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
 def create_app(endpoint: Endpoint, access: Access, sockets: Sockets) -> web.Application:
     """The routes, without a port."""
     api = HttpApi(endpoint, sockets)
@@ -123,6 +136,8 @@ def _guard(access: Access) -> Any:
             return _refusal(error)
         except web.HTTPException as error:
             return _refusal(_as_api_error(error, request), dict(error.headers))
+        except web.RequestPayloadError as error:
+            return _unreadable(request, error)
         except StoreError as error:
             _log.error("%s", error)
             return _refusal(ApiError(str(error), status=500, error_type="server_error"))
@@ -136,6 +151,14 @@ def _guard(access: Access) -> Any:
             return _refusal(ApiError(text, status=500, error_type="server_error"))
 
     return guard
+
+
+def _unreadable(request: web.Request, error: Exception) -> web.Response:
+    # Nothing more can be read; aiohttp would try, and log a traceback of what it finds.
+    request.content.feed_eof()
+    response = _refusal(ApiError(f"the body cannot be read: {error}", code="invalid_body"))
+    response.force_close()
+    return response
 
 
 def _as_api_error(error: web.HTTPException, request: web.Request) -> ApiError:

@@ -8,12 +8,13 @@ between a token and the socket. aiohttp writes the end of the body.
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
 import orjson
 from aiohttp import HttpVersion11, web
 
 from tightloop.client.reads import use_small_reads
 from tightloop.protocol import sse
-from tightloop.protocol.errors import ApiError
+from tightloop.protocol.errors import ApiError, WireError
 from tightloop.protocol.requests import ResponseRequest, decode_request
 from tightloop.server.conversations import Record, not_found
 from tightloop.server.endpoint import Endpoint
@@ -32,7 +33,28 @@ EVENT_STREAM_HEADERS = {
 TERMINAL_STARTS = tuple(
     b'{"type":"response.%b"' % status for status in (b"completed", b"incomplete", b"failed")
 )
-OUR_FAULTS = frozenset({"server_error", "store_failed"})
+FAILURE_STATUS = {
+    "rate_limit_exceeded": 429,
+    "server_error": 500,
+    "store_failed": 500,
+    "upstream_error": 502,
+    "invalid_api_key": 502,  # this server's key for the remote host: the caller's was checked
+    "permission_denied": 502,
+    "insufficient_quota": 502,
+    "engine_unavailable": 503,
+    "server_is_overloaded": 503,
+    "upstream_timeout": 504,
+}
+"""By error code of a failed response; with any other code the request was at fault: 400."""
+
+RETRY_AFTER_S = 1.0
+
+
+class _Failed(msgspec.Struct):
+    error: WireError
+
+
+_failed = msgspec.json.Decoder(_Failed)
 
 
 class HttpApi:
@@ -206,12 +228,13 @@ def _no_response(response_id: str) -> ApiError:
 
 
 def _failure(final_response: bytes) -> ApiError:
-    """A failed response as an HTTP error: what the engine refused is the caller's mistake."""
-    error = orjson.loads(final_response)["error"]
-    is_ours = error["code"] in OUR_FAULTS
+    """A failed response as an HTTP error."""
+    error = _failed.decode(final_response).error
+    status = FAILURE_STATUS.get(error.code or "", 400)
     return ApiError(
-        error["message"],
-        status=500 if is_ours else 400,
-        error_type="server_error" if is_ours else "invalid_request_error",
-        code=error["code"],
+        error.message,
+        status=status,
+        error_type="server_error" if status >= 500 else "invalid_request_error",
+        code=error.code,
+        retry_after_s=RETRY_AFTER_S if status in (429, 503) else None,
     )

@@ -4,6 +4,7 @@ The reader runs beside generation, because creates, cancels and pings arrive whi
 Batches of events are framed and written to the transport directly: one write a batch.
 """
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -73,6 +74,11 @@ class Sockets:
         return socket
 
     async def close(self) -> None:
-        """Close every socket with 1001, which clients take as a reason to reconnect."""
-        for socket in list(self._open):
-            await socket.close(code=WSCloseCode.GOING_AWAY, message=b"the server is shutting down")
+        """Close every socket with 1001, which clients take as a reason to reconnect.
+
+        All at once: each may wait ``CLOSE_TIMEOUT_S`` for a peer that does not answer.
+        """
+        text = b"the server is shutting down"
+        async with asyncio.TaskGroup() as closing:
+            for socket in self._open:
+                closing.create_task(socket.close(code=WSCloseCode.GOING_AWAY, message=text))
