@@ -43,6 +43,7 @@ def test_numbers_out_of_range_are_refused(
         (["--model", "scripted", "--host", "10.0.0.1"], "without an API key"),
         (["--model", "scripted", "--api-key", "a b"], "--api-key"),
         (["--model", "scripted", "--api-key-file", "/no/keys"], "/no/keys"),
+        (["--model", "scripted", "--ready-file", "/no/ready"], "/no/ready"),
     ],
 )
 def test_a_start_that_cannot_work_says_why(

@@ -55,3 +55,11 @@ def test_a_file_without_keys_is_refused(tmp_path: Path) -> None:
     path.write_text("# nobody yet\n")
     with pytest.raises(BadKeyError, match="holds no key"):
         load_keys([], {}, path)
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """By its name."""
+    path = tmp_path / "keys"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(BadKeyError, match=r"keys is not a text file"):
+        load_keys([], {}, path)

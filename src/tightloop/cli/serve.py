@@ -177,11 +177,19 @@ def _announce(server: "Server", arguments: argparse.Namespace, store_path: Path)
         }
     )
     if arguments.ready_file is not None:
-        partial = arguments.ready_file.with_name(arguments.ready_file.name + ".partial")
-        partial.write_text(ready + "\n", "utf-8")
-        partial.replace(arguments.ready_file)  # whoever sees the file sees all of it
+        _write_whole(arguments.ready_file, ready + "\n")
     line = f"serving {server.models[0]} at {server.url}, responses kept in {store_path}"
     print(ready if arguments.json_ready else line, flush=True)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Whoever sees the file sees all of it."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(text, "utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise StartError(f"cannot write --ready-file {path}: {error.strerror}") from error
 
 
 def _state_dir(arguments: argparse.Namespace) -> Path:

@@ -6,6 +6,7 @@ and agents can be driven through every corner with it. ``tightloop serve --model
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -25,6 +26,9 @@ from tightloop.protocol.deltas import (
 )
 from tightloop.protocol.items import Message
 from tightloop.trace.clock import Clock, MonotonicClock
+
+NUM_REQUESTS_KEPT = 1000
+"""A server may run for months with this engine too."""
 
 
 @dataclass(slots=True)
@@ -76,12 +80,15 @@ def in_turn(answers: Sequence[Answer]) -> Script:
 
 
 class ScriptedEngine:
-    """Answers from a script; one batch per run of deltas between holds."""
+    """Answers from a script; one batch per run of deltas between holds.
+
+    ``requests`` are the latest ones, oldest first.
+    """
 
     def __init__(
         self, script: Script = echo_script, *, name: str = "scripted", clock: Clock | None = None
     ) -> None:
-        self.requests: list[GenerationRequest] = []
+        self.requests: deque[GenerationRequest] = deque(maxlen=NUM_REQUESTS_KEPT)
         self._script = script
         self._name = name
         self._clock = clock or MonotonicClock()

@@ -53,7 +53,10 @@ def load_keys(
         listed = environment[ENVIRONMENT_VARIABLE].split(",")
         keys += [_checked(key.strip(), ENVIRONMENT_VARIABLE) for key in listed]
     if key_file is not None:
-        lines = (line.strip() for line in key_file.read_text("utf-8").splitlines())
+        try:
+            lines = [line.strip() for line in key_file.read_text("utf-8").splitlines()]
+        except UnicodeDecodeError as error:
+            raise BadKeyError(f"{key_file} is not a text file: {error.reason}") from error
         keys += [_checked(line, str(key_file)) for line in lines if line and line[0] != "#"]
         if not keys:
             raise BadKeyError(f"{key_file} holds no key; put one key on each line")

@@ -187,3 +187,11 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     broken.write_bytes(b"GGUF" + b"\0" * 100)
     with pytest.raises(EngineError, match=r"broken\.gguf is not a model"):
         LlamaCppBackend(broken)
+
+
+def test_a_number_of_threads_that_the_library_would_die_of_is_refused(tmp_path: Path) -> None:
+    """With what may be chosen."""
+    path = tmp_path / "model.gguf"
+    write_gguf(path)
+    with pytest.raises(EngineError, match="from 1 to 512"):
+        LlamaCppBackend(path, num_threads=1 << 33)

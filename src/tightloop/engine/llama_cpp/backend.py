@@ -17,6 +17,7 @@ from tightloop.engine.interface import Cancelled, EngineError
 from tightloop.engine.llama_cpp import fit
 from tightloop.engine.llama_cpp.library import Batch, Library, load_library
 
+MAX_THREADS = 512  # GGML_MAX_N_THREADS; more would be an assertion failure inside the library
 UNIT_TOKENS = 64
 BATCH_TOKENS = 512
 _MIN_CELLS, _MAX_CELLS = 8192, 32768
@@ -101,6 +102,11 @@ class LlamaCppBackend:
             "choose a smaller context",
             available=fit.available_bytes(),
         )
+        if num_threads is not None and not 0 < num_threads <= MAX_THREADS:
+            raise EngineError(
+                f"cannot run on {num_threads} threads; choose from 1 to {MAX_THREADS}",
+                code="engine_unavailable",
+            )
         cores = fit.physical_cores()
         params = self.library.context_params()
         params.n_ctx = cells
