@@ -379,3 +379,54 @@ async def test_a_protected_path_that_is_a_link_is_refused(
     (workspace / "elsewhere" / "config").write_text("")
     with pytest.raises(SandboxError, match=r"symbolic link .*\.git"):
         await opened("bubblewrap")
+
+
+OPEN_EVERYTHING = """
+import os
+import sys
+
+flags = os.O_NONBLOCK | os.O_NOCTTY | (os.O_WRONLY if sys.argv[1] == "write" else os.O_RDONLY)
+for path in sys.argv[2:]:
+    for place, directories, files in os.walk(path):
+        if place == "/proc":  # processes are another matter
+            directories[:] = [name for name in directories if name[0].isalpha()]
+            directories[:] = [name for name in directories if "self" not in name]
+        for name in files:
+            try:
+                os.close(os.open(os.path.join(place, name), flags))
+            except OSError:
+                continue
+            print(os.path.join(place, name))
+"""
+
+
+@pytest.mark.parametrize("kind", ["bubblewrap", "landlock"])
+async def test_no_setting_of_the_kernel_can_be_written(kind: str, opened: OpenSandbox) -> None:
+    """uid 0 owns those files, so its lack of capabilities does not stop it: core_pattern runs
+    programs as root outside."""
+    sandbox = await opened(kind)
+    argv = [PYTHON, "-c", OPEN_EVERYTHING, "write", "/proc", "/sys"]
+    result = await sandbox.run(Command(argv=argv))
+    assert (result.exit_code, result.output) == (0, "")
+
+
+@pytest.mark.parametrize("kind", ["bubblewrap", "landlock"])
+async def test_no_device_of_the_host_can_be_read(kind: str, opened: OpenSandbox) -> None:
+    """Reading a disk is reading every file on it."""
+    code = (
+        "import os, sys\n"
+        "for path in sys.argv[1:]:\n"
+        "    try:\n"
+        "        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY))\n"
+        "    except OSError:\n"
+        "        continue\n"
+        "    print(os.path.basename(path))\n"
+    )
+    harmless = {"null", "zero", "full", "random", "urandom", "tty", "ptmx"}
+    paths = [entry.path for entry in os.scandir("/dev") if not entry.is_dir()]
+    links = {entry.name for entry in os.scandir("/dev") if entry.is_symlink()}
+    sandbox = await opened(kind)
+    result = await sandbox.run(Command(argv=[PYTHON, "-c", code, *paths]))
+    assert result.exit_code == 0
+    assert set(result.output.split()) - links <= harmless
+    assert "null" in result.output.split()

@@ -20,6 +20,19 @@ REMEDY = (
     "'sysctl kernel.apparmor_restrict_unprivileged_userns=0'"
 )
 _SCRATCH_BYTES = 1 << 30
+# Settings of the kernel belong to uid 0, whose files need no capability. bwrap means to cover some
+# of these, but asks access(2), which says "not writable" of the directory /proc/sys only.
+_KERNEL_SETTINGS = (
+    "sys",
+    "sysrq-trigger",
+    "irq",
+    "bus",
+    "acpi",
+    "driver",
+    "fs",
+    "mtrr",
+    "pressure",
+)
 
 
 def prepare(policy: Policy, environment: dict[str, str], server_fd: int) -> Launch:
@@ -51,6 +64,9 @@ def _mounts(policy: Policy, environment: Mapping[str, str]) -> list[str]:
     """Later mounts lie on top: root, hidden places, tools back, workspace, then what it lacks."""
     hidden = places.hidden_directories(policy)
     line = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+    for path in (Path("/proc", name) for name in _KERNEL_SETTINGS):
+        if path.exists():
+            line += ["--ro-bind", str(path), str(path)]
     for path in hidden:
         line += ["--size", str(_SCRATCH_BYTES), "--tmpfs", str(path)]
     shown = [policy.workspace]

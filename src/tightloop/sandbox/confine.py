@@ -35,7 +35,8 @@ def prepare(policy: Policy, environment: dict[str, str], server_fd: int) -> Laun
     scratch = Path(tempfile.mkdtemp(prefix="tightloop-"))
     environment["TMPDIR"] = str(scratch)
     hidden = places.hidden_directories(policy)
-    read = landlock.readable_roots([*hidden, policy.workspace])
+    # Not /dev: disks and virtual machines are open to uid 0, and reading is enough to harm.
+    read = landlock.readable_roots([*hidden, policy.workspace, Path("/dev")])
     read += places.tool_chains(policy, environment)
     plan = {
         "read": [str(path) for path in read],
