@@ -14,6 +14,7 @@ import orjson
 import pytest
 
 from tightloop.cli.main import main
+from tightloop.cli.outcome import Report
 from tightloop.engine.script_file import parse_script
 from tightloop.engine.scripted import ScriptedEngine
 from tightloop.governance.keys import KeyRing
@@ -183,6 +184,49 @@ def test_a_repository_changed_meanwhile_is_not_overwritten(
     assert (repo / "m.py").read_text() == "mine\n"
 
 
+def test_changes_with_reach_need_a_person(repo: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The shell can write what the patch tool refuses; --apply then writes nothing at all."""
+    make = "echo x > .envrc; mkdir -p .github; echo x > .github/ci.yml; echo x > plain"
+    answers: list[list[dict[str, Any]]] = [
+        [{"call": {"name": "exec_command", "arguments": {"cmd": make}}}],
+        [{"text": "Done."}],
+    ]
+    assert main(_words(repo, "--apply", model=_script(repo, answers))) == 1
+    errors = capfd.readouterr().err
+    assert "look at it first: .envrc (can make other programs run things)" in errors
+    assert "look at it first: .github/ci.yml (runs outside this sandbox" in errors
+    assert "nothing was written, because these need a person's look: '.envrc'" in errors
+    assert "apply it with: git -C" in errors
+    assert sorted(path.name for path in repo.iterdir()) == ["m.py"]
+
+
+def test_the_command_works_in_a_subdirectory_with_a_difficult_name(tmp_path: Path) -> None:
+    """There plain ``git apply`` would skip every file and say nothing."""
+    top = tmp_path / "it's a\nrepo"
+    repo = top / "sub dir"
+    repo.mkdir(parents=True)
+    subprocess.run(["git", "init", "-q", top], check=True)
+    (repo / "m.py").write_text("x = 1\ny = 1\n")
+    script = tmp_path / "script.json"
+    script.write_bytes(orjson.dumps({"answers": FIX}))
+    words = ["exec", "x", "--repo", str(repo), "--state-dir", str(tmp_path / "state")]
+    done = _tightloop(*words, "--sandbox", "none", "--model", f"scripted:{script}")
+    command = done.stderr.partition("apply it with: ")[2].partition("\nmodel ")[0]
+    subprocess.run(["bash", "-c", command], check=True)
+    assert (repo / "m.py").read_text() == "x = 2\ny = 1\n"
+
+
+def test_a_terminal_gets_no_control_characters(
+    capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A changed file could hide lines of the diff from its reader; a pipe gets the bytes."""
+    report = Report(is_json=False)
+    report.show_diff("+a\x1b[2Kb\t\r\n")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    report.show_diff("+a\x1b[2Kb\t\r\n")
+    assert capfdbinary.readouterr().out == b"+a\x1b[2Kb\t\r\n" + b"+ab\t\n"
+
+
 def test_nothing_to_change(repo: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(_words(repo, model="scripted")) == 0
     captured = capfd.readouterr()
@@ -191,7 +235,7 @@ def test_nothing_to_change(repo: Path, capfd: pytest.CaptureFixture[str]) -> Non
     assert "no file was changed" in captured.err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupt(repo: Path, number: signal.Signals) -> None:
     """Ends with 130 and no traceback, kills the command, and keeps the work so far."""
     hang: dict[str, Any] = {"cmd": "echo $$; exec sleep 100"}
@@ -218,7 +262,7 @@ def test_interrupt(repo: Path, number: signal.Signals) -> None:
             break
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "interrupted" in errors
+    assert "tightloop exec: interrupted" in errors
     assert "Traceback" not in errors
     assert pid
     assert not Path(f"/proc/{pid}").exists()

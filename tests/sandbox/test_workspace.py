@@ -17,6 +17,7 @@ from tightloop.sandbox.workspace import Workspace, WorkspaceConflict, open_works
 IS_ROOT = os.geteuid() == 0
 # An overlay needs privilege; without it the copy is what users get.
 KINDS = ["overlay", "copy"] if IS_ROOT else ["copy"]
+MOUNTS = Path("/proc/self/mountinfo")
 OpenWorkspace = Callable[..., Awaitable[Workspace]]
 
 
@@ -331,3 +332,33 @@ async def test_a_sandbox_on_a_workspace(
     assert (repository / "sub" / "deep" / "file").exists()
     listing = Command(script=f"cat {state}/workspaces/*/upper/lines {state}/bases/*/lines")
     assert "LINE" not in (await sandbox.run(listing)).output
+
+
+async def test_a_fifo_in_the_place_of_ignore_rules_holds_nobody(
+    kind: str, open_one: OpenWorkspace
+) -> None:
+    """git opens .gitignore of the tree it is shown; reading a fifo would never end."""
+    workspace = await open_one(kind)
+    (workspace.path / ".gitignore").unlink()
+    os.mkfifo(workspace.path / ".gitignore")
+    (workspace.path / "new").write_text("x")
+    assert await workspace.changed_files() == [".gitignore", "new"]
+
+
+async def test_risks_are_named(kind: str, open_one: OpenWorkspace) -> None:
+    workspace = await open_one(kind)
+    (workspace.path / ".envrc").write_text("x")
+    (workspace.path / "out").symlink_to("/etc/passwd")
+    (workspace.path / "plain").write_text("x")
+    assert [risk.path for risk in await workspace.risks()] == [".envrc", "out"]
+
+
+async def test_a_cancelled_opening_leaves_nothing(repository: Path, state: Path) -> None:
+    """The thread that makes it cannot be stopped; what it made is taken away again."""
+    opening = asyncio.create_task(open_workspace(repository, state_dir=state))
+    await asyncio.sleep(0)  # it is under way now
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert list((state / "workspaces").iterdir()) == []
+    assert str(state) not in MOUNTS.read_text()

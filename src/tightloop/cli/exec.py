@@ -7,11 +7,9 @@ with ``--json`` one event a line; everything for a person goes to standard error
 
 import argparse
 import asyncio
-import os
 import signal
 import sys
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,22 +17,20 @@ from tightloop.agent import events as said
 from tightloop.agent.loop import Agent
 from tightloop.agent.prompt import Surroundings, opening, project_rules
 from tightloop.agent.terminal.printable import printable
-from tightloop.agent.terminal.progress import ProgressPrinter
 from tightloop.agent.tools.apply_patch import ApplyPatch
 from tightloop.agent.tools.exec_command import ExecCommand
 from tightloop.agent.tools.interface import Tool, ToolContext
-from tightloop.agent.turn import Limits, Status, TurnResult
+from tightloop.agent.turn import Limits
 from tightloop.cli.backend import Backend, UsageError, open_backend
+from tightloop.cli.outcome import BAD_USAGE, INTERRUPTED, Outcome, Report
 from tightloop.client.session import Session
 from tightloop.sandbox.interface import Policy, SandboxError
-from tightloop.trace.clock import now_ns
 from tightloop.trace.log import RunLog, new_log_path, state_directory
 
 if TYPE_CHECKING:
     from tightloop.sandbox.workspace import Workspace
 
 HELP = "let the agent work on a repository once, without questions"
-DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -91,48 +87,15 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         report.fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
         return BAD_USAGE
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, KeyboardInterrupt):
         report.fail("interrupted")
         return INTERRUPTED
 
 
-class Report:
-    """What goes to the two output streams."""
-
-    def __init__(self, is_json: bool) -> None:
-        self.is_json = is_json
-        self._start_ns = now_ns()
-        self._progress = ProgressPrinter(sys.stderr)
-
-    def listen(self, event: said.Event) -> None:
-        """Show one event."""
-        if self.is_json:
-            self.write(said.as_json(event, (now_ns() - self._start_ns) / 1e9) + b"\n")
-        else:
-            self._progress(event)
-
-    def fail(self, message: str) -> None:
-        """The run ends here; one line, and in JSON mode the event ``error``."""
-        if self.is_json:
-            self.listen(said.ErrorEvent(message))
-        print(f"tightloop exec: {printable(message)}", file=sys.stderr)
-
-    def note(self, text: str) -> None:
-        """A line for a person."""
-        if not self.is_json:
-            print(text, file=sys.stderr, flush=True)
-
-    def write(self, data: bytes) -> None:
-        """Bytes for standard output; a reader that has gone away does not end the run."""
-        try:
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
-        except BrokenPipeError:
-            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - lives on
-
-
 async def _run(arguments: argparse.Namespace, prompt: str, report: Report) -> int:
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _current_task().cancel)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            asyncio.get_running_loop().add_signal_handler(number, _current_task().cancel)
     state_dir = arguments.state_dir or state_directory()
     from tightloop.sandbox.isolation import open_sandbox
     from tightloop.sandbox.workspace import open_workspace
@@ -171,7 +134,7 @@ async def _run(arguments: argparse.Namespace, prompt: str, report: Report) -> in
         try:
             result = await agent.run_turn(prompt)
         except asyncio.CancelledError:
-            await outcome.keep()
+            await outcome.keep_interrupted()
             raise
         return await outcome.deliver(result, is_wanted=arguments.apply)
 
@@ -198,82 +161,6 @@ def _assemble(
         limits=Limits(arguments.max_turns, arguments.timeout),
         listener=listen,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What is left when the turn is over: a diff, a patch file, perhaps a changed repository."""
-
-    report: Report
-    workspace: "Workspace"
-    log: RunLog
-    state_dir: Path
-
-    @property
-    def patch_path(self) -> Path:
-        """Where the patch file is, if anything was changed."""
-        return self.state_dir.absolute() / "patches" / f"{self.log.path.stem}.patch"
-
-    async def deliver(self, result: TurnResult, *, is_wanted: bool) -> int:
-        """Show the result and, if it ``is_wanted``, write it into the repository."""
-        self.log.write(
-            "turn", status=result.status.value, text=result.text, message=result.message,
-            start_ns=result.start_ns, end_ns=result.end_ns, usage=result.usage,
-            spans=result.spans, round_trips=result.round_trips,
-        )  # fmt: skip
-        is_done = result.status is Status.COMPLETED
-        if not self.report.is_json:
-            diff = await self.workspace.diff()
-            self.report.write(diff.encode("utf-8", "surrogateescape"))
-        has_changes = await self.keep(with_command=not (is_wanted and is_done))
-        if is_done and is_wanted and has_changes:
-            try:
-                written = await self.workspace.apply()
-            except SandboxError as error:
-                self.report.fail(str(error))
-                return FAILED
-            self.log.write("applied", paths=written)
-            self.report.note(f"applied: {', '.join(map(printable, written))}")
-        if not self.report.is_json:
-            _show_time(result)
-        self.report.note(f"log: {self.log.path}")
-        if result.is_refused_at_once:
-            self.report.fail(result.message)
-            return BAD_USAGE
-        return DONE if is_done else FAILED
-
-    async def keep(self, *, with_command: bool = True) -> bool:
-        """Save the changes as a patch file; whether there are any."""
-        diff = await self.workspace.diff(include_binary=True)
-        if not diff:
-            self.report.note("no file was changed")
-            return False
-        path = self.patch_path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(diff.encode("utf-8", "surrogateescape"))
-        self.log.write("patch", path=str(path))
-        self.report.note(f"patch: {path}")
-        if with_command:
-            self.report.note(f"apply it with: git -C {self.workspace.repository} apply {path}")
-        for name in await self.workspace.special_files():
-            self.report.note(f"left out, not a regular file: {printable(name)}")
-        return True
-
-
-def _show_time(result: TurnResult) -> None:
-    """Where the time went, as bars on standard error."""
-    from rich.console import Console
-
-    from tightloop.bench.waterfall import draw
-    from tightloop.trace.ledger import build_ledger, waterfall
-
-    turn = (result.start_ns, result.end_ns, result.spans, result.round_trips)
-    console = Console(stderr=True, highlight=False)
-    console.print(draw(waterfall(*turn), width=min(console.width, 100)))
-    parts = build_ledger(*turn).parts
-    listed = ", ".join(f"{name} {seconds:.3f}" for name, seconds in parts.items() if seconds)
-    rounds = len(result.round_trips)
-    console.print(f"{result.wall_s:.3f} s in {rounds} round trips: {listed}", soft_wrap=True)
 
 
 def _read_prompt(given: str | None) -> str:

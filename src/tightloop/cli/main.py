@@ -40,11 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit status. Ctrl-C ends with 130 and no traceback."""
     words = list(sys.argv[1:] if argv is None else argv)
     verb = next((word for word in words if not word.startswith("-")), None)
-    arguments = build_parser(verb).parse_args(words)
-    module = importlib.import_module(f"tightloop.cli.{arguments.verb}")
     try:
-        status: int = module.run(arguments)
-    except KeyboardInterrupt:
+        arguments = build_parser(verb).parse_args(words)
+        status: int = importlib.import_module(f"tightloop.cli.{arguments.verb}").run(arguments)
+    except KeyboardInterrupt:  # imports take long enough to be interrupted, too
         print("tightloop: interrupted", file=sys.stderr)
         return 130
     return status

@@ -44,7 +44,7 @@ def read_entry(path: Path | str) -> Entry | None:
             return Entry(os.fsencode(os.readlink(path)), is_link=True)
         if not stat.S_ISREG(status.st_mode):
             return None
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return None
     with open(fd, "rb") as file:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tightloop.sandbox.environment import home_directory
 from tightloop.sandbox.interface import Policy, SandboxError
+from tightloop.sandbox.risks import PROTECTED_NAMES
 
 SERVER = Path(__file__).with_name("exec_server.py")
 
@@ -28,18 +29,8 @@ _HOME_TOOLS = (
     "go/bin",
 )
 _PROTECTED = (
-    ".git/config",
-    ".git/hooks",
-    ".git/info",
-    ".git/commondir",
-    ".gitmodules",
-    ".codex",
-    ".claude",
-    ".agents",
-    ".vscode",
-    ".idea",
-    ".mcp.json",
-    ".envrc",
+    *(".git/config", ".git/hooks", ".git/info", ".git/commondir"),
+    *sorted(PROTECTED_NAMES - {".git"}),
 )
 
 

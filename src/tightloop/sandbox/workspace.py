@@ -17,6 +17,7 @@ from tightloop.sandbox.bases import base_for, forget_old, run_git
 from tightloop.sandbox.entries import Change, Entry, compare, files_below, read_entry
 from tightloop.sandbox.interface import SandboxError
 from tightloop.sandbox.patch_text import unified_diff
+from tightloop.sandbox.risks import Risk, risk_of
 
 __all__ = ["Workspace", "WorkspaceConflict", "open_workspace"]
 
@@ -79,6 +80,11 @@ class Workspace:
         """Relative paths that were added, changed or deleted, in order."""
         return [change.path for change in await asyncio.to_thread(self._changes)]
 
+    async def risks(self) -> list[Risk]:
+        """Changes that a person should look at before the repository gets them."""
+        changes = await asyncio.to_thread(self._changes)
+        return [risk for change in changes if (risk := risk_of(change)) is not None]
+
     async def special_files(self) -> list[str]:
         """Fifos, sockets and devices that were made; they are never applied."""
         if self.kind != "overlay":
@@ -113,16 +119,17 @@ class Workspace:
     def _without_ignored(self, changes: list[Change]) -> list[Change]:
         """New files that git would ignore are build results, not part of the work.
 
-        git runs on the base's own directory, never on what the workspace made of it.
+        git sees the base alone, never what the workspace made of it: a fifo in the place of a
+        ``.gitignore`` would hold it for good.
         """
         new = [change.path for change in changes if change.before is None]
         if not new or not (self._base / ".git").is_dir():
             return changes
-        arguments = [f"--git-dir={self._base / '.git'}", f"--work-tree={self.path}"]
+        arguments = [f"--git-dir={self._base / '.git'}", f"--work-tree={self._base}"]
         command = [*arguments, "check-ignore", "-z", "--stdin", "--no-index"]
         names = b"".join(b"./" + os.fsencode(name) + b"\0" for name in new)
         # 128: a name lies behind a link; then nothing counts as ignored
-        listed = run_git(command, self.path, accepted=(0, 1, 128), text=names)
+        listed = run_git(command, self._base, accepted=(0, 1, 128), text=names)
         ignored = {os.fsdecode(name)[2:] for name in listed.split(b"\0") if name}
         return [change for change in changes if change.path not in ignored]
 
@@ -152,7 +159,13 @@ async def open_workspace(
     """
     if kind not in (None, "overlay", "copy"):
         raise SandboxError(f"unknown workspace kind {kind!r}: known are overlay, copy")
-    return await asyncio.to_thread(_open, repository, state_dir, kind)
+    opening = asyncio.ensure_future(asyncio.to_thread(_open, repository, state_dir, kind))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:  # the thread goes on; what it makes has no other owner
+        with contextlib.suppress(SandboxError, OSError):
+            await (await opening).discard()
+        raise
 
 
 def _open(repository: Path, state_dir: Path, kind: str | None) -> Workspace:

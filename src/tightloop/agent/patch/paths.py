@@ -17,14 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tightloop.agent.patch.failure import Failure, PatchError
+from tightloop.sandbox.risks import PROTECTED_NAMES
 
-PROTECTED = frozenset(
-    {
-        ".git", ".hg", ".svn", ".jj", ".gitmodules", ".codex", ".agents", ".claude", ".vscode",
-        ".idea", ".mcp.json", ".envrc", ".bashrc", ".npmrc", ".tightloop",
-    }
-)  # fmt: skip
-"""Names no patch may touch at any depth: they make other programs run things later."""
+PROTECTED = PROTECTED_NAMES
+"""Names no patch may touch at any depth."""
 
 _SYS_OPENAT2 = 437  # the same number on every architecture
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_BENEATH = 0x02, 0x08

@@ -1,0 +1,170 @@
+"""What a run leaves behind: words on two streams, a patch file, perhaps a changed repository."""
+
+import os
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tightloop.agent import events as said
+from tightloop.agent.terminal.printable import printable
+from tightloop.agent.terminal.progress import ProgressPrinter
+from tightloop.agent.turn import Status, TurnResult
+from tightloop.sandbox.interface import SandboxError
+from tightloop.trace.clock import now_ns
+from tightloop.trace.log import RunLog
+
+if TYPE_CHECKING:
+    from tightloop.sandbox.workspace import Workspace
+
+DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+class Report:
+    """What goes to the two output streams."""
+
+    def __init__(self, is_json: bool) -> None:
+        self.is_json = is_json
+        self._start_ns = now_ns()
+        self._progress = ProgressPrinter(sys.stderr)
+
+    def listen(self, event: said.Event) -> None:
+        """Show one event."""
+        if self.is_json:
+            self.write(said.as_json(event, (now_ns() - self._start_ns) / 1e9) + b"\n")
+        else:
+            self._progress(event)
+
+    def fail(self, message: str) -> None:
+        """The run ends here; one line, and in JSON mode the event ``error``."""
+        if self.is_json:
+            self.listen(said.ErrorEvent(message))
+        print(f"tightloop exec: {printable(message)}", file=sys.stderr)
+
+    def note(self, text: str) -> None:
+        """A line for a person."""
+        if not self.is_json:
+            print(text, file=sys.stderr, flush=True)
+
+    def show_diff(self, diff: str) -> None:
+        """The diff as it is for a pipe or a file; for a terminal without control characters."""
+        text = printable(diff) if sys.stdout.isatty() else diff
+        self.write(text.encode("utf-8", "surrogateescape"))
+
+    def write(self, data: bytes) -> None:
+        """Bytes for standard output; a reader that has gone away does not end the run."""
+        try:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - lives on
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is left when the turn is over: a diff, a patch file, perhaps a changed repository."""
+
+    report: Report
+    workspace: "Workspace"
+    log: RunLog
+    state_dir: Path
+
+    @property
+    def patch_path(self) -> Path:
+        """Where the patch file is, if anything was changed."""
+        return self.state_dir.absolute() / "patches" / f"{self.log.path.stem}.patch"
+
+    async def deliver(self, result: TurnResult, *, is_wanted: bool) -> int:
+        """Show the result and, if it ``is_wanted``, write it into the repository; the status."""
+        self.log.write(
+            "turn", status=result.status.value, text=result.text, message=result.message,
+            start_ns=result.start_ns, end_ns=result.end_ns, usage=result.usage,
+            spans=result.spans, round_trips=result.round_trips,
+        )  # fmt: skip
+        status = DONE if result.status is Status.COMPLETED else FAILED
+        if not self.report.is_json:
+            self.report.show_diff(await self.workspace.diff())
+        if await self.keep():
+            is_applied = False
+            if is_wanted and status == DONE:
+                is_applied = await self._apply()
+                status = DONE if is_applied else FAILED
+            if not is_applied:
+                self.report.note(f"apply it with: {self._apply_command()}")
+        if not self.report.is_json:
+            _show_time(result)
+        self.report.note(f"log: {self.log.path}")
+        if result.is_refused_at_once:
+            self.report.fail(result.message)
+            return BAD_USAGE
+        return status
+
+    async def keep_interrupted(self) -> None:
+        """Save what there is; nothing is applied."""
+        if await self.keep():
+            self.report.note(f"apply it with: {self._apply_command()}")
+
+    async def keep(self) -> bool:
+        """Save the changes as a patch file; whether there are any. Says what to look at."""
+        diff = await self.workspace.diff(include_binary=True)
+        special = await self.workspace.special_files()
+        for name in special:
+            self.report.note(f"left out, not a regular file: {printable(name)}")
+        if not diff:
+            self.report.note("no file was changed")
+            return False
+        path = self.patch_path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(diff.encode("utf-8", "surrogateescape"))
+        self.log.write("patch", path=str(path))
+        self.report.note(f"patch: {path}")
+        for risk in await self.workspace.risks():
+            self.log.write("risk", path=risk.path, reason=risk.reason)
+            self.report.note(f"look at it first: {printable(risk.path)} ({risk.reason})")
+        return True
+
+    async def _apply(self) -> bool:
+        """Whether the repository holds the result now; if not, it is as it was."""
+        severe = [risk.path for risk in await self.workspace.risks() if risk.is_severe]
+        if severe:
+            names = ", ".join(map(repr, severe))
+            self.report.fail(
+                f"--apply: nothing was written, because these need a person's look: {names}; "
+                f"read {self.patch_path}, then apply it yourself"
+            )
+            return False
+        try:
+            written = await self.workspace.apply()
+        except (SandboxError, OSError) as error:
+            self.report.fail(f"--apply: {error}; the result is in {self.patch_path}")
+            return False
+        self.log.write("applied", paths=written)
+        self.report.note(f"applied: {', '.join(map(printable, written))}")
+        return True
+
+    def _apply_command(self) -> str:
+        """For a shell. In a subdirectory of a work tree, plain ``git apply`` skips every file."""
+        repository = self.workspace.repository
+        places = (repository, *repository.parents)
+        top = next((place for place in places if (place / ".git").exists()), repository)
+        words = ["git", "-C", str(top), "apply"]
+        if top != repository:
+            words.append(f"--directory={repository.relative_to(top)}")
+        return shlex.join([*words, str(self.patch_path)])
+
+
+def _show_time(result: TurnResult) -> None:
+    """Where the time went, as bars on standard error."""
+    from rich.console import Console
+
+    from tightloop.bench.waterfall import draw
+    from tightloop.trace.ledger import build_ledger, waterfall
+
+    turn = (result.start_ns, result.end_ns, result.spans, result.round_trips)
+    console = Console(stderr=True, highlight=False)
+    console.print(draw(waterfall(*turn), width=min(console.width, 100)))
+    parts = build_ledger(*turn).parts
+    listed = ", ".join(f"{name} {seconds:.3f}" for name, seconds in parts.items() if seconds)
+    rounds = len(result.round_trips)
+    console.print(f"{result.wall_s:.3f} s in {rounds} round trips: {listed}", soft_wrap=True)
