@@ -17,7 +17,6 @@ from tightloop.sandbox.workspace import Workspace, WorkspaceConflict, open_works
 IS_ROOT = os.geteuid() == 0
 # An overlay needs privilege; without it the copy is what users get.
 KINDS = ["overlay", "copy"] if IS_ROOT else ["copy"]
-MOUNTS = Path("/proc/self/mountinfo")
 OpenWorkspace = Callable[..., Awaitable[Workspace]]
 
 
@@ -46,6 +45,11 @@ async def open_one(repository: Path, state: Path) -> AsyncIterator[OpenWorkspace
 def kind(request: pytest.FixtureRequest) -> str:
     """Every kind that is possible here."""
     return str(request.param)
+
+
+def has_mounts(place: Path) -> bool:
+    """Whether anything is mounted there or below."""
+    return str(place) in Path("/proc/self/mountinfo").read_text()
 
 
 def tree(place: Path) -> dict[str, tuple[int, bytes]]:
@@ -361,4 +365,4 @@ async def test_a_cancelled_opening_leaves_nothing(repository: Path, state: Path)
     with pytest.raises(asyncio.CancelledError):
         await opening
     assert list((state / "workspaces").iterdir()) == []
-    assert str(state) not in MOUNTS.read_text()
+    assert not has_mounts(state)

@@ -252,7 +252,9 @@ def test_a_refused_patch_stops_it() -> None:
         ("6 passed in 0.01s", "passes: there is nothing to repair"),
         ("bash: line 1: python: command not found\n", "python: command not found"),
         ("1 failed in 0.1s", "does not show where"),
-        (recorded.BROKEN_IMPORT, "I found no function of yours that ERROR collecting"),
+        (recorded.BROKEN_IMPORT, "pytest cannot load test_broken.py: ModuleNotFoundError"),
+        ("no tests ran in 0.00s", "finds no tests"),
+        ("=== no tests ran in 0.00s ===", "finds no tests"),
     ],
 )
 def test_runs_that_end_at_once(run: str, expected: str) -> None:

@@ -47,12 +47,13 @@ SKILL = (
     "I am patchling, tightloop's small demo model. I can do one thing: repair a bug of one line in "
     "a Python function, given pytest tests that fail because of it. Ask me, for example, "
     '"make the failing tests pass: `python -m pytest -q`". For real work choose another model: '
-    "`tightloop --model path/to/coder.gguf`, `--model hf:OWNER/REPO/FILE@REVISION`, or "
+    "`--model path/to/coder.gguf`, `--model hf:OWNER/REPO/FILE@REVISION`, or "
     "`--model remote:MODEL@https://host/v1`."
 )
 _ASKS_FOR_REPAIR = re.compile(r"test|fix|bug|fail|repair|broken|debug|correct", re.IGNORECASE)
 _QUOTED_COMMAND = re.compile(r"`+(?:\w*\n)?([^`\n]*\bpytest\b[^`\n]*)\n?`+")
 _SHORTENED = re.compile(r"^(?:\[\.\.\. .*|.*\btruncated\b.*)$", re.MULTILINE)
+_NO_TESTS = re.compile(r"^(?:=+ )?no tests (?:ran|collected)\b", re.MULTILINE)
 _BARE_COMMAND = re.compile(
     r"((?:(?:uv|poetry|pdm|hatch) run )?(?:[\w./-]*python[\d.]* -m )?pytest"
     r"(?: (?:-\S+|\S*(?:/|::|=|\.py)\S*))*)(?=[\s,;.!?)'\"]|$)"
@@ -279,6 +280,10 @@ def _take_patch(story: _Story, patch: str, output: str) -> None:
 def _decide(story: _Story, max_candidates: int) -> Step:
     phase = story.phase
     if story.unreadable is not None:
+        if _NO_TESTS.search(story.unreadable):
+            return Say(
+                f"`{story.command}` finds no tests, so there is nothing to repair by. {SKILL}"
+            )
         last = (story.unreadable.strip().splitlines() or ["(no output)"])[-1]
         return Say(f"`{story.command}` gave no test result I can read: {last}")
     if phase is None:
@@ -349,6 +354,10 @@ def _locate(story: _Story, failure: Failure) -> _Place | Step:
     if place is not None:
         return place
     test_path = failure.test_path
+    broken = failure.uncollectable
+    if broken is not None and (test_path is None or test_path in story.files):
+        reason = failure.reason or "see its output"
+        return Say(f"pytest cannot load {broken}: {reason}. I cannot repair that. {SKILL}")
     if test_path is None or test_path in story.missing:
         return Say("A test fails, but its output names no function of yours. " + SKILL)
     if test_path not in story.files:

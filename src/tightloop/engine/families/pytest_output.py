@@ -66,6 +66,18 @@ class Failure:
         return None
 
     @property
+    def uncollectable(self) -> str | None:
+        """The file that could not be loaded, when it failed before any test ran."""
+        _, found, path = self.name.partition("ERROR collecting ")
+        return path if found else None
+
+    @property
+    def reason(self) -> str:
+        """The error in its own words, without a full stop; empty when none is shown."""
+        errors = [line[1:].strip() for line in self.lines if line.startswith("E ")]
+        return errors[-1].rstrip(".") if errors else ""
+
+    @property
     def test_path(self) -> str | None:
         """The file of the failing test."""
         return next((frame.path for frame in self.frames if is_test(frame.path)), None)
