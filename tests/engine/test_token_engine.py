@@ -279,3 +279,27 @@ async def test_a_prompt_longer_than_the_window_is_refused_with_both_sizes() -> N
     assert answer.finished.error_message is not None
     assert "119 tokens" in answer.finished.error_message
     assert "50" in answer.finished.error_message
+
+
+def test_a_loop_that_closes_under_a_running_engine_ends_its_thread() -> None:
+    """Nobody could be told any more, and the model must not stay in memory."""
+    ended = threading.Event()
+
+    class Endless(Steps):
+        def generate(self, job: Job) -> Generator[None, None, FinishReason]:
+            try:
+                while True:
+                    job.emit(TextDelta("x"))
+                    yield
+            finally:
+                ended.set()
+
+    backend = ScriptedBackend(replying(b""))
+    engine = TokenEngine(lambda: backend, lambda _: Endless([]), name="test")
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(engine.start())
+    first = loop.create_future()
+    engine.submit(request(), lambda _: None if first.done() else first.set_result(None))
+    loop.run_until_complete(first)
+    loop.close()
+    assert ended.wait(timeout=30)

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from queue import Empty, SimpleQueue
 
+from tightloop.engine.doorbell import Doorbell
 from tightloop.engine.interface import (
     Cancelled,
     EngineError,
@@ -152,6 +153,7 @@ class TokenEngine:
         self._turn = threading.Lock()
         self._backend: TokenBackend | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._bell: Doorbell | None = None
         self._thread: threading.Thread | None = None
         self._ended: asyncio.Future[None] | None = None
         self._is_closing = False
@@ -169,6 +171,7 @@ class TokenEngine:
         self._loop = asyncio.get_running_loop()
         ready: asyncio.Future[None] = self._loop.create_future()
         self._ended = self._loop.create_future()
+        self._bell = Doorbell(self._loop, self._drain)
         self._thread = threading.Thread(
             target=self._own, args=(ready,), name=f"engine-{self._info.name}", daemon=True
         )
@@ -189,6 +192,8 @@ class TokenEngine:
         await asyncio.shield(self._ended)
         self._thread.join()
         self._drain()
+        if self._bell is not None:
+            self._bell.close()
 
     def submit(self, request: GenerationRequest, sink: Sink) -> Run:
         """Queue one response. Refusals also come as ``Finished``, in a later loop iteration."""
@@ -243,15 +248,23 @@ class TokenEngine:
             self._wake()
 
     def _wake(self) -> None:
-        if self._outbox and not self._is_drain_scheduled:
+        assert self._loop is not None
+        assert self._bell is not None
+        if self._loop.is_closed():  # under a running engine: nobody listens any more
+            self._give_up()
+        elif self._outbox and not self._is_drain_scheduled:
             self._is_drain_scheduled = True
-            self._on_loop(self._drain)
+            self._bell.ring()
 
     def _on_loop(self, callback: Callable[[], None]) -> None:
         assert self._loop is not None
         try:
             self._loop.call_soon_threadsafe(callback)
-        except RuntimeError:  # the loop was closed under a running engine: nobody listens
+        except RuntimeError:  # as in _wake
+            self._give_up()
+
+    def _give_up(self) -> None:
+        if not self._is_closing:
             self._is_closing = True
             self._incoming.put(None)
 
@@ -307,6 +320,8 @@ class TokenEngine:
     def _receive(self, waiting: deque[Run], *, is_idle: bool) -> bool:
         """Take what was submitted, waiting for it when idle; False once the engine closes."""
         try:
+            if not is_idle and self._incoming.empty():  # what every token sees: no exception
+                return True
             item = self._incoming.get(block=is_idle)
             while item is not None:
                 waiting.append(item)
