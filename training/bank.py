@@ -100,11 +100,39 @@ def choose(mutants: list[dict[str, str]], rng: random.Random) -> list[dict[str, 
     return [by_kind[kind] for kind in kinds[:MAX_BUGS_PER_FUNCTION]]
 
 
+def thin(
+    bugs: list[dict[str, Any]], max_functions: int, rng: random.Random
+) -> list[dict[str, Any]]:
+    """All bugs of at most `max_functions` functions, drawn in turn from every origin."""
+    origins: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for bug in bugs:
+        is_stdlib = bug["distribution"] == "python-stdlib"
+        origin = bug["path"] if is_stdlib else bug["distribution"]
+        origins.setdefault(origin, {}).setdefault(f"{bug['path']}:{bug['qualname']}", []).append(
+            bug
+        )
+    queues = []
+    for _, functions in sorted(origins.items()):
+        names = sorted(functions)
+        rng.shuffle(names)
+        queues.append([functions[name] for name in names])
+    chosen: list[dict[str, Any]] = []
+    num_functions = 0
+    while queues and num_functions < max_functions:
+        queue = queues.pop(0)
+        chosen += queue.pop()
+        num_functions += 1
+        if queue:
+            queues.append(queue)
+    return sorted(chosen, key=lambda bug: bug["id"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("build/training"))
     parser.add_argument("--out", type=Path, default=BANK)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--functions", type=int, default=120)
     args = parser.parse_args()
     rows = [json.loads(row) for row in (args.data / "heldout.jsonl").open()]
     cache: dict[str, Slice] = {}
@@ -143,6 +171,7 @@ def main() -> None:
                 "module": result["module"], "buggy_module": module, "tests": tests,
             })  # fmt: skip
         print(f"{len(bugs)} bugs after {row['file']} {name}", flush=True)
+    bugs = thin(bugs, args.functions, random.Random(args.seed))
     write(args.out, bugs)
     print(json.dumps(Counter(bug["kind"] for bug in bugs), indent=1))
 

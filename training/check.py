@@ -65,8 +65,10 @@ def main() -> None:
         args.functions -= 1
         if not args.functions:
             break
-    print(f"network: argmax agrees at {100 * same / total:.2f} % of {total} positions, "
-          f"largest logit difference {worst:.3f}")
+    print(
+        f"network: argmax agrees at {100 * same / total:.2f} % of {total} positions, "
+        f"largest logit difference {worst:.3f}"
+    )
     needed = MIN_AGREEMENT.get(backend.metadata.get("general.file_type", "7"), 0.985)
     raise SystemExit(differing > 0 or same / total < needed)
 

@@ -9,17 +9,21 @@ import gzip
 import hashlib
 import json
 import math
+import os
+import platform
 import random
+import statistics
 import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from tightloop.engine.llama_cpp.backend import LlamaCppBackend
+from tightloop.engine.patchling.layout import view_function
 from tightloop.engine.patchling.report import report_from_pytest
 from tightloop.engine.patchling.search import CandidateSearch, FunctionTooLong
 from training.bank import BANK, run_pytest
-from training.baseline import pass_at, proposals
+from training.baseline import pass_at, repairs
 from training.execute import tests_pass
 
 MODEL = Path("src/tightloop/models/patchling.gguf")
@@ -40,9 +44,10 @@ def evaluate_bug(backend: LlamaCppBackend, bug: dict[str, Any], output: str) -> 
         output, path="target.py", first_line=bug["first_line"], num_lines=bug["num_lines"]
     )
     row = {"id": bug["id"], "kind": bug["kind"], "function": f"{bug['path']}:{bug['qualname']}",
-           "passing": 0, "exact": 0, "decoded": 0, "first_s": 0.0, "candidates": 0,
+           "passing": 0, "exact": 0, "decoded": 0, "first_s": 0.0, "first_cpu_s": 0.0, "candidates": 0,
+           "lines": len(view_function(source).lines),
            "hit": bool(report.lines)}  # fmt: skip
-    started = time.perf_counter()
+    started, started_cpu = time.perf_counter(), time.process_time()
     try:
         search = CandidateSearch(backend, source, report)
     except FunctionTooLong:
@@ -50,7 +55,8 @@ def evaluate_bug(backend: LlamaCppBackend, bug: dict[str, Any], output: str) -> 
     for rank in range(1, NUM_CANDIDATES + 1):
         candidate = search.next()
         if rank == 1:
-            row["first_s"] = time.perf_counter() - started
+            row["first_s"] = round(time.perf_counter() - started, 4)
+            row["first_cpu_s"] = round(time.process_time() - started_cpu, 4)
             row["decoded"] = search.num_decoded_tokens
         if candidate is None:
             break
@@ -66,7 +72,7 @@ def evaluate_bug(backend: LlamaCppBackend, bug: dict[str, Any], output: str) -> 
 
 def baseline_of(bug: dict[str, Any]) -> dict[str, Any]:
     source = function_of(bug)
-    fixed = proposals(source)
+    fixed = repairs(source)
     passing = 0
     for text in fixed:
         module = bug["buggy_module"].replace(source, text, 1)
@@ -114,6 +120,14 @@ def decode_rate(backend: LlamaCppBackend, seconds: float = 3.0) -> float:
     return sorted(rates)[len(rates) // 2]
 
 
+def machine() -> str:
+    """Processor name and number of cores, as the system tells."""
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line]
+    flags = "AVX-512" if "avx512f" in text else "AVX2" if "avx2" in text else "no AVX2"
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, {flags}"
+
+
 def load_bank(path: Path) -> list[dict[str, Any]]:
     bugs: list[dict[str, Any]] = json.loads(gzip.decompress(path.read_bytes()))["bugs"]
     return bugs
@@ -146,7 +160,15 @@ def main() -> None:
         "model_sha256": hashlib.sha256(args.model.read_bytes()).hexdigest(),
         "bank_sha256": hashlib.sha256(args.bank.read_bytes()).hexdigest(),
         "training": backend.metadata.get("tightloop.training", ""),
+        "num_parameters": backend.num_parameters,
+        "context": backend.context_window,
+        "machine": machine(),
         "decode_tokens_per_s": round(decode_rate(backend), 0),
+        "median_first_s": statistics.median(row["first_s"] for row in rows),
+        "median_first_cpu_s": statistics.median(row["first_cpu_s"] for row in rows),
+        "median_first_decoded": statistics.median(row["decoded"] for row in rows),
+        "min_lines": min(row["lines"] for row in rows),
+        "max_lines": max(row["lines"] for row in rows),
         "bugs": rows,
     }
     args.out.write_text(json.dumps(results, indent=1))

@@ -11,7 +11,7 @@ import tokenize
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tightloop.engine.patchling.edits import parse_function
+from tightloop.engine.patchling.edits import Edit, parse_function
 from tightloop.engine.patchling.report import TestReport
 
 MAX_LINES = 64
@@ -50,6 +50,14 @@ class FunctionView:
         shown = self.lines[index]
         line = self.original[shown.line]
         return line[: shown.start] + text.strip() + line[shown.end :]
+
+    def edited(self, index: int, edit: Edit) -> str:
+        """Shown line `index` after an edit of its original line."""
+        shown = self.lines[index]
+        line = self.original[shown.line]
+        new = edit.apply(line)
+        indent = shown.text[: len(shown.text) - (shown.end - shown.start)]
+        return indent + new[shown.start : len(new) - (len(line) - shown.end)].rstrip()
 
     def index_of(self, line: int) -> int | None:
         """Index of the shown line that stands at original line `line` (0-based)."""

@@ -2,14 +2,15 @@
 
 The prompt ends where the repaired function begins. The buggy function itself is fed as the draft of
 its repair, in one pass that gives the probabilities of every place where the repair could leave the
-draft. Each place and token is a divergence; the rest of its line is decoded greedily. Candidates come
+draft. Each place and token is a divergence. Most candidates are divergences whose line is known, because it
+undoes a declared edit; for the others the model decodes the rest of the line greedily. Candidates come
 best first: one is handed out as soon as no unfinished divergence can beat it.
 """
 
 import ast
 import heapq
 import tokenize
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,13 @@ from numpy.typing import NDArray
 from tightloop.engine.interface import TokenBackend
 from tightloop.engine.patchling import layout
 from tightloop.engine.patchling.edits import parse_function, undoes_declared
+from tightloop.engine.patchling.inverse import proposals
 from tightloop.engine.patchling.report import TestReport
 
-MAX_LINE_TOKENS = 96
+MAX_LINE_TOKENS = 64
+FIRST_PLAIN = len(layout.SPECIAL_TOKENS)
+HOPELESS = -16.0
+"""Log-probability of a completion below which it is given up."""
 ALTERNATIVES_PER_PLACE = 6
 MAX_DIVERGENCES = 160
 
@@ -32,13 +37,18 @@ class FunctionTooLong(ValueError):
 class Ranking:
     """How candidates are scored; tuned on training-side functions."""
 
-    completion_weight: float = 0.5
-    undeclared_penalty: float = 4.0
+    completion_weight: float = 0.25
+    undeclared_penalty: float = 8.0
+    hit_bonus: float = 1.0
+    """For lines that a traceback of the report names."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Candidate:
-    """One proposed repair. Lines are 0-based in the function's text; all others keep their bytes."""
+    """One proposed repair. Lines are 0-based in the function's text; all others keep their bytes.
+
+    Ordered by place and text, so that candidates of equal score have a fixed order.
+    """
 
     first_line: int
     old_lines: tuple[str, ...]
@@ -50,9 +60,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class _Divergence:
+    """Leaving the draft at `place` with `token`; `rest` ends the line, None lets the model end it."""
+
     place: int
     token: int
     score: float
+    rest: tuple[int, ...] | None = None
 
 
 class CandidateSearch:
@@ -72,10 +85,11 @@ class CandidateSearch:
     ) -> None:
         self.backend = backend
         self.source = function_source
+        self.report = report
         self.ranking = ranking or Ranking()
         self.view = layout.view_function(function_source)
         self.num_decoded_tokens = 0
-        self.prompt, self.draft, self.owners = self._layout(report)
+        self.prompt, self.draft, self.owners = self._layout()
         self._tree = _dump(function_source)
         self._seen = {self._tree}
         self._ready: list[tuple[float, int, Candidate]] = []
@@ -87,7 +101,7 @@ class CandidateSearch:
             raise
         self._waiting = self._divergences(logits)
 
-    def _layout(self, report: TestReport | None) -> tuple[list[int], list[int], list[int]]:
+    def _layout(self) -> tuple[list[int], list[int], list[int]]:
         """Prompt tokens, draft tokens, and for each draft token the shown line it belongs to.
 
         A line's marker belongs to the line before it: leaving the draft there extends that line.
@@ -99,7 +113,9 @@ class CandidateSearch:
         if not self.view.lines or len(self.view.lines) > layout.MAX_LINES:
             raise FunctionTooLong(f"{len(self.view.lines)} lines of code")
         lines = [encode(line.text) for line in self.view.lines]
-        prompt = layout.prompt_tokens(report, lines, layout.hit_lines(self.view, report), encode)
+        prompt = layout.prompt_tokens(
+            self.report, lines, layout.hit_lines(self.view, self.report), encode
+        )
         draft: list[int] = []
         owners: list[int] = []
         for index, line in enumerate(lines):
@@ -124,29 +140,54 @@ class CandidateSearch:
         """Every promising way to leave the draft, best first."""
         draft = np.array(self.draft)
         scores = logits - logits[np.arange(len(draft)), draft][:, None]
-        first_special = len(layout.SPECIAL_TOKENS)
-        ends = self._line_ends()
+        ends = [self._line_end(place) for place in range(len(draft))]
         found: list[_Divergence] = []
         for place in range(1, len(draft)):
             row = scores[place]
-            row[draft[place]] = -np.inf
+            row[draft[place]] = -np.inf  # staying is no way to leave
             end_score = row[ends[place]]
-            row[:first_special] = -np.inf
+            row[:FIRST_PLAIN] = -np.inf
             row[ends[place]] = end_score
-            row[draft[place]] = -np.inf
             for token in np.argpartition(-row, ALTERNATIVES_PER_PLACE)[:ALTERNATIVES_PER_PLACE]:
                 score = float(row[token])
                 if score > -np.inf:
                     found.append(_Divergence(place, int(token), score))
         found.sort(key=lambda divergence: -divergence.score)
-        return found[:MAX_DIVERGENCES][::-1]
-
-    def _line_ends(self) -> list[int]:
-        """For each draft position the marker that would end its line there."""
-        last = len(self.view.lines) - 1
-        return [
-            layout.EOS if owner >= last else layout.line_token(owner + 1) for owner in self.owners
+        found = [*found[:MAX_DIVERGENCES], *self._declared(scores, ends)]
+        hits = layout.hit_lines(self.view, self.report)
+        bonus = self.ranking.hit_bonus
+        found = [
+            replace(one, score=one.score + bonus) if self.owners[one.place] in hits else one
+            for one in found
         ]
+        return sorted(found, key=lambda divergence: divergence.score)
+
+    def _declared(self, scores: NDArray[np.float32], ends: list[int]) -> list[_Divergence]:
+        """The repairs that undo a declared edit, as divergences with a known rest of the line."""
+        starts = [n for n, token in enumerate(self.draft[:-1]) if token < FIRST_PLAIN]
+        found: list[_Divergence] = []
+        for edit in proposals(self.source):
+            index = self.view.index_of(edit.line)
+            if index is None:
+                continue
+            new = self.backend.tokenize(self.view.edited(index, edit), special=False)
+            place = starts[index] + 1
+            old = self.draft[place : starts[index + 1] if index + 1 < len(starts) else -1]
+            same = 0
+            while same < min(len(old), len(new)) and old[same] == new[same]:
+                same += 1
+            place += same
+            token = new[same] if same < len(new) else ends[place]
+            score = float(scores[place, token])
+            if score > -np.inf:
+                found.append(_Divergence(place, token, score, tuple(new[same + 1 :])))
+        return found
+
+    def _line_end(self, place: int) -> int:
+        """The marker that would end the line at a draft position."""
+        owner = self.owners[place]
+        is_last = owner >= len(self.view.lines) - 1
+        return layout.EOS if is_last else layout.line_token(owner + 1)
 
     def advance(self) -> bool:
         """Complete one divergence; False once `next` has nothing left to evaluate."""
@@ -154,7 +195,7 @@ class CandidateSearch:
             return False
         candidate = self._complete(self._waiting.pop())
         if candidate is not None:
-            heapq.heappush(self._ready, (-candidate.score, self.num_decoded_tokens, candidate))
+            heapq.heappush(self._ready, (-candidate.score, 0, candidate))
         return True
 
     def next(self) -> Candidate | None:
@@ -175,34 +216,51 @@ class CandidateSearch:
         start = place
         while start and self.draft[start - 1] != layout.line_token(index):
             start -= 1
-        tokens, score, num_decoded = self._decode_line(divergence)
+        ending = self._decode_line(divergence)
+        if ending is None:
+            return None
+        tokens, score = ending
         line = b"".join(map(self.backend.token_bytes, [*self.draft[start:place], *tokens]))
         try:
             text = line.decode()
         except UnicodeDecodeError:
             return None
-        return self._candidate(index, text, divergence.score, score, num_decoded)
+        return self._candidate(index, text, divergence.score, score, len(tokens))
 
-    def _decode_line(self, divergence: _Divergence) -> tuple[list[int], float, int]:
-        """(tokens of the rest of the line, their log-probability without the first, steps)."""
-        first_special = len(layout.SPECIAL_TOKENS)
-        if divergence.token < first_special or self._sequence is None:
-            return [], 0.0, 0
-        shared = len(self.prompt) + divergence.place
-        sequence = self.backend.fork(self._sequence, shared)
-        tokens, score = [divergence.token], 0.0
+    def _decode_line(self, divergence: _Divergence) -> tuple[list[int], float] | None:
+        """Tokens of the rest of the line, and the log-probability of all but the first.
+
+        None when the line gets too long or too unlikely.
+        """
+        if divergence.token < FIRST_PLAIN:
+            return [], 0.0
+        if self._sequence is None:
+            return None
+        sequence = self.backend.fork(self._sequence, len(self.prompt) + divergence.place)
         try:
-            while len(tokens) < MAX_LINE_TOKENS:
-                logits = self.backend.evaluate(sequence, tokens[-1:])
-                self.num_decoded_tokens += 1
-                token = int(logits.argmax())
-                score -= float(np.log(np.exp(logits - logits[token]).sum()))
-                if token < first_special:
-                    break
-                tokens.append(token)
+            if divergence.rest is None:
+                return self._free_ending(sequence, divergence.token)
+            tokens = [divergence.token, *divergence.rest]
+            logits = self.backend.evaluate(sequence, tokens, all_logits=True)
         finally:
             self.backend.close(sequence)
-        return tokens, score, len(tokens)
+        end = self._line_end(divergence.place)
+        wanted = np.array([*divergence.rest, end])
+        peaks = logits.max(-1, keepdims=True)
+        totals = peaks[:, 0] + np.log(np.exp(logits - peaks).sum(-1))
+        return tokens, float((logits[np.arange(len(wanted)), wanted] - totals).sum())
+
+    def _free_ending(self, sequence: int, token: int) -> tuple[list[int], float] | None:
+        tokens, score = [token], 0.0
+        while len(tokens) < MAX_LINE_TOKENS and score > HOPELESS:
+            logits = self.backend.evaluate(sequence, tokens[-1:])
+            self.num_decoded_tokens += 1
+            token = int(logits.argmax())
+            score -= float(np.log(np.exp(logits - logits[token]).sum()))
+            if token < FIRST_PLAIN:
+                return tokens, score
+            tokens.append(token)
+        return None
 
     def _candidate(
         self, index: int, text: str, divergence: float, completion: float, num_decoded: int
