@@ -4,7 +4,12 @@ import pytest
 
 from tests.engine.patchling.oracle_backend import OracleBackend
 from tightloop.engine.patchling.report import FailingCase, TestReport
-from tightloop.engine.patchling.search import Candidate, CandidateSearch, FunctionTooLong
+from tightloop.engine.patchling.search import (
+    Candidate,
+    CandidateSearch,
+    FunctionTooLong,
+    Ranking,
+)
 
 BUGGY = '''    def total(self, values, limit=3):
         """Sum of the first values.
@@ -29,7 +34,7 @@ def _all(search: CandidateSearch) -> list[Candidate]:
 
 
 def test_the_preferred_repair_comes_first_and_keeps_every_other_byte() -> None:
-    search = CandidateSearch(OracleBackend(REPAIR, OTHER), BUGGY, REPORT)
+    search = CandidateSearch(OracleBackend(REPAIR, OTHER), BUGGY)
     first, second = search.next(), search.next()
     assert first is not None
     assert second is not None
@@ -88,3 +93,13 @@ def test_a_function_that_does_not_fit_is_refused() -> None:
         CandidateSearch(OracleBackend(), "def f():\n" + "    x = 1\n" * 70, None)
     with pytest.raises(FunctionTooLong):
         CandidateSearch(OracleBackend(), "", None)
+
+
+def test_lines_named_by_a_traceback_are_preferred() -> None:
+    elsewhere = TestReport((), frozenset({5}))
+    search = CandidateSearch(
+        OracleBackend(REPAIR, OTHER), BUGGY, elsewhere, ranking=Ranking(hit_bonus=30.0)
+    )
+    first = search.next()
+    assert first is not None
+    assert first.first_line == 5
