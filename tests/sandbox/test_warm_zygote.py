@@ -404,3 +404,20 @@ def test_whole_components_decide_what_is_below() -> None:
     """``proj`` is not a parent of ``proj2``."""
     assert warm_zygote.is_below("/a/proj/x", "/a/proj")
     assert not warm_zygote.is_below("/a/proj2/x", "/a/proj")
+
+
+async def test_runs_before_everything_is_learnt_are_warm_already(tmp_path: Path) -> None:
+    """The first run does not wait for what later ones gain from, and says the same."""
+    plain_environment(tmp_path)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_a.py").write_text("def test_a():\n    assert [1] == [2]\n")
+    sandbox = await open_sandbox(Policy(tmp_path), kind="bubblewrap")
+    try:
+        early = [await sandbox.run(Command(script=WARM)) for _ in range(3)]
+        assert await sandbox.warm_tests_ready(), sandbox.warm_refusal
+        late = await sandbox.run(Command(script=WARM))
+        cold = await sandbox.run(Command(script=COLD))
+    finally:
+        await sandbox.close()
+    assert [result.how for result in (*early, late, cold)] == ["warm-pytest"] * 4 + ["spawn"]
+    assert {plain(result) for result in (*early, late)} == {plain(cold)}

@@ -101,6 +101,11 @@ async def _run(arguments: argparse.Namespace, prompt: str, report: Report) -> in
     from tightloop.sandbox.workspace import open_workspace
 
     async with AsyncExitStack() as stack:
+        workspace = await open_workspace(arguments.repo, state_dir=state_dir)
+        stack.push_async_callback(workspace.discard)
+        # Before the engine: the sandbox warms its tests while a model is loaded.
+        sandbox = await open_sandbox(Policy(workspace.path), kind=arguments.sandbox)
+        stack.push_async_callback(sandbox.close)
         backend = await open_backend(
             stack,
             model=arguments.model,
@@ -108,10 +113,6 @@ async def _run(arguments: argparse.Namespace, prompt: str, report: Report) -> in
             transport=arguments.transport,
             api_key_env=arguments.api_key_env,
         )
-        workspace = await open_workspace(arguments.repo, state_dir=state_dir)
-        stack.push_async_callback(workspace.discard)
-        sandbox = await open_sandbox(Policy(workspace.path), kind=arguments.sandbox)
-        stack.push_async_callback(sandbox.close)
         labels: dict[str, Any] = {
             "model": backend.model,
             "backend": backend.description,
@@ -121,6 +122,10 @@ async def _run(arguments: argparse.Namespace, prompt: str, report: Report) -> in
         log = _open_log(state_dir, workspace, prompt, labels)
         stack.callback(log.close)
         report.note(" | ".join(f"{name} {printable(value)}" for name, value in labels.items()))
+        if sandbox.kind == "none":
+            report.note("no isolation: commands can read and change whatever you can")
+        elif sandbox.not_stronger:
+            report.note(f"weaker isolation than possible: {printable(sandbox.not_stronger)}")
 
         def listen(event: said.Event) -> None:
             if not isinstance(event, said.ItemUpdated):

@@ -47,6 +47,7 @@ async def open_sandbox(policy: Policy, *, kind: str | None = None) -> Persistent
         except SandboxError as error:
             reasons.append(str(error))
         else:
+            sandbox.not_stronger = "; ".join(reasons)
             return sandbox
     raise SandboxError("\n".join(reasons))
 

@@ -70,6 +70,8 @@ class PersistentSandbox:
         self._failure = ""
         self.warm_refusal = ""
         """Why there is no warm test process, once ``warm_tests_ready`` has said so."""
+        self.not_stronger = ""
+        """Why a stronger kind was not taken; empty when there is none or it was not asked for."""
 
     async def start(self) -> None:
         """Be ready for commands. Raises SandboxError naming what is missing and the fix."""

@@ -41,116 +41,24 @@ from typing import Any, NoReturn
 _MAX_MESSAGE_BYTES = 200_000
 _PR_SET_DUMPABLE = 4
 # Chosen by how often test suites import them; each is only a start, never a difference.
-_STANDARD_MODULES = [
-    "abc",
-    "argparse",
-    "asyncio",
-    "base64",
-    "bisect",
-    "calendar",
-    "collections",
-    "concurrent.futures",
-    "configparser",
-    "contextvars",
-    "copy",
-    "csv",
-    "dataclasses",
-    "datetime",
-    "decimal",
-    "difflib",
-    "email.message",
-    "enum",
-    "fractions",
-    "functools",
-    "getpass",
-    "glob",
-    "gzip",
-    "hashlib",
-    "heapq",
-    "hmac",
-    "html",
-    "http.client",
-    "importlib.metadata",
-    "inspect",
-    "io",
-    "itertools",
-    "json",
-    "logging.handlers",
-    "math",
-    "mimetypes",
-    "multiprocessing",
-    "numbers",
-    "operator",
-    "pathlib",
-    "pickle",
-    "platform",
-    "pprint",
-    "queue",
-    "random",
-    "re",
-    "secrets",
-    "shlex",
-    "shutil",
-    "signal",
-    "socket",
-    "sqlite3",
-    "ssl",
-    "statistics",
-    "string",
-    "struct",
-    "subprocess",
-    "tempfile",
-    "textwrap",
-    "threading",
-    "timeit",
-    "tokenize",
-    "typing",
-    "unittest.mock",
-    "urllib.request",
-    "uuid",
-    "weakref",
-    "xml.etree.ElementTree",
-    "zipfile",
-    "zoneinfo",
-]
+_STANDARD_MODULES = """
+    abc argparse asyncio base64 bisect calendar collections concurrent.futures configparser
+    contextvars copy csv dataclasses datetime decimal difflib email.message enum fractions
+    functools getpass glob gzip hashlib heapq hmac html http.client importlib.metadata inspect
+    io itertools json logging.handlers math mimetypes multiprocessing numbers operator pathlib
+    pickle platform pprint queue random re secrets shlex shutil signal socket sqlite3 ssl
+    statistics string struct subprocess tempfile textwrap threading timeit tokenize typing
+    unittest.mock urllib.request uuid weakref xml.etree.ElementTree zipfile zoneinfo
+""".split()  # noqa: SIM905 - as a list it fills a page
 _PROBE = "def test_pass(tmp_path):\n    pass\n\n\ndef test_fail():\n    assert [1] == [2]\n"
 _OPTIONS = frozenset(
-    [
-        "--tb",
-        "--maxfail",
-        "--lf",
-        "--last-failed",
-        "--ff",
-        "--failed-first",
-        "--nf",
-        "--new-first",
-        "--sw",
-        "--stepwise",
-        "--no-header",
-        "--no-summary",
-        "--durations",
-        "--durations-min",
-        "--co",
-        "--collect-only",
-        "--color",
-        "--verbose",
-        "--quiet",
-        "--exitfirst",
-        "--capture",
-        "--showlocals",
-        "--disable-warnings",
-        "--strict-markers",
-        "--strict-config",
-        "--deselect",
-        "--ignore",
-        "--ignore-glob",
-        "--cache-clear",
-        "--runxfail",
-        "--junitxml",
-        "--show-capture",
-        "--full-trace",
-        "--timeout",
-    ]
+    """
+    --tb --maxfail --lf --last-failed --ff --failed-first --nf --new-first --sw --stepwise
+    --no-header --no-summary --durations --durations-min --co --collect-only --color --verbose
+    --quiet --exitfirst --capture --showlocals --disable-warnings --strict-markers
+    --strict-config --deselect --ignore --ignore-glob --cache-clear --runxfail --junitxml
+    --show-capture --full-trace --timeout
+    """.split()  # noqa: SIM905
 )
 _SHORT_OPTIONS = re.compile(r"-(?:[qvxsl]+|r[A-Za-z]*|[km].*)")
 _CONFIG_FILES = (
@@ -173,7 +81,11 @@ class Refusal(Exception):
 
 
 class Zygote:
-    """Forks a child per request, reports its end; single-threaded."""
+    """Forks a child per request, reports its end; single-threaded.
+
+    It serves as soon as pytest and its plugins are loaded and learns the rest while nobody waits,
+    so that the first run does not wait for what only later ones gain from.
+    """
 
     def __init__(self, control: socket.socket, workspace: str) -> None:
         self.control = control
@@ -182,27 +94,38 @@ class Zygote:
         self.children: dict[int, tuple[int, int]] = {}  # pidfd -> (request id, pid)
         self.stamps: dict[str, tuple[int, ...]] = {}
         self.names: frozenset[str] = frozenset()
+        self.counted: set[str] = set()  # modules that the stamps cover
+        self.probe = Probe()
+        self.to_import: list[str] | None = None  # None until the probe has told
+        self.hooks: list[Any] = []
 
     def serve(self) -> None:
         """Preload, then serve until the other side closes the connection."""
         try:
             self.preload()
+            self.poll.register(self.control.fileno(), select.EPOLLIN)
+            while self.serve_once():
+                pass
         except Refusal as refusal:
             self.send({"state": "refused", "reason": str(refusal)})
-            return
         except BaseException as error:  # noqa: BLE001 - plugins may raise anything on import
             self.send({"state": "refused", "reason": f"{type(error).__name__}: {error}"})
-            return
-        gc.collect()
-        gc.freeze()
-        self.send({"state": "ready", "num_modules": len(sys.modules)})
-        self.poll.register(self.control.fileno(), select.EPOLLIN)
-        while True:
-            for fd, _ in self.poll.poll():
-                if fd != self.control.fileno():
-                    self.on_child_end(fd)
-                elif not self.on_request():
-                    return
+
+    def serve_once(self) -> bool:
+        """What has happened is dealt with, or one thing is learnt; False when all is over."""
+        can_learn = not self.children and (self.to_import or not self.probe.is_started)
+        events = self.poll.poll(0 if can_learn else None)
+        if not events:
+            self.learn()
+        for fd, _ in events:
+            if fd == self.control.fileno():
+                if not self.on_request():
+                    return False
+            elif fd == self.probe.read_fd:
+                self.on_probe()
+            else:
+                self.on_child_end(fd)
+        return True
 
     def send(self, message: dict[str, Any]) -> None:
         self.control.sendall(json.dumps(message).encode())
@@ -214,14 +137,47 @@ class Zygote:
             if name.startswith(("PYTEST", "COV_CORE", "COVERAGE_")) and name != _NO_PLUGINS:
                 raise Refusal(f"{name} is set")
         os.chdir(self.workspace)  # modules may remember it: hypothesis does
-        load_pytest()
-        for name in _STANDARD_MODULES:
-            # a build of Python may lack one
-            with contextlib.suppress(ImportError):
+        self.hooks = load_pytest()
+        self.take_stock()
+        gc.freeze()
+
+    def learn(self) -> None:
+        """One step, short enough for a request to wait: start the probe, or import one module."""
+        if not self.probe.is_started:
+            self.probe.start()
+            self.poll.register(self.probe.read_fd, select.EPOLLIN)
+            return
+        assert self.to_import
+        name = self.to_import.pop()
+        before = list(sys.path)
+        sys.meta_path[:0] = self.hooks  # plugins expect to be rewritten
+        try:
+            # a build of Python may lack a module; some make sense in a real run only
+            with contextlib.suppress(Exception):
                 importlib.import_module(name)
+        finally:
+            sys.meta_path[:] = [hook for hook in sys.meta_path if hook not in self.hooks]
+            sys.path[:] = before
+        self.take_stock()
+        if not self.to_import:
+            gc.collect()
+            gc.freeze()
+            self.send({"state": "ready", "num_modules": len(sys.modules)})
+
+    def on_probe(self) -> None:
+        names = self.probe.take()
+        if names is not None:
+            self.poll.unregister(self.probe.read_fd)
+            self.probe.end()
+            self.to_import = [*_STANDARD_MODULES, *names][::-1]
+
+    def take_stock(self) -> None:
+        """What was imported since is watched from now on. Raises Refusal."""
+        new = {name: module for name, module in sys.modules.items() if name not in self.counted}
+        self.counted.update(new)
         files = {
             os.path.realpath(file)
-            for module in list(sys.modules.values())
+            for module in new.values()
             if (file := getattr(module, "__file__", None))
         }
         for file in files:
@@ -234,8 +190,8 @@ class Zygote:
             if isinstance(module, types.ModuleType):
                 object.__getattribute__(module, "__dict__").pop("__warningregistry__", None)
         places = files | {place for place in sys.path if os.path.isdir(place)}
-        self.stamps = {place: stamp(place) for place in places}
-        self.names = frozenset(name.partition(".")[0] for name in sys.modules)
+        self.stamps.update((place, stamp(place)) for place in places - self.stamps.keys())
+        self.names |= {name.partition(".")[0] for name in new}
 
     def is_stale(self) -> bool:
         """Whether a resident file, or what is installed beside it, has changed."""
@@ -286,6 +242,7 @@ class Zygote:
         os.close(wait_fd)
         pidfd = os.pidfd_open(pid)
         self.children[pidfd] = (request["id"], pid)
+        self.probe.pause()
         self.poll.register(pidfd, select.EPOLLIN)
         self.send({"state": "started", "id": request["id"], "pid": pid})
         os.write(go_fd, b"g")  # only now: what is not reported may not print
@@ -300,13 +257,16 @@ class Zygote:
         _, status = os.waitpid(pid, 0)
         code = os.waitstatus_to_exitcode(status)
         self.send({"state": "ended", "id": number, "code": code})
+        if not self.children:
+            self.probe.resume()
 
 
-def load_pytest() -> None:
+def load_pytest() -> list[Any]:
     """Pytest and its installed plugins are imported, rewritten as in a real run.
 
     By pytest's own start-up with no project in sight, undone right after: importing plugins by
-    hand would skip the assertion rewriting that pytest later expects of them.
+    hand would skip the assertion rewriting that pytest later expects of them. Returns the import
+    hooks that rewrite.
     """
     try:
         from _pytest import config
@@ -318,47 +278,79 @@ def load_pytest() -> None:
     before = list(sys.path)
     arguments = ["--noconftest", "-c", os.devnull, "--rootdir=/", os.devnull]
     prepared = config._prepareconfig(arguments)
-    try:
-        for name in modules_of_a_run():
-            # what only makes sense in a real run stays out
-            with contextlib.suppress(Exception):
-                importlib.import_module(name)
-    finally:
-        prepared._ensure_unconfigure()
-        sys.path[:] = before
+    hooks = [hook for hook in sys.meta_path if isinstance(hook, rewrite.AssertionRewritingHook)]
+    prepared._ensure_unconfigure()
+    sys.path[:] = before
+    return hooks
 
 
-def modules_of_a_run() -> list[str]:
+class Probe:
     """Every module that a run of two trivial tests imports, plugins' late imports included.
 
-    Found by running them in a child that is thrown away.
+    Found by running them in a child that is thrown away and holds still while others run.
     """
-    directory = tempfile.mkdtemp(prefix="tightloop-probe-")
-    read_fd, write_fd = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            with open(os.path.join(directory, "test_probe.py"), "w") as file:
-                file.write(_PROBE)
-            os.chdir(directory)
-            sys.argv = ["pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "."]
-            runpy.run_module("pytest", run_name="__main__", alter_sys=True)
-        except BaseException:  # noqa: BLE001 - it ends by SystemExit; all else shows as no names
-            names = [
-                name
-                for name, module in sys.modules.items()
-                if name != "__main__" and directory not in str(getattr(module, "__file__", ""))
-            ]
-            with open(write_fd, "w") as file:
-                json.dump(names, file)
-        finally:
-            os._exit(0)
-    os.close(write_fd)
-    with open(read_fd) as file:
-        said = file.read()
-    os.waitpid(pid, 0)
-    shutil.rmtree(directory, ignore_errors=True)
-    return [str(name) for name in json.loads(said or "[]")]
+
+    def __init__(self) -> None:
+        self.is_started = False
+        self.read_fd = -1
+        self._pid = 0
+        self._directory = ""
+        self._said = b""
+
+    def start(self) -> None:
+        """The child runs; ``read_fd`` tells when it has something to say."""
+        self.is_started = True
+        self._directory = tempfile.mkdtemp(prefix="tightloop-probe-")
+        self.read_fd, write_fd = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            run_probe(self._directory, write_fd)
+        os.close(write_fd)
+
+    def take(self) -> list[str] | None:
+        """Reads what is there; the names once all of them are."""
+        piece = os.read(self.read_fd, 1 << 16)
+        self._said += piece
+        return None if piece else [str(name) for name in json.loads(self._said or b"[]")]
+
+    def pause(self) -> None:
+        """It takes no time from a run."""
+        if self._pid:
+            os.kill(self._pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """It may go on."""
+        if self._pid:
+            os.kill(self._pid, signal.SIGCONT)
+
+    def end(self) -> None:
+        """Nothing of it is left."""
+        os.close(self.read_fd)
+        os.waitpid(self._pid, 0)
+        self.read_fd, self._pid = -1, 0
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def run_probe(directory: str, write_fd: int) -> NoReturn:
+    """In the child: run the tests, then say which modules are there."""
+    try:
+        os.dup2(write_fd, 3)  # the connection: it must end with its owner
+        os.closerange(4, 4096)
+        with open(os.path.join(directory, "test_probe.py"), "w") as file:
+            file.write(_PROBE)
+        os.chdir(directory)
+        sys.argv = ["pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "."]
+        runpy.run_module("pytest", run_name="__main__", alter_sys=True)
+    except BaseException:  # noqa: BLE001 - it ends by SystemExit; all else shows as no names
+        names = [
+            name
+            for name, module in sys.modules.items()
+            if name != "__main__" and directory not in str(getattr(module, "__file__", ""))
+        ]
+        with open(3, "w") as file:
+            json.dump(names, file)
+    finally:
+        os._exit(0)
 
 
 def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
