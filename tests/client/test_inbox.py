@@ -96,11 +96,21 @@ async def test_an_abandoned_response_still_keeps_its_place() -> None:
     assert await types(second) == ["response.completed"]
 
 
-@pytest.mark.parametrize("frame", [b"", b"{", b"[]", b"7", b"{}", "text"])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        *(b"", b"{", b"[]", b"7", b"{}", "text"),
+        b'{"type":"x","stream_id":[]}',
+        b'{"type":"response.created","response":7}',
+        b'{"type":[]}',
+    ],
+)
 async def test_a_frame_that_is_no_event_names_the_server(frame: bytes | str) -> None:
     """The connection cannot be trusted any more."""
+    board = Switchboard("http://there")
+    board.open({})
     with pytest.raises(TransportError, match=r"http://there sent a frame that is no event"):
-        Switchboard("http://there").receive(frame)
+        board.receive(frame)
 
 
 async def test_losing_the_connection_ends_every_open_inbox() -> None:

@@ -96,10 +96,13 @@ class Switchboard:
         """File one frame. Raises ``TransportError`` when it is not an event."""
         try:
             event: Event = orjson.loads(frame)
-            kind = event["type"]
+            self._file(event)
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             start = frame[:80]
             raise TransportError(f"{self._url} sent a frame that is no event: {start!r}") from error
+
+    def _file(self, event: Event) -> None:
+        kind = event["type"]
         inboxes = self._lanes.get(event.get("stream_id"))
         if not inboxes:
             return  # about a response nobody waits for any more
