@@ -59,9 +59,6 @@ class Steps:
             yield
         return FinishReason.LENGTH
 
-    def forget(self, response_id: str) -> None:
-        """Nothing is kept."""
-
 
 async def test_an_answer_with_its_usage_and_marks() -> None:
     async with running(ScriptedBackend(replying(b"hello"))) as engine:

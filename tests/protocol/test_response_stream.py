@@ -52,13 +52,12 @@ def counting_ids() -> Callable[[str], str]:
     return lambda prefix: f"{prefix}_{next(counter)}"
 
 
-def new_stream(request: ResponseRequest = REQUEST, *, merge_deltas: bool = False) -> ResponseStream:
+def new_stream(request: ResponseRequest = REQUEST) -> ResponseStream:
     return ResponseStream(
         "resp_1",
         request,
         created_at=1795361032,
         new_id=counting_ids(),
-        merge_deltas=merge_deltas,
     )
 
 
@@ -194,7 +193,6 @@ def test_nothing_comes_before_the_start_or_after_the_end() -> None:
         lambda: stream.feed([TextDelta("x")]),
         lambda: stream.finish(STOP),
         lambda: stream.fail("a", "b"),
-        lambda: stream.timing_event({}),
     ):
         with pytest.raises(LocalProtocolError):
             late()
@@ -289,16 +287,6 @@ def test_calls_of_a_namespaced_tool_repeat_the_namespace() -> None:
     assert (FunctionCall("call_1", "wait", "", "fc_1", "functions"),) == stream.output_items
 
 
-def test_neighbouring_deltas_share_an_event_only_on_request() -> None:
-    batch: list[Delta] = [TextDelta("a"), TextDelta("b"), CALL, ToolCallDone(), TextDelta("c")]
-    stream = new_stream(merge_deltas=True)
-    stream.start()
-    merged = [json.loads(event) for event in stream.feed(batch)]
-    assert [event["delta"] for event in merged if "delta" in event] == ["ab", "c"]
-    plain = [json.loads(event) for event in started().feed(batch)]
-    assert [event["delta"] for event in plain if "delta" in event] == ["a", "b", "c"]
-
-
 def expected_items(deltas: list[Delta]) -> list[object]:
     """What the deltas say, by a much simpler program: neighbours of one kind joined."""
     items: list[object] = []
@@ -337,16 +325,15 @@ def simplified(item: object) -> object:
     deltas=delta_lists,
     usage=usages,
     lane=st.sampled_from([None, "lane-a"]),
-    merge=st.booleans(),
     batch=st.integers(1, 5),
 )
 @settings(max_examples=60, deadline=None)
 def test_accumulated_events_give_back_the_items(
-    deltas: list[Delta], usage: Usage, lane: str | None, merge: bool, batch: int
+    deltas: list[Delta], usage: Usage, lane: str | None, batch: int
 ) -> None:
     """deltas -> events -> items: nothing lost, however the deltas are batched."""
     request = ResponseRequest(model="m", input=(), stream_id=lane)
-    stream = new_stream(request, merge_deltas=merge)
+    stream = new_stream(request)
     events = stream.start()
     for start in range(0, len(deltas), batch):
         events += stream.feed(deltas[start : start + batch])

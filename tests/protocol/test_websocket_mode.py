@@ -17,11 +17,9 @@ from tightloop.protocol.websocket_mode import (
     ResponseSteer,
     UnknownEvent,
     binary_frame_error,
-    claimed_stream_id,
     error_event,
     http_error_body,
     retry_headers,
-    sse_error_event,
     unknown_event_error,
 )
 
@@ -85,12 +83,6 @@ def test_half_a_character_in_a_frame_is_repaired() -> None:
     assert event.request.input == (user_message("\ufffd"),)
 
 
-def test_the_lane_of_a_refused_frame() -> None:
-    assert claimed_stream_id('{"type":"response.create","stream_id":"a"}') == "a"
-    for frame in ('{"stream_id":"a b"}', '{"stream_id":3}', "{}", "x", "[" * 50_000):
-        assert claimed_stream_id(frame) is None
-
-
 def test_errors_on_the_socket_are_nested_and_carry_status_lane_and_wait() -> None:
     event = json.loads(error_event(LIMIT, "lane-a"))
     assert event == {
@@ -108,16 +100,6 @@ def test_errors_over_http() -> None:
     assert json.loads(http_error_body(LIMIT)) == {"error": LIMIT.body()}
     assert retry_headers(LIMIT) == {"retry-after": "2"}
     assert retry_headers(ApiError("x")) == {}
-
-
-def test_errors_in_a_stream_are_flat() -> None:
-    assert json.loads(sse_error_event(LIMIT, 7)) == {
-        "type": "error",
-        "sequence_number": 7,
-        "code": "rate_limit_exceeded",
-        "message": "Please try again in 1.2s.",
-        "param": None,
-    }
 
 
 def test_a_client_reads_back_what_a_server_refused() -> None:

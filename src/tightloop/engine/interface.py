@@ -210,9 +210,6 @@ class ModelFamily(Protocol):
         ``Finished``. The generator's end is the response's end; its return value says why.
         """
 
-    def forget(self, response_id: str) -> None:
-        """Drop warm state filed under a response; the conversation itself is kept elsewhere."""
-
 
 class EngineError(Exception):
     """An engine cannot do what was asked; the text says what to do about it."""

@@ -30,7 +30,6 @@ from tightloop.protocol.deltas import (
     FinishReason,
     ReasoningDelta,
     TextDelta,
-    ToolCallDelta,
     ToolCallStarted,
     Usage,
 )
@@ -76,7 +75,7 @@ class ResponseStream:
     """Makes the events of one response. No I/O, no clock; see the module's text for the order.
 
     ``new_id`` is called with ``msg``, ``rs``, ``fc`` or ``ctc`` and returns a new item id that
-    starts with it. ``merge_deltas`` lets neighbouring deltas of one batch share an event.
+    starts with it.
     """
 
     def __init__(
@@ -86,7 +85,6 @@ class ResponseStream:
         *,
         created_at: int,
         new_id: Callable[[str], str],
-        merge_deltas: bool = False,
     ) -> None:
         self.response_id = response_id
         self.usage: Usage | None = None
@@ -96,7 +94,6 @@ class ResponseStream:
         self._in_progress = b""
         self._final = b""
         self._new_id = new_id
-        self._merge_deltas = merge_deltas
         self._state = State.NEW
         self._sequence = 0
         self._num_opened = 0
@@ -157,7 +154,7 @@ class ResponseStream:
         """
         events: list[bytes] = []
         try:
-            for delta in _merged(deltas) if self._merge_deltas else deltas:
+            for delta in deltas:
                 item = self._open
                 # The hot path is the rows whose fate is KEEP: text for the item that is open.
                 if item is None or type(delta) is not item.delta_type:
@@ -187,11 +184,6 @@ class ResponseStream:
         """Another ``response.in_progress``: the one beat that every known client accepts."""
         self._step(Signal.HEARTBEAT, [])
         return self._response_event("response.in_progress", self._in_progress)
-
-    def timing_event(self, timing: Mapping[str, Any]) -> bytes:
-        """``tightloop:timing``; ``finish`` puts it before the terminal event."""
-        self._step(Signal.HEARTBEAT, [])  # like a heartbeat, it changes nothing
-        return self._timing_event(timing)
 
     def finish(
         self,
@@ -342,22 +334,3 @@ class ResponseStream:
             response,
             self._end,
         )
-
-
-def _merged(deltas: Iterable[Delta]) -> Iterable[Delta]:
-    """Neighbouring deltas of one kind joined; everything else unchanged."""
-    kind: type[Any] | None = None
-    pieces: list[str] = []
-    for delta in deltas:
-        if type(delta) is kind:
-            pieces.append(delta.text)  # type: ignore[union-attr]
-            continue
-        if kind is not None:
-            yield kind("".join(pieces))
-            kind, pieces = None, []
-        if isinstance(delta, TextDelta | ReasoningDelta | ToolCallDelta):
-            kind, pieces = type(delta), [delta.text]
-        else:
-            yield delta
-    if kind is not None:
-        yield kind("".join(pieces))

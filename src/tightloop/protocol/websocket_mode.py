@@ -12,7 +12,7 @@ from msgspec import Raw, Struct
 
 from tightloop.protocol.errors import ApiError, from_validation_error
 from tightloop.protocol.items import Item, Message, decode_input
-from tightloop.protocol.requests import STREAM_ID, RequestDecoder, ResponseRequest
+from tightloop.protocol.requests import RequestDecoder, ResponseRequest
 from tightloop.protocol.surrogates import has_surrogate_escape, replace_lone_surrogates
 
 MAX_IN_FLIGHT: Final = 16
@@ -20,9 +20,6 @@ MAX_IN_FLIGHT: Final = 16
 
 MAX_NAMED_STREAMS: Final = 32
 """Distinct ``stream_id`` values per connection. Source: WebSocket mode guide."""
-
-MAX_CONNECTION_S: Final = 3600.0
-"""Life of a connection. Source: WebSocket mode guide."""
 
 
 class ResponseCreate(Struct, frozen=True):
@@ -70,17 +67,12 @@ class _Peek(Struct):
     type: str
 
 
-class _Lane(Struct):
-    stream_id: str | None = None
-
-
 class _WireSteer(Struct):
     previous_response_id: str
     input: Raw
 
 
 _peek: Final = msgspec.json.Decoder(_Peek)
-_lane: Final = msgspec.json.Decoder(_Lane)
 _cancel: Final = msgspec.json.Decoder(ResponseCancel)
 _interrupt: Final = msgspec.json.Decoder(ResponseInterrupt)
 _steer: Final = msgspec.json.Decoder(_WireSteer)
@@ -116,16 +108,6 @@ class ClientEventDecoder:
         if kind == "response.steer":
             return _decode_steer(raw)
         return UnknownEvent(kind, raw)
-
-
-def claimed_stream_id(frame: bytes | str) -> str | None:
-    """The ``stream_id`` of a frame that was refused, for the error event; None if it has no legal
-    one. Never raises."""
-    try:
-        stream_id = _lane.decode(frame).stream_id
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return None
-    return stream_id if stream_id is not None and STREAM_ID.fullmatch(stream_id) else None
 
 
 def _decode_steer(raw: bytes) -> ResponseSteer:
@@ -187,21 +169,3 @@ def retry_headers(error: ApiError) -> dict[str, str]:
     if error.retry_after_s is None:
         return {}
     return {"retry-after": str(max(0, math.ceil(error.retry_after_s)))}
-
-
-def sse_error_event(error: ApiError, sequence_number: int) -> bytes:
-    """A flat error event for server-sent events.
-
-    Clients either ignore it or give up on it, so a failing response must end in
-    ``response.failed`` (``ResponseStream.fail``) whether or not this is sent before it.
-    """
-    body = error.body()
-    return _encode(
-        {
-            "type": "error",
-            "sequence_number": sequence_number,
-            "code": body["code"] or body["type"],
-            "message": body["message"],
-            "param": body["param"],
-        }
-    )

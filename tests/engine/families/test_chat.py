@@ -14,7 +14,6 @@ from tightloop.engine.families.chat import ChatFamily, common_prefix, forced_cal
 from tightloop.engine.interface import Sampling
 from tightloop.engine.llama_cpp.backend import LlamaCppBackend
 from tightloop.engine.scripted_backend import IM_END, ScriptedBackend, replying
-from tightloop.engine.sequence_pool import SequencePool
 from tightloop.engine.token_engine import TokenEngine
 from tightloop.protocol.deltas import FinishReason, TextDelta
 from tightloop.protocol.requests import CustomTool, FunctionTool
@@ -211,23 +210,6 @@ async def test_a_long_prefill_lets_another_session_through(model: Path) -> None:
         await long.wait()
     assert was_first
     assert long.finished.usage.input_tokens > 1024
-
-
-async def test_forgetting_a_response_drops_its_sequence() -> None:
-    backend = ScriptedBackend(replying(b"ok"))
-    families: list[ChatFamily] = []
-
-    def make(pool: SequencePool) -> ChatFamily:
-        families.append(ChatFamily(pool))
-        return families[0]
-
-    engine = TokenEngine(lambda: backend, make, name="test")
-    await engine.start()
-    await ask(engine, request(name="r1"))
-    assert backend.num_open() == 1
-    await engine.close()
-    families[0].forget("r1")
-    assert backend.num_open() == 0
 
 
 def test_replying_ends_its_turn() -> None:

@@ -78,10 +78,6 @@ class ChatFamily:
         token = self._pool.metadata.get(f"tokenizer.ggml.{name}_token_id", "")
         return self._pool.token_bytes(int(token)).decode() if token.isdecimal() else ""
 
-    def forget(self, response_id: str) -> None:
-        """Nothing warm is kept under ``response_id``."""
-        self._pool.drop(response_id)
-
     def generate(self, job: Job) -> Generator[None, None, FinishReason]:
         """One response: prefill what is new, then decode token by token."""
         request = job.request

@@ -144,10 +144,6 @@ class PatchlingFamily:
         self._max_candidates = max_candidates
         self._new_call_id = new_call_id or (lambda: f"call_{secrets.token_hex(12)}")
 
-    def forget(self, response_id: str) -> None:
-        """No search is kept under ``response_id``."""
-        self._pool.drop(response_id)
-
     def generate(self, job: Job) -> Generator[None, None, FinishReason]:
         """One step of the policy."""
         request = job.request

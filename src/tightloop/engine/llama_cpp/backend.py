@@ -402,11 +402,6 @@ class LlamaCppBackend:
         """The running ``evaluate``, or the next one, stops soon. Callable from any thread."""
         self._abort[0] = b"\1"
 
-    def set_threads(self, num_threads: int) -> None:
-        """Decode and prefill with this many threads from now on."""
-        self._calls["llama_set_n_threads"](self._context, num_threads, num_threads)
-        self.num_threads = num_threads
-
     def shutdown(self) -> None:
         """The model and its memory are released; no sequence is open. May be called twice."""
         self._held.clear()

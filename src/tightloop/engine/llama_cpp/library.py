@@ -150,7 +150,6 @@ _SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
     "llama_get_logits": (_POINTER, (_POINTER,)),
     "llama_get_logits_ith": (_POINTER, (_POINTER, c_int32)),
     "llama_set_abort_callback": (None, (_POINTER, _POINTER, _POINTER)),
-    "llama_set_n_threads": (None, (_POINTER, c_int32, c_int32)),
     "llama_version": (c_char_p, ()),
 }
 
