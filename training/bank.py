@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("build/training"))
     parser.add_argument("--out", type=Path, default=BANK)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--functions", type=int, default=120)
+    parser.add_argument("--functions", type=int, default=90)
     args = parser.parse_args()
     rows = [json.loads(row) for row in (args.data / "heldout.jsonl").open()]
     cache: dict[str, Slice] = {}

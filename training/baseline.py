@@ -2,17 +2,20 @@
 
 import ast
 import math
+import random
 
 from tightloop.engine.patchling.edits import parse_function, undoes_declared
 from tightloop.engine.patchling.inverse import proposals
 
 
-def repairs(source: str) -> list[str]:
-    """Every function that one declared edit turns into this one; all differ in meaning."""
+def repairs(source: str, rng: random.Random, limit: int) -> list[str]:
+    """Up to `limit` functions, drawn at random, that one declared edit turns into this one."""
     lines = source.split("\n")
     found: list[str] = []
     seen = {ast.dump(parse_function(source)[0])}
-    for edit in proposals(source):
+    edits = proposals(source)
+    rng.shuffle(edits)
+    for edit in edits:
         old = lines[edit.line]
         fixed = "\n".join([*lines[: edit.line], edit.apply(old), *lines[edit.line + 1 :]])
         try:
@@ -22,6 +25,8 @@ def repairs(source: str) -> list[str]:
         if tree not in seen and undoes_declared(fixed, edit.line, old):
             seen.add(tree)
             found.append(fixed)
+        if len(found) == limit:
+            break
     return found
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from training.bank import BANK
-from training.evaluate import clustered, wilson
+from training.evaluate import NUM_RANDOM, clustered, wilson
 from training.export import DESCRIPTION
 
 CARD = Path("src/tightloop/models/patchling.md")
@@ -64,7 +64,6 @@ def card(results: dict[str, Any], manifest: list[dict[str, Any]], size: int) -> 
     licences = Counter(row["licence"] for row in used)
     seen = [row for row in rows if row["hit"]]
     unseen = [row for row in rows if not row["hit"]]
-    mean_candidates = sum(row["baseline"]["candidates"] for row in rows) / len(rows)
     return f"""# patchling
 
 {DESCRIPTION}
@@ -101,8 +100,8 @@ Per cent; W = Wilson 95 % interval, B = bootstrap 95 % interval clustered by fun
 {rate_row("exact original line", rows, "exact")}
 {baseline_row(rows)}
 
-The random baseline undoes one declared edit at random (on average {mean_candidates:.0f} choices per bug); its figures
-are exact expectations, since every choice was tested.
+The random baseline undoes declared edits at random, without repetition. Its figures are expectations over up to
+{NUM_RANDOM} repairs drawn and tested per bug.
 
 A traceback of {len(seen)} bugs names a line inside the function; the other {len(unseen)} show only a wrong value.
 

@@ -28,6 +28,7 @@ from training.execute import tests_pass
 
 MODEL = Path("src/tightloop/models/patchling.gguf")
 NUM_CANDIDATES = 8
+NUM_RANDOM = 24
 
 
 def function_of(bug: dict[str, Any]) -> str:
@@ -71,14 +72,15 @@ def evaluate_bug(backend: LlamaCppBackend, bug: dict[str, Any], output: str) -> 
 
 
 def baseline_of(bug: dict[str, Any]) -> dict[str, Any]:
+    """Chance that k random declared repairs hold a passing one, estimated from a sample of them."""
     source = function_of(bug)
-    fixed = repairs(source)
+    fixed = repairs(source, random.Random(bug["id"]), NUM_RANDOM)
     passing = 0
     for text in fixed:
         module = bug["buggy_module"].replace(source, text, 1)
         passing += module == bug["module"] or tests_pass(module, bug["tests"])
-    return {"candidates": len(fixed), "passing": passing,
-            **{f"pass_at_{k}": pass_at(len(fixed), passing, k) for k in (1, 3, 8)}}  # fmt: skip
+    chances = {f"pass_at_{k}": pass_at(len(fixed), passing, k) for k in (1, 3, 8)}
+    return {"candidates": len(fixed), "passing": passing, **chances}
 
 
 def wilson(successes: float, count: int, z: float = 1.96) -> tuple[float, float]:
@@ -140,6 +142,7 @@ def main() -> None:
     parser.add_argument("--bank", type=Path, default=BANK)
     parser.add_argument("--out", type=Path, default=Path("training/results.json"))
     parser.add_argument("--limit", type=int, default=None)
+    parser.add_argument("--prepare", action="store_true", help="only run pytest and the baseline")
     args = parser.parse_args()
     backend = LlamaCppBackend(args.model, num_threads=1)
     bugs = load_bank(args.bank)[: args.limit]
@@ -154,8 +157,12 @@ def main() -> None:
                 "baseline": baseline_of(bug),
             }
             cache_path.write_text(json.dumps(cache))
+        if args.prepare:
+            continue
         row = evaluate_bug(backend, bug, cache[key]["output"])
         rows.append({**row, "baseline": cache[key]["baseline"]})
+    if args.prepare:
+        return
     results = {
         "model_sha256": hashlib.sha256(args.model.read_bytes()).hexdigest(),
         "bank_sha256": hashlib.sha256(args.bank.read_bytes()).hexdigest(),
