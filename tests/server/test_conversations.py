@@ -108,6 +108,25 @@ async def test_memory_is_bounded_by_the_number_of_recent_responses() -> None:
     assert [conversations.recall(name) is not None for name in "abc"] == [True, False, True]
 
 
+@pytest.mark.parametrize("has_store", [False, True])
+async def test_memory_is_bounded_by_the_size_of_recent_responses(
+    tmp_path: Path, has_store: bool
+) -> None:
+    """A few large ones push out many small ones; the latest one stays however large it is."""
+    store = Store(tmp_path / "db") if has_store else None
+    if store is not None:
+        await store.open()
+    conversations = Conversations(store, max_recent_bytes=5000)
+    for name in ("a", "b"):
+        await conversations.commit(record(name), b"1" * 2000)
+    await conversations.delete("a")
+    await conversations.commit(record("c"), b"1" * 2000)
+    assert [conversations.recall(name) is not None for name in "bc"] == [True, True]
+    await conversations.commit(record("d"), b"1" * 6000)
+    assert [conversations.recall(name) is not None for name in "bcd"] == [False, False, True]
+    await conversations.close()
+
+
 def call_node() -> Node:
     call = FunctionCall("call_1", "shell", "{}")
     root = Node("a", None, (user_message("x"), call, CustomToolCall("call_2", "patch", "p")))

@@ -29,6 +29,8 @@ from tightloop.protocol.tools import Tool, additional_tools
 from tightloop.server.store import Row, Store
 
 NUM_RECENT = 4096
+MAX_RECENT_BYTES = 256 << 20
+"""Of their JSON; in memory they take about as much again. The latest one stays however large."""
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
@@ -38,7 +40,7 @@ class Record:
     ``num_input`` of the node's items came with the request. ``has_row``: its items are on disk,
     for itself or as the context of a stored descendant. ``tools`` came as items of the context
     (``additional_tools``) rather than as a field of a request. ``body`` is the final Response object of
-    a stored response when there is no disk.
+    a stored response when there is no disk. ``num_bytes`` is the JSON size of a stored response.
     """
 
     node: Node
@@ -47,14 +49,23 @@ class Record:
     tools: tuple[Tool, ...] = ()
     has_row: bool = False
     body: bytes | None = None
+    num_bytes: int = 0
 
 
 class Conversations:
-    """All stored responses; without a ``store`` the last ``num_recent`` of them."""
+    """All stored responses; without a ``store`` the recent ones, as far as the two limits go."""
 
-    def __init__(self, store: Store | None = None, *, num_recent: int = NUM_RECENT) -> None:
+    def __init__(
+        self,
+        store: Store | None = None,
+        *,
+        num_recent: int = NUM_RECENT,
+        max_recent_bytes: int = MAX_RECENT_BYTES,
+    ) -> None:
         self._store = store
         self._num_recent = num_recent
+        self._max_recent_bytes = max_recent_bytes
+        self._recent_bytes = 0
         self._recent: OrderedDict[str, Record] = OrderedDict()
         # Every stored record that a child or a connection still holds, beyond the recent ones.
         self._alive: WeakValueDictionary[str, Record] = WeakValueDictionary()
@@ -88,11 +99,14 @@ class Conversations:
         """
         if self._store is None:
             record.body = body
+            record.num_bytes = len(body) + len(encode_items(record.node.items))
         else:
             links = _links_without_row(record)
-            await self._store.save([_row(link, body if link is record else None) for link in links])
+            rows = [_row(link, body if link is record else None) for link in links]
+            await self._store.save(rows)
             for link in links:
                 link.has_row = True
+            record.num_bytes = _size(rows[0])
         self._remember(record)
 
     async def body(self, response_id: str) -> bytes | None:
@@ -106,7 +120,7 @@ class Conversations:
     async def delete(self, response_id: str) -> bool:
         """Whether there was such a response; it can no longer be fetched or continued."""
         record = self._alive.pop(response_id, None)
-        self._recent.pop(response_id, None)
+        self._drop_recent(response_id)
         if self._store is None:
             return record is not None
         # A later child must bring its context along again, also one that is committed while this
@@ -122,10 +136,19 @@ class Conversations:
             await self._store.close()
 
     def _remember(self, record: Record) -> None:
+        self._drop_recent(record.node.id)
         self._alive[record.node.id] = record
         self._recent[record.node.id] = record
-        if len(self._recent) > self._num_recent:
-            self._recent.popitem(last=False)
+        self._recent_bytes += record.num_bytes
+        while len(self._recent) > self._num_recent or (
+            len(self._recent) > 1 and self._recent_bytes > self._max_recent_bytes
+        ):
+            self._drop_recent(next(iter(self._recent)))
+
+    def _drop_recent(self, response_id: str) -> None:
+        record = self._recent.pop(response_id, None)
+        if record is not None:
+            self._recent_bytes -= record.num_bytes
 
 
 def context_tools(parent: Record | None, items: Sequence[Item]) -> tuple[Tool, ...]:
@@ -209,4 +232,9 @@ def _revive(row: Row, parent: Record | None) -> Record:
         items=given + decode_input(row.output),
         usage=_usage.decode(row.usage),
     )
-    return Record(node, parent, len(given), context_tools(parent, given), has_row=True)
+    tools = context_tools(parent, given)
+    return Record(node, parent, len(given), tools, has_row=True, num_bytes=_size(row))
+
+
+def _size(row: Row) -> int:
+    return len(row.input) + len(row.output) + len(row.body or b"")
