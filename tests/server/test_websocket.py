@@ -183,7 +183,7 @@ async def test_peers_that_do_not_answer_a_close_are_not_waited_for_in_turn() -> 
         Endpoint(ScriptedEngine()), Access(KeyRing(), "127.0.0.1"), host="127.0.0.1", port=0
     )
     await server.start()
-    peers = [await raw_socket(server) for _ in range(2)]
+    peers = [await raw_socket(server) for _ in range(3)]
     stopping = asyncio.create_task(server.stop(grace_s=0))
     for reader, _ in peers:
         assert (await reader.readexactly(4))[:1] == b"\x88"
