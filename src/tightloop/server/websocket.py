@@ -4,7 +4,6 @@ The reader runs beside generation, because creates, cancels and pings arrive whi
 Batches of events are framed and written to the transport directly: one write a batch.
 """
 
-import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -76,9 +75,7 @@ class Sockets:
     async def close(self) -> None:
         """Close every socket with 1001, which clients take as a reason to reconnect.
 
-        All at once: each may wait ``CLOSE_TIMEOUT_S`` for a peer that does not answer.
+        Waits for no peer: each socket's reader is in ``receive``, which gives up at once.
         """
-        text = b"the server is shutting down"
-        async with asyncio.TaskGroup() as closing:
-            for socket in self._open:
-                closing.create_task(socket.close(code=WSCloseCode.GOING_AWAY, message=text))
+        for socket in list(self._open):
+            await socket.close(code=WSCloseCode.GOING_AWAY, message=b"the server is shutting down")
