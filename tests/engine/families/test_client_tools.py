@@ -4,7 +4,12 @@ import json
 
 import pytest
 
-from tightloop.engine.families.client_tools import find_patch, find_shell, plain_output
+from tightloop.engine.families.client_tools import (
+    ShellTool,
+    find_patch,
+    find_shell,
+    plain_output,
+)
 from tightloop.protocol.items import CustomToolCall, FunctionCall
 from tightloop.protocol.requests import CustomTool, FunctionTool
 
@@ -78,3 +83,13 @@ def test_what_a_client_puts_around_an_output_is_taken_off(output: str) -> None:
 def test_a_file_that_begins_like_json_stays() -> None:
     assert plain_output("{not json") == "{not json"
     assert plain_output('{"a": 1}') == '{"a": 1}'
+
+
+def test_a_deadline_goes_where_the_tool_takes_one() -> None:
+    """In the unit of the parameter's name; left out when there is no such parameter."""
+    for name, expected in (("timeout_s", 7), ("timeout_ms", 7000)):
+        shell = find_shell([function("exec_command", cmd=TEXT, **{name: {}})])
+        assert shell is not None
+        assert json.loads(shell.arguments("ls", 7)) == {"cmd": "ls", name: expected}
+        assert json.loads(shell.arguments("ls")) == {"cmd": "ls"}
+    assert json.loads(ShellTool("bash").arguments("ls", 7)) == {"cmd": "ls"}

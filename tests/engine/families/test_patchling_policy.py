@@ -227,6 +227,23 @@ def test_a_half_repair_is_no_progress() -> None:
     assert len(following.tried) == 1
 
 
+def test_a_repair_that_never_ends_is_a_failed_one() -> None:
+    """Its test run gets a deadline from the first run's time; the next candidate follows."""
+    client = Client("fix the tests", [clamp_run(), ""])
+    repair = client.until_repair()
+    client.items[2] = FunctionCallOutput(
+        client.items[2].call_id,  # type: ignore[union-attr]
+        f"Wall time: 0.42 seconds\nProcess exited with code 1\nOutput:\n{clamp_run()}",
+    )
+    client.patch(repair, replaced(repair, "value < low", "value > low"))
+    again = client.step()
+    assert again == Run(DEFAULT_COMMAND, timeout_s=10)
+    client.run(again)
+    following = client.step()
+    assert isinstance(following, Repair)
+    assert len(following.tried) == 1
+
+
 def test_a_regression_is_no_progress() -> None:
     worse = clamp_run().replace("test_clamp", "test_other")
     client = Client("fix the tests", [clamp_run(), worse])

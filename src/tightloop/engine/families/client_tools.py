@@ -10,22 +10,31 @@ from tightloop.protocol.requests import CustomTool, FunctionTool, Tool
 
 _SHELL_NAMES = ("exec_command", "shell_command", "shell", "bash", "command", "run_command")
 _SHELL_KEYS = ("cmd", "command", "script", "bash_command", "commands")
+_TIMEOUT_KEYS = {"timeout_s": 1, "timeout_ms": 1000}  # to its unit per second
 _PATCH_KEYS = ("input", "patch")
 _WRAPPER = re.compile(r"\A(?:[A-Z][\w ]*: ?.*\n|Process .*\n)*?Output:\n")
 
 
 @dataclass(frozen=True, slots=True)
 class ShellTool:
-    """A tool that runs a command line; ``is_list`` when it takes words instead of a line."""
+    """A tool that runs a command line; ``is_list`` when it takes words instead of a line.
+
+    ``timeout_key`` is its parameter for a deadline, if it has one.
+    """
 
     name: str
     key: str = "cmd"
     is_list: bool = False
+    timeout_key: str | None = None
 
-    def arguments(self, command: str) -> str:
-        """JSON arguments of a call that runs ``command``."""
-        value = ["bash", "-lc", command] if self.is_list else command
-        return json.dumps({self.key: value}, ensure_ascii=False)
+    def arguments(self, command: str, timeout_s: int | None = None) -> str:
+        """JSON arguments of a call that runs ``command``, with a deadline where one can be set."""
+        fields: dict[str, object] = {
+            self.key: ["bash", "-lc", command] if self.is_list else command
+        }
+        if timeout_s is not None and self.timeout_key is not None:
+            fields[self.timeout_key] = timeout_s * _TIMEOUT_KEYS[self.timeout_key]
+        return json.dumps(fields, ensure_ascii=False)
 
     def command_of(self, call: FunctionCall) -> str | None:
         """The command line of an earlier call, or None when it is not one of this tool's."""
@@ -76,7 +85,8 @@ def find_shell(tools: Sequence[Tool]) -> ShellTool | None:
         key = next((key for key in _SHELL_KEYS if key in properties), "cmd")
         schema = properties.get(key)
         is_list = isinstance(schema, dict) and schema.get("type") == "array"
-        return ShellTool(tool.name, key, is_list)
+        timeout_key = next((key for key in _TIMEOUT_KEYS if key in properties), None)
+        return ShellTool(tool.name, key, is_list, timeout_key)
     return None
 
 

@@ -167,7 +167,7 @@ class PatchlingFamily:
         return FinishReason.STOP
 
     def _run(self, job: Job, step: Run, shell: ShellTool) -> FinishReason:
-        arguments = shell.arguments(step.command)
+        arguments = shell.arguments(step.command, step.timeout_s)
         self._count(job, arguments)
         job.emit(ToolCallStarted(self._new_call_id(), shell.name))
         job.emit(ToolCallDelta(arguments))

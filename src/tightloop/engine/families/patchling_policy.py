@@ -7,7 +7,7 @@ The next step is a function of the conversation alone:
     project's own code names it; else the functions that the failing assertion calls are looked
     up with ``grep``; else the test's own text says which functions those are;
 (c) the file is known: replace the function's text by the search's next candidate;
-(d) a patch was applied: run the tests again;
+(d) a patch was applied: run the tests again, with a deadline in case the repair never ends;
 (e) the tests pass: say so. If none leads to the suspect any more but others fail, start over at (b);
 (f) one still leads to it: next candidate, taking the last one back in the same patch. When there
     are no more, undo the last one and say that it could not be fixed.
@@ -16,6 +16,7 @@ Everything else is answered with what this model can do and how to choose anothe
 """
 
 import ast
+import math
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -50,6 +51,8 @@ SKILL = (
     "`--model path/to/coder.gguf`, `--model hf:OWNER/REPO/FILE@REVISION`, or "
     "`--model remote:MODEL@https://host/v1`."
 )
+_WALL_TIME = re.compile(r"^Wall time: ([\d.]+) s", re.MULTILINE)
+_DEADLINE_BASE_S, _DEADLINE_FACTOR = 5, 10
 _ASKS_FOR_REPAIR = re.compile(r"test|fix|bug|fail|repair|broken|debug|correct", re.IGNORECASE)
 _QUOTED_COMMAND = re.compile(r"`+(?:\w*\n)?([^`\n]*\bpytest\b[^`\n]*)\n?`+")
 _SHORTENED = re.compile(r"^(?:\[\.\.\. .*|.*\btruncated\b.*)$", re.MULTILINE)
@@ -62,9 +65,10 @@ _BARE_COMMAND = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Run a command in the client's shell."""
+    """Run a command in the client's shell; ``timeout_s`` when it may never end by itself."""
 
     command: str
+    timeout_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,7 @@ class _Story:
     missing: set[str] = field(default_factory=set)
     found: dict[str, str] = field(default_factory=dict)  # grep command -> its output
     has_untested_patch: bool = False
+    test_wall_s: float | None = None  # of the first test run, where the client tells
     refused_patch: str | None = None
     repaired: list[str] = field(default_factory=list)
 
@@ -219,6 +224,9 @@ def _take_in(
         return
     text = plain_output(output)
     if command == story.command:
+        wall = _WALL_TIME.search(output)
+        if wall and story.phase is None:
+            story.test_wall_s = float(wall[1])
         _take_run(story, text)
     elif command.startswith("cat "):
         path = shlex.split(command)[-1]
@@ -232,11 +240,13 @@ def _take_in(
 
 def _take_run(story: _Story, text: str) -> None:
     run = read_run(text)
-    story.has_untested_patch = False
-    story.unreadable = text if run.verdict is Verdict.UNREADABLE else None
-    if story.unreadable is not None:
-        return
     before = story.phase
+    story.has_untested_patch = False
+    if run.verdict is Verdict.UNREADABLE:
+        # After a repair it means that the repair made things worse: it loops, or kills the run.
+        story.unreadable = None if before is not None and before.attempts else text
+        return
+    story.unreadable = None
     if before is None or not before.attempts:
         story.phase = _Phase(run, text)
         return
@@ -330,10 +340,17 @@ def _work_on(story: _Story, phase: _Phase, failure: Failure, max_candidates: int
     if phase.attempts and text == original:
         return Say(repair.give_up_text())
     if story.has_untested_patch:
-        return Run(story.command)
+        return Run(story.command, _deadline_s(story))
     if len(repair.tried) >= max_candidates:
         return replace(repair, may_continue=False)
     return repair
+
+
+def _deadline_s(story: _Story) -> int | None:
+    """When a test run of a repair is given up: a wrong one may loop for ever."""
+    if story.test_wall_s is None:
+        return None
+    return math.ceil(_DEADLINE_BASE_S + _DEADLINE_FACTOR * story.test_wall_s)
 
 
 @dataclass(frozen=True, slots=True)
