@@ -27,7 +27,8 @@ def heading(result: DemoResult) -> RenderableType:
     lines.append("model      ", style="dim")
     lines.append(f"{result.model}\n")
     lines.append("isolation  ", style="dim")
-    lines.append(f"{result.isolation.kind}, {result.isolation.detail}")
+    detail = result.isolation.detail.removeprefix("entered; ")
+    lines.append(f"{result.isolation.kind}: {detail}")
     for reason in result.weaker_because:
         lines.append(f"\n           not {reason}", style="yellow")
     return lines
@@ -37,7 +38,7 @@ def pair_line(number: int, total: int, classic: FixRun, tight: FixRun) -> Text:
     """One bug over both paths, on one line of at most 80 characters."""
     line = Text(f"{number + 1:>3}/{total} ")
     name = f"{tight.bug.distribution} {tight.bug.qualname}"
-    line.append(f"{name[:30]:<31}")
+    line.append(f"{name[:28]:<29}")
     line.append(f"{tight.bug.kind[:15]:<16}", style="dim")
     for run in (classic, tight):
         line.append("✓" if run.is_fixed else "✗", style="green" if run.is_fixed else "red")
