@@ -5,6 +5,7 @@ on. Each was noticed by its tests under real pytest, which pass on the original.
 """
 
 import argparse
+import functools
 import gzip
 import json
 import os
@@ -149,7 +150,7 @@ def main() -> None:
             cache[row["file"]] = Slice((args.data / "sources" / row["file"]).read_text("utf-8"))
         slices = cache[row["file"]]
         seed = args.seed * 1_000_003 + index
-        result = in_child(lambda s=slices, n=name, i=seed: work(s, n, i))
+        result = in_child(functools.partial(work, slices, name, seed))
         if result is None or not result["mutants"]:
             continue
         seen.add(key)

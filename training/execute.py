@@ -124,10 +124,10 @@ def free_names(node: ast.stmt) -> set[str] | None:
             (loaded if isinstance(child.ctx, ast.Load) else bound).add(child.id)
         elif isinstance(child, ast.arg):
             bound.add(child.arg)
-        elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or (
-            isinstance(child, ast.ExceptHandler) and child.name
-        ):
+        elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             bound.add(child.name)
+        elif isinstance(child, ast.ExceptHandler):
+            bound.update([child.name] if child.name else [])
         elif isinstance(child, ast.alias):
             bound.add((child.asname or child.name).split(".")[0])
             if child.name not in SAFE_MODULES and isinstance(node, ast.FunctionDef):

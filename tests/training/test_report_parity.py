@@ -1,12 +1,13 @@
 """The generator's reports must be what the run time reads from a real pytest run."""
 
 import random
+from typing import Any
 
 import pytest
 
 from tightloop.engine.patchling.report import report_from_pytest
 from training.bank import make_tests, run_pytest
-from training.execute import Mutant, Slice, Subject, in_child, mutants_of, subject_of
+from training.execute import Slice, in_child, mutants_of, subject_of
 
 MODULE = '''
 import re
@@ -46,10 +47,10 @@ def label(name, count=0):
 '''
 
 
-def _mutants(name: str) -> list[tuple[Subject, Mutant]]:
+def _mutants(name: str) -> list[list[Any]]:
     slices = Slice(MODULE)
 
-    def work() -> list[list[object]]:
+    def work() -> list[list[Any]]:
         subject = subject_of(slices, name, random.Random(3), 40)
         assert subject is not None
         found = mutants_of(subject, random.Random(4), [1, 1, 1, 1, 2])
@@ -57,7 +58,8 @@ def _mutants(name: str) -> list[tuple[Subject, Mutant]]:
                  m.buggy, [[c.call, c.expected, c.actual, c.error] for c in m.report.cases],
                  sorted(m.report.lines)] for m in found]  # fmt: skip
 
-    return in_child(work) or []
+    found: list[list[Any]] = in_child(work) or []
+    return found
 
 
 @pytest.mark.slow
