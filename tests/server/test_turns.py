@@ -211,11 +211,17 @@ async def test_an_engine_that_raises_ends_its_response_only(generate: bool, end:
 
 
 class EagerEngine(ScriptedEngine):
-    """Answers from inside ``submit``, with timing marks of its own."""
+    """Answers from inside ``submit``, with timing marks of its own, 10 us later."""
+
+    def __init__(self, clock: ManualClock | None = None) -> None:
+        super().__init__()
+        self._manual = clock or ManualClock()
 
     def submit(self, request: GenerationRequest, sink: Sink) -> Generation:  # type: ignore[override]
         self.requests.append(request)
-        timing = EngineTiming(1_000, 3_000, 7_000, 9_000, 5, 2, 1_500, first_delta_ns=8_000)
+        marks = (11_000, 13_000, 17_000, 19_000)
+        timing = EngineTiming(*marks, 5, 2, 1_500, first_delta_ns=18_000)
+        self._manual.advance_s(10e-6)
         sink([TextDelta("x"), Finished(FinishReason.STOP, Usage(5, 3, 2), timing)])
         return EagerGeneration()
 
@@ -239,12 +245,12 @@ async def test_an_engine_may_answer_from_within_submit() -> None:
 async def test_timing_tells_engine_and_server_apart() -> None:
     """Only when asked for; in seconds; the server's share is what lies outside the engine."""
     clock = ManualClock(10_000)
-    wire = Wire(Endpoint(EagerEngine(), now_ns=clock.now_ns))
+    wire = Wire(Endpoint(EagerEngine(clock), now_ns=clock.now_ns))
     wire.create(store=False, client_metadata={"tightloop.timing": "1"})
     timing = next(event for event in wire.events if event["type"] == "tightloop:timing")
     assert timing["timing"] == pytest.approx(
         {
-            "server_s": 2e-6,  # first delta at 8000, written at 10000; nothing before submit
+            "server_s": 2e-6,  # received at 10000, submitted at 11000; finished at 19000, now 20000
             "queue_s": 2e-6,
             "prefill_s": 4e-6,
             "decode_s": 2e-6,
@@ -253,6 +259,8 @@ async def test_timing_tells_engine_and_server_apart() -> None:
             "num_decode_steps": 2,
         }
     )
+    parts = ("server_s", "queue_s", "prefill_s", "decode_s")
+    assert sum(timing["timing"][part] for part in parts) == pytest.approx(10e-6)
     assert wire.types()[-2:] == ["tightloop:timing", "response.completed"]
 
 

@@ -102,8 +102,6 @@ class Turn:
         self._unsent: list[bytes] = []
         self._heartbeat: asyncio.TimerHandle | None = None
         self._receive_ns = receive_ns
-        self._submitted_ns = 0
-        self._first_ns = 0
         self._written_ns = 0
 
     # ------------------------------------------------------------------ from the transport
@@ -182,7 +180,6 @@ class Turn:
 
     def _submit(self, request: GenerationRequest) -> None:
         backstage = self._backstage
-        self._submitted_ns = backstage.now_ns()
         try:
             self._generation = backstage.engine.submit(request, self._receive)
         except Exception as error:  # noqa: BLE001 - a broken engine ends this response only
@@ -223,9 +220,7 @@ class Turn:
         except Exception as error:  # noqa: BLE001 - an engine out of order ends this response only
             self._break_off(error)
 
-    def _send(self, events: list[bytes], *, is_output: bool = True) -> None:
-        if is_output and events and not self._first_ns:
-            self._first_ns = self._backstage.now_ns()
+    def _send(self, events: list[bytes]) -> None:
         if self._unsent:
             events, self._unsent = self._unsent + events, []
         if not events:
@@ -243,7 +238,7 @@ class Turn:
         silent_s = (self._backstage.now_ns() - self._written_ns) / 1e9
         wait_s = self._backstage.heartbeat_s - silent_s
         if wait_s <= 0:
-            self._send([self._stream.heartbeat()], is_output=False)
+            self._send([self._stream.heartbeat()])
             wait_s = self._backstage.heartbeat_s
         self._heartbeat = asyncio.get_running_loop().call_later(wait_s, self._beat)
 
@@ -325,14 +320,17 @@ class Turn:
         self._ended(self)
 
     def _figures(self, timing: EngineTiming | None) -> dict[str, float] | None:
-        """The timing event's figures, in seconds; see ``EngineTiming`` for the engine's part."""
+        """The timing event's figures, in seconds; see ``EngineTiming`` for the engine's part.
+
+        Server, queue, prefill and decode are disjoint and together the time from the request's
+        arrival to now, so a ledger can add them up. Hand-off that overlaps decoding is decode.
+        """
         if timing is None or not self.request.wants_timing:
             return None
-        server_ns = self._submitted_ns - self._receive_ns
-        if timing.first_delta_ns:
-            server_ns += (self._first_ns or self._backstage.now_ns()) - timing.first_delta_ns
+        before_ns = timing.submitted_ns - self._receive_ns
+        after_ns = self._backstage.now_ns() - timing.finished_ns
         return {
-            "server_s": server_ns / 1e9,
+            "server_s": (before_ns + after_ns) / 1e9,
             "queue_s": (timing.started_ns - timing.submitted_ns) / 1e9,
             "prefill_s": (timing.prefilled_ns - timing.started_ns) / 1e9,
             "decode_s": (timing.finished_ns - timing.prefilled_ns) / 1e9,
