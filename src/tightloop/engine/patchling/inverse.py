@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tightloop.engine.patchling.edits import (
+    ARITHMETIC,
     BUILTIN_NAMES,
     Edit,
     local_names,
@@ -72,6 +73,8 @@ def _by_name(tree: ast.Module, shift: int, lines: list[str]) -> Iterator[Edit]:
         if isinstance(node, ast.Expr):
             yield Edit("missing_return", row, node.col_offset, node.col_offset, "return ")
             continue
+        if isinstance(node, ast.Assign):
+            yield from _assigned(node, row)
         if row != last or not isinstance(node, ast.expr | ast.Return | ast.Slice):
             continue
         start, end = node.col_offset, node.end_col_offset
@@ -82,6 +85,8 @@ def _by_name(tree: ast.Module, shift: int, lines: list[str]) -> Iterator[Edit]:
             yield Edit("off_by_one", row, end, end, " - 1")
             yield Edit("off_by_one", row, end, end, " + 1")
             yield Edit("sign", row, start, start, "-")
+        if isinstance(node, ast.BinOp):
+            yield from _operated(node, row, lines[row])
         if isinstance(node, ast.Name):
             yield Edit("missing_self", row, start, start, "self.")
             for name in names.misspelt.get(node.id, ()):
@@ -95,6 +100,30 @@ def _by_name(tree: ast.Module, shift: int, lines: list[str]) -> Iterator[Edit]:
                     yield Edit("slice_bound", row, start, start, text)
                 if node.upper is None:
                     yield Edit("slice_bound", row, end, end, text)
+
+
+def _assigned(node: ast.Assign, row: int) -> Iterator[Edit]:
+    """Augmented assignments that may have stood in place of a plain one."""
+    target, value = node.targets[0], node.value
+    is_plain = len(node.targets) == 1 and isinstance(target, ast.Name | ast.Attribute)
+    if is_plain and target.end_lineno == value.lineno and target.end_col_offset is not None:
+        for operator in ARITHMETIC:
+            if operator.endswith("="):
+                text = f" {operator} "
+                yield Edit("assignment", row, target.end_col_offset, value.col_offset, text)
+
+
+def _operated(node: ast.BinOp, row: int, line: str) -> Iterator[Edit]:
+    """Operators of which a declared edit makes the one that stands here."""
+    start, end = node.left.end_col_offset, node.right.col_offset
+    if node.left.end_lineno != node.right.lineno or start is None:
+        return
+    between = line[start:end]
+    operator = between.strip(" ()")
+    place = start + between.find(operator)
+    for original, made in ARITHMETIC.items():
+        if operator and operator in made:
+            yield Edit("arithmetic", row, place, place + len(operator), original)
 
 
 def _returned(node: ast.Return, row: int, names: _Names) -> Iterator[Edit]:

@@ -24,7 +24,14 @@ class TestReport:
     cases: tuple[FailingCase, ...]
     lines: frozenset[int] = frozenset()
 
+    @property
+    def undefined(self) -> frozenset[str]:
+        """Names that the report says are not defined: a repair must not use them."""
+        matches = (_UNDEFINED.match(case.error) for case in self.cases)
+        return frozenset(match[1] for match in matches if match)
 
+
+_UNDEFINED = re.compile(r"^NameError: name '(\w+)' is not defined")
 _HEADER = re.compile(r"^_{3,} (.+) _{3,}$")
 _LOCATION = re.compile(r"^(?P<path>[^\s:][^:\n]*):(?P<line>\d+): (?P<rest>.*)$")
 _ADDRESS = re.compile(r"0?x?[0-9a-f]{6,}>")

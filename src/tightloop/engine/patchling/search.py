@@ -9,6 +9,7 @@ best first: one is handed out as soon as no unfinished divergence can beat it.
 
 import ast
 import heapq
+import re
 import tokenize
 from dataclasses import dataclass, replace
 
@@ -41,6 +42,8 @@ class Ranking:
     undeclared_penalty: float = 8.0
     hit_bonus: float = 1.0
     """For lines that a traceback of the report names."""
+    undefined_penalty: float = 8.0
+    """For a repair that leaves a name which the report says is not defined."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -154,13 +157,20 @@ class CandidateSearch:
                     found.append(_Divergence(place, int(token), score))
         found.sort(key=lambda divergence: -divergence.score)
         found = [*found[:MAX_DIVERGENCES], *self._declared(scores, ends)]
-        hits = layout.hit_lines(self.view, self.report)
-        bonus = self.ranking.hit_bonus
-        found = [
-            replace(one, score=one.score + bonus) if self.owners[one.place] in hits else one
-            for one in found
-        ]
+        extras = self._extras()
+        found = [replace(one, score=one.score + extras[self.owners[one.place]]) for one in found]
         return sorted(found, key=lambda divergence: divergence.score)
+
+    def _extras(self) -> list[float]:
+        """What the report adds to the score of every divergence of a line."""
+        hits = layout.hit_lines(self.view, self.report)
+        extras = [self.ranking.hit_bonus * (n in hits) for n in range(len(self.view.lines))]
+        for name in self.report.undefined if self.report else ():
+            uses = re.compile(rf"\b{name}\b")
+            for index, line in enumerate(self.view.lines):
+                if not uses.search(line.text):
+                    extras[index] -= self.ranking.undefined_penalty
+        return extras
 
     def _declared(self, scores: NDArray[np.float32], ends: list[int]) -> list[_Divergence]:
         """The repairs that undo a declared edit, as divergences with a known rest of the line."""
@@ -276,6 +286,9 @@ class CandidateSearch:
         score = divergence + self.ranking.completion_weight * completion
         if not undoes_declared(fixed, number, old):
             score -= self.ranking.undeclared_penalty
+        for name in self.report.undefined if self.report else ():
+            if re.search(rf"\b{name}\b", old) and re.search(rf"\b{name}\b", new):
+                score -= self.ranking.undefined_penalty
         return Candidate(number, (old,), (new,), fixed, score, num_decoded)
 
 
