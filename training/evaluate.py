@@ -24,7 +24,7 @@ from tightloop.engine.patchling.report import report_from_pytest
 from tightloop.engine.patchling.search import CandidateSearch, FunctionTooLong
 from training.bank import BANK, run_pytest
 from training.baseline import pass_at, repairs
-from training.execute import tests_pass
+from training.execute import passes
 
 MODEL = Path("src/tightloop/models/patchling.gguf")
 NUM_CANDIDATES = 8
@@ -65,7 +65,7 @@ def evaluate_bug(backend: LlamaCppBackend, bug: dict[str, Any], output: str) -> 
         module = bug["buggy_module"].replace(source, candidate.function_source, 1)
         if module == original and not row["exact"]:
             row["exact"] = rank
-        if not row["passing"] and (module == original or tests_pass(module, bug["tests"])):
+        if not row["passing"] and (module == original or passes(module, bug["tests"])):
             row["passing"] = rank
     search.close()
     return row
@@ -78,7 +78,7 @@ def baseline_of(bug: dict[str, Any]) -> dict[str, Any]:
     passing = 0
     for text in fixed:
         module = bug["buggy_module"].replace(source, text, 1)
-        passing += module == bug["module"] or tests_pass(module, bug["tests"])
+        passing += module == bug["module"] or passes(module, bug["tests"])
     chances = {f"pass_at_{k}": pass_at(len(fixed), passing, k) for k in (1, 3, 8)}
     return {"candidates": len(fixed), "passing": passing, **chances}
 

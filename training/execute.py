@@ -432,7 +432,7 @@ def mutants_of(subject: Subject, rng: random.Random, counts: list[int]) -> list[
     return list(found.values())
 
 
-def tests_pass(module: str, tests: str) -> bool:
+def passes(module: str, tests: str) -> bool:
     """Every test function passes with this module as `target`; runs in a limited child."""
 
     def work() -> bool:
