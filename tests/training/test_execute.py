@@ -5,6 +5,8 @@ import pytest
 from training.baseline import pass_at
 from training.execute import Slice, in_child, passes
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
 MODULE = """
 import math
 import os

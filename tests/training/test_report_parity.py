@@ -9,6 +9,8 @@ from tightloop.engine.patchling.report import report_from_pytest
 from training.bank import make_tests, run_pytest
 from training.execute import Slice, in_child, mutants_of, subject_of
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
 MODULE = '''
 import re
 
