@@ -51,6 +51,20 @@ def test_the_state_unused_for_longest_goes_first() -> None:
     assert keys(pool) == ["b"]
 
 
+def test_only_the_newest_are_kept() -> None:
+    """What is over the number goes, oldest first, and its cells with it."""
+    pool = pool_of()
+    for key in ("a", "b", "c"):
+        filed(pool, key)
+    pool.keep_newest(5)
+    assert keys(pool) == ["c", "b", "a"]
+    pool.keep_newest(1)
+    assert keys(pool) == ["c"]
+    for _ in range(2):  # the sequences of the two are free again
+        pool.open()
+    assert keys(pool) == ["c"]
+
+
 def test_a_fork_spares_its_origin() -> None:
     pool = pool_of(2)
     origin = filed(pool, "old", 5)

@@ -87,6 +87,11 @@ class SequencePool:
         if state is not None:
             state.release()
 
+    def keep_newest(self, num: int) -> None:
+        """At most ``num`` states stay filed; the least recently used go."""
+        while len(self._warm) > num:
+            self._evict()
+
     def newest_first(self) -> Iterator[tuple[str, WarmState]]:
         """Everything filed, most recently used first."""
         return iter(list(reversed(self._warm.items())))

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from tests.engine.collecting import Answer, ask
 from tests.engine.families import recorded_pytest as recorded
 from tests.engine.families.test_patchling_policy import clamp_run
-from tightloop.engine.families.patchling import PatchlingFamily, SteppedSearch
+from tightloop.engine.families.patchling import PatchlingFamily
 from tightloop.engine.families.v4a import reapply
 from tightloop.engine.interface import GenerationRequest, Node, TokenBackend
 from tightloop.engine.llama_cpp.backend import LlamaCppBackend
@@ -254,7 +254,7 @@ def test_the_bundled_model_proposes_the_same_stepped_or_not() -> None:
     )
     report = TestReport((FailingCase("clamp(5, 0, 10)", "5", "10"),))
     plain = CandidateSearch(backend, source, report)
-    stepped = SteppedSearch(backend, source, report)
+    stepped = CandidateSearch(backend, source, report)
     for _ in range(3):
         while stepped.advance():
             pass
