@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tightloop.bench.bugs import choose, load_bugs, write_repository
+from tightloop.bench.bugs import BenchError, choose, load_bugs, write_repository
 
 PERMISSIVE = ("MIT", "BSD", "Apache", "PSF", "ISC", "Python Software Foundation")
 
@@ -47,3 +47,23 @@ def test_a_bug_becomes_a_clean_repository(tmp_path: Path) -> None:
     shown = subprocess.run(status, cwd=tmp_path / "repo", check=True, capture_output=True)
     assert shown.stdout == b""
     assert (tmp_path / "repo" / "target.py").read_text() == bug.buggy_module
+
+
+def test_the_callers_git_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the repository that GIT_DIR names nor signing and hooks of the user are used."""
+    mine = tmp_path / "mine"
+    subprocess.run(["git", "init", "-q", str(mine)], check=True)
+    before = sorted(path.name for path in mine.rglob("*"))
+    config = tmp_path / "config"
+    config.write_text("[commit]\n\tgpgsign = true\n[gpg]\n\tprogram = false\n")
+    monkeypatch.setenv("GIT_DIR", str(mine / ".git"))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    write_repository(load_bugs()[0], tmp_path / "repo")
+    assert (tmp_path / "repo" / ".git" / "HEAD").exists()
+    assert sorted(path.name for path in mine.rglob("*")) == before
+
+
+def test_a_missing_git_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BenchError, match="install git"):
+        write_repository(load_bugs()[0], tmp_path / "repo")

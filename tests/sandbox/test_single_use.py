@@ -8,7 +8,7 @@ from tightloop.sandbox.interface import Command, Policy, SandboxError
 from tightloop.sandbox.single_use import SingleUseSandbox
 
 
-@pytest.fixture(params=["bubblewrap", "none"])
+@pytest.fixture(params=["bubblewrap", "landlock", "none"])
 def sandbox(request: pytest.FixtureRequest, tmp_path: Path) -> SingleUseSandbox:
     return SingleUseSandbox(Policy(workspace=tmp_path), kind=request.param)
 
@@ -41,6 +41,13 @@ async def test_a_timeout_ends_the_whole_group(sandbox: SingleUseSandbox) -> None
     assert result.exit_code != 0
 
 
+async def test_landlock_confines_single_commands_too(tmp_path: Path) -> None:
+    sandbox = SingleUseSandbox(Policy(workspace=tmp_path), kind="landlock")
+    result = await sandbox.run(Command(script="touch /etc/tightloop-test"))
+    assert result.exit_code != 0
+    assert "Permission denied" in result.output
+
+
 async def test_bubblewrap_has_no_network_and_no_rights(tmp_path: Path) -> None:
     """The same line as the persistent sandbox: read-only root, no capabilities."""
     sandbox = SingleUseSandbox(Policy(workspace=tmp_path), kind="bubblewrap")
@@ -51,5 +58,5 @@ async def test_bubblewrap_has_no_network_and_no_rights(tmp_path: Path) -> None:
 
 
 def test_unknown_kind_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SandboxError, match="'landlock' cannot"):
-        SingleUseSandbox(Policy(workspace=tmp_path), kind="landlock")
+    with pytest.raises(SandboxError, match="unknown isolation 'jail'"):
+        SingleUseSandbox(Policy(workspace=tmp_path), kind="jail")

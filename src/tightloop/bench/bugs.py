@@ -6,6 +6,7 @@ from, and its licence, stands in its record.
 """
 
 import gzip
+import os
 import random
 import subprocess
 from collections.abc import Sequence
@@ -13,6 +14,11 @@ from importlib import resources
 from pathlib import Path
 
 import msgspec
+
+
+class BenchError(Exception):
+    """A benchmark cannot run here; the text says why."""
+
 
 MODULE, TESTS = "target.py", "test_target.py"
 
@@ -68,10 +74,24 @@ def choose(bugs: Sequence[Bug], num: int, seed: int) -> list[Bug]:
 
 
 def write_repository(bug: Bug, directory: Path) -> None:
-    """``directory`` is a git repository with the buggy module and its failing tests, committed."""
+    """``directory`` is a git repository with the buggy module and its failing tests, committed.
+
+    git sees neither the caller's ``GIT_*`` variables, which could name another repository, nor
+    the user's configuration (signing, hooks, templates). Raises BenchError when it fails.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     (directory / MODULE).write_text(bug.buggy_module, encoding="utf-8")
     (directory / TESTS).write_text(bug.tests, encoding="utf-8")
     identity = ["-c", "user.name=tightloop", "-c", "user.email=demo@localhost"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-q", "-m", bug.id]):
-        subprocess.run(["git", *command], cwd=directory, check=True, capture_output=True)
+        try:
+            subprocess.run(
+                ["git", *command], cwd=directory, check=True, capture_output=True, env=environment
+            )
+        except FileNotFoundError as error:
+            raise BenchError("git is not on the PATH; the demo needs it: install git") from error
+        except subprocess.CalledProcessError as error:
+            said = error.stderr.decode(errors="replace").strip()
+            raise BenchError(f"git {command[-1]} failed: {said}") from error

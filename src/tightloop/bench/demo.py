@@ -18,7 +18,7 @@ from tightloop.bench.paths import ClassicPath, FixPath, FixRun, TightPath
 from tightloop.bench.serve_process import ServeProcess
 from tightloop.sandbox.interface import SandboxError
 from tightloop.sandbox.isolation import Finding, probe
-from tightloop.trace.latency import decode_rate_per_s, round_trip_overhead_s, ttft_s
+from tightloop.trace.latency import round_trip_overhead_s, ttft_s
 from tightloop.trace.ledger import PARTS
 
 MAX_LEDGER_ERROR = 0.01
@@ -78,6 +78,7 @@ class DemoResult:
     model: str
     isolation: Finding
     weaker_because: list[str] = field(default_factory=list)
+    workspace: str = ""
     classic: list[FixRun] = field(default_factory=list)
     tight: list[FixRun] = field(default_factory=list)
 
@@ -119,8 +120,15 @@ def median_of(run: FixRun, figure: Callable[[Any], float | None]) -> float | Non
     return None if found is None else found.median
 
 
+def decode_rate_of(run: FixRun) -> float | None:
+    """Tokens per second of one fix: its network's single-token steps over the time inside them."""
+    steps = sum(trip.num_decode_steps for trip in run.turn.round_trips)
+    inside_s = sum(trip.decode_steps_s or 0.0 for trip in run.turn.round_trips)
+    return steps / inside_s if steps and inside_s else None
+
+
 def summarise(name: str, runs: Sequence[FixRun]) -> PathSummary:
-    """The medians of one path. TTFT, overhead and tokens/s are over all its round trips."""
+    """The medians of one path: TTFT and overhead over its round trips, the rest over its fixes."""
     trips = [trip for run in runs for trip in run.turn.round_trips]
 
     def over_trips(figure: Callable[[Any], float | None], scale: float = 1.0) -> Spread | None:
@@ -137,7 +145,7 @@ def summarise(name: str, runs: Sequence[FixRun]) -> PathSummary:
         setup_s=spread(run.setup_s for run in runs),
         ttft_ms=over_trips(ttft_s, 1e3),
         round_trip_overhead_ms=over_trips(round_trip_overhead_s, 1e3),
-        tokens_per_s=over_trips(decode_rate_per_s),
+        tokens_per_s=spread(decode_rate_of(run) for run in runs),
         round_trips=spread(float(len(run.turn.round_trips)) for run in runs),
         parts_ms={part: value.median if value else 0.0 for part, value in parts.items()},
         max_ledger_error=max((run.ledger.error_fraction for run in runs), default=0.0),
@@ -176,7 +184,7 @@ async def run_demo(
 ) -> DemoResult:
     """Fix every bug over both paths against one server. ``on_ready`` comes before the first fix.
 
-    Raises SandboxError without isolation and RuntimeError when the server does not start.
+    Raises SandboxError without isolation and BenchError when git or the server fails.
     """
     isolation, reasons = await choose_isolation()
     result = DemoResult(model, isolation, reasons)

@@ -94,7 +94,7 @@ class ClassicPath:
             workspace = await open_workspace(directory, state_dir=self._state_dir, kind="copy")
             stack.push_async_callback(workspace.discard)
             policy = Policy(workspace.path, warm_tests=False, environment=ENVIRONMENT)
-            sandbox = single_use(policy, self._isolation)
+            sandbox = SingleUseSandbox(policy, kind=self._isolation)
             setup_s = (now_ns() - start_ns) / 1e9
             session = Session(
                 self._transport, model=self._model, tools=definitions(), full_resend=True
@@ -139,11 +139,6 @@ class TightPath:
         await self._transport.close()
 
 
-def single_use(policy: Policy, isolation: str) -> SingleUseSandbox:
-    """Isolation per command; where only Landlock works, a plain process (the kinder baseline)."""
-    return SingleUseSandbox(policy, kind="bubblewrap" if isolation == "bubblewrap" else "none")
-
-
 def definitions() -> list[dict[str, object]]:
     """The tools offered, as they stand in requests."""
     return [ExecCommand().definition(), ApplyPatch().definition()]
@@ -176,7 +171,7 @@ async def passes_cold(bug: Bug, workspace: Path, isolation: str) -> bool:
         shutil.copyfile(workspace / MODULE, directory / MODULE)
         (directory / TESTS).write_text(bug.tests, encoding="utf-8")
         policy = Policy(directory, warm_tests=False, environment=ENVIRONMENT)
-        sandbox = single_use(policy, isolation)
+        sandbox = SingleUseSandbox(policy, kind=isolation)
         argv = ["python", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         result = await sandbox.run(Command(argv=argv, timeout_s=60.0))
         return result.exit_code == os.EX_OK

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import orjson
 
+from tightloop.bench.bugs import BenchError
+
 START_LIMIT_S = 60.0
 
 
@@ -24,7 +26,7 @@ class ServeProcess:
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> "ServeProcess":
-        """Wait for the line that says where it listens. Raises RuntimeError with its last words."""
+        """Wait for the line that says where it listens. Raises BenchError with its last words."""
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
         with self._log_path.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -45,7 +47,7 @@ class ServeProcess:
         if not line:
             await self._process.wait()
             said = self._log_path.read_text(errors="replace").strip().splitlines()
-            raise RuntimeError(f"the server did not start: {said[-1] if said else 'no output'}")
+            raise BenchError(f"the server did not start: {said[-1] if said else 'no output'}")
         self.url = orjson.loads(line)["url"]
 
     async def __aexit__(self, *_details: object) -> None:

@@ -2,12 +2,13 @@
 
 import argparse
 import asyncio
+import signal
 import sys
 
 import orjson
 from rich.console import Console
 
-from tightloop.bench.bugs import Bug, choose, load_bugs
+from tightloop.bench.bugs import BenchError, Bug, choose, load_bugs
 from tightloop.bench.demo import DemoResult, run_demo
 from tightloop.bench.demo_view import heading, pair_line, print_report
 from tightloop.bench.paths import FixRun
@@ -42,9 +43,15 @@ def run(arguments: argparse.Namespace) -> int:
     bugs = choose(known, arguments.bugs, arguments.seed)
     try:
         result = asyncio.run(_run(bugs, arguments.seed, console))
-    except (SandboxError, RuntimeError) as error:
+    except (SandboxError, BenchError) as error:
         print(f"tightloop demo: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"tightloop demo: {error.strerror}: {error.filename}", file=sys.stderr)
+        return 2
+    except asyncio.CancelledError:
+        print("tightloop demo: interrupted", file=sys.stderr)
+        return 130
     print_report(console, result)
     if arguments.json:
         print(orjson.dumps(result.as_dict()).decode())
@@ -52,6 +59,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _run(bugs: list[Bug], seed: int, console: Console) -> DemoResult:
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as with Ctrl-C, leave nothing behind
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     log = RunLog(new_log_path(state_directory(), "demo"), verb="demo", seed=seed)
     runs: dict[str, FixRun] = {}
     with console.status("starting the server and the sandbox") as status:
