@@ -12,6 +12,13 @@ import sys
 import venv
 from pathlib import Path
 
+UV = "uv==0.13.9"
+
+
+def succeeds(*command: str, env: dict[str, str]) -> bool:
+    """Whether one command ends well."""
+    return subprocess.run(command, check=False, env=env).returncode == 0
+
 
 def run(*command: str, env: dict[str, str] | None = None) -> None:
     """Run one command; leave with its own output when it fails."""
@@ -39,11 +46,17 @@ def main() -> None:
     python = str(target / "bin" / "python")
     uv = shutil.which("uv")
     if uv is None:
-        run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "uv")
+        run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", UV)
         uv = str(target / "bin" / "uv")
-    env = {**os.environ, "VIRTUAL_ENV": str(target)}
-    run(uv, "pip", "install", "-q", "--require-hashes", "-r", str(arguments.requirements), env=env)
-    run(uv, "pip", "install", "-q", "--no-deps", "-e", str(root), env=env)
+    # A proxy's certificate is known to the system, not to uv's own list.
+    env = {"UV_SYSTEM_CERTS": "true", **os.environ, "VIRTUAL_ENV": str(target)}
+    pinned = ("install", "-q", "--require-hashes", "-r", str(arguments.requirements))
+    if not succeeds(uv, "pip", *pinned, env=env):
+        print("uv could not install; trying pip, which reads pip's own configuration", flush=True)
+        run(python, "-m", "pip", *pinned)
+    editable = ("install", "-q", "--no-deps", "-e", str(root))
+    if not succeeds(uv, "pip", *editable, env=env):
+        run(python, "-m", "pip", *editable)
     if sys.platform == "linux" and shutil.which("bwrap") is None:
         print(
             "note: bubblewrap is missing. The demo runs with weaker isolation (Landlock); the "

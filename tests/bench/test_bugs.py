@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tightloop.bench.bugs import BenchError, choose, load_bugs, write_repository
+from tightloop.bench import bugs as bugs_module
+from tightloop.bench.bugs import BenchError, card_figures, choose, load_bugs, write_repository
 
 PERMISSIVE = ("MIT", "BSD", "Apache", "PSF", "ISC", "Python Software Foundation")
 
@@ -67,3 +68,19 @@ def test_a_missing_git_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BenchError, match="install git"):
         write_repository(load_bugs()[0], tmp_path / "repo")
+
+
+def test_the_quoted_figures_are_those_of_this_bank() -> None:
+    """The card was made from these very bugs, and meets what was asked of the model."""
+    figures = card_figures()
+    assert figures.num_bugs == len(load_bugs())
+    assert 3_000_000 <= figures.num_parameters <= 5_000_000
+    assert figures.pass_at["1"] >= 0.30
+    assert figures.pass_at["8"] >= 0.60
+
+
+def test_every_source_has_its_licence_text() -> None:
+    text = Path(bugs_module.__file__).with_name("bugbank-licences.txt").read_text(encoding="utf-8")
+    names = {bug.distribution.replace("-", "_") for bug in load_bugs()} - {"python_stdlib"}
+    assert {name for name in names if f"\n{name}-" not in text} == set()
+    assert "PYTHON SOFTWARE FOUNDATION LICENSE" in text

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tightloop.sandbox import places
-from tightloop.sandbox.interface import Policy, SandboxError
+from tightloop.sandbox.interface import Command, Policy, SandboxError
+from tightloop.sandbox.isolation import open_sandbox
 
 
 def test_hidden_places_exist_and_spare_the_workspace(
@@ -63,3 +64,16 @@ def test_listening_sockets_are_found_by_path(tmp_path: Path) -> None:
 def test_a_plain_directory_has_no_layers(tmp_path: Path) -> None:
     """Only an overlay mounted exactly there does."""
     assert places.overlay_layers(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["bubblewrap", "landlock"])
+async def test_password_hashes_of_the_host_cannot_be_read(kind: str, tmp_path: Path) -> None:
+    """Not even by uid 0; the control outside can."""
+    assert Path("/etc/shadow") in places.secret_files()
+    if os.getuid() == 0:
+        assert os.access("/etc/shadow", os.R_OK)
+    sandbox = await open_sandbox(Policy(tmp_path, warm_tests=False), kind=kind)
+    result = await sandbox.run(Command(script="cat /etc/shadow; cat /etc/passwd >/dev/null"))
+    await sandbox.close()
+    assert ":" not in result.output.replace("cat: /etc/shadow: Permission denied", "")
+    assert result.exit_code == 0

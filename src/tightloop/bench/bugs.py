@@ -55,6 +55,20 @@ def load_bugs() -> list[Bug]:
     return msgspec.json.decode(gzip.decompress(packed), type=_Bank).bugs
 
 
+class CardFigures(msgspec.Struct, frozen=True):
+    """What the bundled model's card says of it; ``pass_at`` maps k to a share of ``num_bugs``."""
+
+    num_bugs: int
+    num_parameters: int
+    pass_at: dict[str, float]
+
+
+def card_figures() -> CardFigures:
+    """The figures of the evaluation on all held-out bugs, as ``training/card.py`` wrote them."""
+    text = resources.files("tightloop.models").joinpath("patchling.json").read_bytes()
+    return msgspec.json.decode(text, type=CardFigures)
+
+
 def choose(bugs: Sequence[Bug], num: int, seed: int) -> list[Bug]:
     """``num`` bugs drawn at random without regard to their kind, functions first unrepeated.
 

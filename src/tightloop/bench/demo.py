@@ -78,7 +78,6 @@ class DemoResult:
     model: str
     isolation: Finding
     weaker_because: list[str] = field(default_factory=list)
-    workspace: str = ""
     classic: list[FixRun] = field(default_factory=list)
     tight: list[FixRun] = field(default_factory=list)
 

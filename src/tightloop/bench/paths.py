@@ -57,6 +57,8 @@ class FixRun:
     setup_s: float
     turn: TurnResult
     ledger: Ledger
+    workspace: str = "overlay"
+    """``overlay`` or ``copy``, with the reason when it is not what was wanted."""
 
     @property
     def claims_fixed(self) -> bool:
@@ -160,7 +162,8 @@ async def run_agent(
     turn = await agent.run_turn(PROMPT)
     ledger = build_ledger(turn.start_ns, turn.end_ns, turn.spans, turn.round_trips)
     is_fixed = await passes_cold(bug, workspace.path, sandbox.kind)
-    return FixRun(name, bug, is_fixed, setup_s, turn, ledger)
+    kind = f"{workspace.kind} ({workspace.reason})" if workspace.reason else workspace.kind
+    return FixRun(name, bug, is_fixed, setup_s, turn, ledger, kind)
 
 
 async def passes_cold(bug: Bug, workspace: Path, isolation: str) -> bool:

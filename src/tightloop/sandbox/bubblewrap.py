@@ -78,7 +78,7 @@ def _mounts(policy: Policy, environment: Mapping[str, str]) -> list[str]:
     if policy.allow_network and _is_hidden(resolver, hidden) and resolver.exists():
         line += ["--ro-bind", str(resolver), str(resolver)]
     line += ["--bind", str(policy.workspace), str(policy.workspace)]
-    for path in places.listening_sockets():
+    for path in [*places.listening_sockets(), *places.secret_files()]:
         if not _is_hidden(path, hidden) or _is_hidden(path, shown):
             line += ["--ro-bind", "/dev/null", str(path)]
     for path in places.protected_paths(policy):

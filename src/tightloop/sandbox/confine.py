@@ -34,7 +34,7 @@ def prepare(policy: Policy, environment: dict[str, str], server_fd: int) -> Laun
         raise SandboxError(f"this kernel has no Landlock: {REMEDY}")
     scratch = Path(tempfile.mkdtemp(prefix="tightloop-"))
     environment["TMPDIR"] = str(scratch)
-    hidden = places.hidden_directories(policy)
+    hidden = [*places.hidden_directories(policy), *places.secret_files()]
     # Not /dev: disks and virtual machines are open to uid 0, and reading is enough to harm.
     read = landlock.readable_roots([*hidden, policy.workspace, Path("/dev")])
     read += places.tool_chains(policy, environment)

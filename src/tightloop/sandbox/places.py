@@ -12,6 +12,8 @@ from tightloop.sandbox.risks import PROTECTED_NAMES
 
 SERVER = Path(__file__).with_name("exec_server.py")
 
+_SECRET_FILES = ("/etc/shadow", "/etc/gshadow", "/etc/shadow-", "/etc/gshadow-", "/etc/sudoers")
+_SECRET_DIRECTORIES = ("/etc/ssl/private", "/etc/sudoers.d")
 _HIDDEN = ("/tmp", "/var/tmp", "/run", "/var/run", "/root", "/home")
 # Programs only: none of these holds credentials.
 _HOME_TOOLS = (
@@ -37,10 +39,16 @@ _PROTECTED = (
 def hidden_directories(policy: Policy) -> list[Path]:
     """Existing directories that must look empty inside, parents first."""
     home = home_directory()
-    wanted = [Path(name) for name in _HIDDEN] + ([home] if home else [])
+    wanted = [Path(name) for name in (*_HIDDEN, *_SECRET_DIRECTORIES)] + ([home] if home else [])
     wanted += [*policy.hidden, *overlay_layers(policy.workspace)]
     found = {path for path in wanted if os.path.isdir(path) and not os.path.islink(path)}
     return sorted(found - {policy.workspace})
+
+
+def secret_files() -> list[Path]:
+    """Existing files outside of hidden directories that uid 0 could read, and nobody needs."""
+    host_keys = Path("/etc/ssh").glob("ssh_host_*_key") if os.path.isdir("/etc/ssh") else ()
+    return sorted(path for path in (*map(Path, _SECRET_FILES), *host_keys) if path.is_file())
 
 
 def tool_chains(policy: Policy, environment: Mapping[str, str]) -> list[Path]:
