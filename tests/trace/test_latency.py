@@ -5,6 +5,7 @@ import pytest
 from tightloop.trace.latency import (
     RoundTrip,
     decode_rate_per_s,
+    inter_token_latency_s,
     round_trip_overhead_s,
     round_trip_s,
     ttft_s,
@@ -35,3 +36,11 @@ def test_unknown_stays_unknown() -> None:
     assert ttft_s(silent) is None
     assert round_trip_overhead_s(silent) is None
     assert decode_rate_per_s(silent) is None
+
+
+def test_inter_token_latency_is_the_mean_gap_between_deltas() -> None:
+    """Five deltas have four gaps; one delta has none."""
+    trip = RoundTrip(0, 1, 90, num_output_events=5, first_delta_ns=1_000, last_delta_ns=9_000)
+    assert inter_token_latency_s(trip) == pytest.approx(2e-6)
+    single = RoundTrip(0, 1, 90, num_output_events=1, first_delta_ns=1, last_delta_ns=1)
+    assert inter_token_latency_s(single) is None

@@ -18,7 +18,7 @@ from tightloop.bench.paths import ClassicPath, FixPath, FixRun, TightPath
 from tightloop.bench.serve_process import ServeProcess
 from tightloop.sandbox.interface import SandboxError
 from tightloop.sandbox.isolation import Finding, probe
-from tightloop.trace.latency import round_trip_overhead_s, ttft_s
+from tightloop.trace.latency import inter_token_latency_s, round_trip_overhead_s, ttft_s
 from tightloop.trace.ledger import PARTS
 
 MAX_LEDGER_ERROR = 0.01
@@ -40,6 +40,7 @@ class PathSummary:
     setup_s: Spread | None
     ttft_ms: Spread | None
     round_trip_overhead_ms: Spread | None
+    inter_token_ms: Spread | None
     tokens_per_s: Spread | None
     round_trips: Spread | None
     parts_ms: dict[str, float]
@@ -59,6 +60,7 @@ class PathSummary:
         return {
             "ttft_ms": median(self.ttft_ms),
             "round_trip_overhead_ms": median(self.round_trip_overhead_ms),
+            "inter_token_ms": median(self.inter_token_ms),
             "tokens_per_s": median(self.tokens_per_s),
             "fix_wall_s": median(self.fix_wall_s),
             "fixed": self.fixed,
@@ -144,6 +146,7 @@ def summarise(name: str, runs: Sequence[FixRun]) -> PathSummary:
         setup_s=spread(run.setup_s for run in runs),
         ttft_ms=over_trips(ttft_s, 1e3),
         round_trip_overhead_ms=over_trips(round_trip_overhead_s, 1e3),
+        inter_token_ms=over_trips(inter_token_latency_s, 1e3),
         tokens_per_s=spread(decode_rate_of(run) for run in runs),
         round_trips=spread(float(len(run.turn.round_trips)) for run in runs),
         parts_ms={part: value.median if value else 0.0 for part, value in parts.items()},

@@ -170,6 +170,8 @@ class _Attempt:
         self._first_output_ns: int | None = None
         self._last_ns = 0
         self._num_output_events = 0
+        self._first_delta_ns: int | None = None
+        self._last_delta_ns: int | None = None
 
     def take(self, event: Event) -> list[Event]:
         """The events to hand on: the first ones are held back until there is no way back."""
@@ -185,7 +187,11 @@ class _Attempt:
         if kind not in TERMINAL_TYPES and kind != "tightloop:timing":
             if self._first_output_ns is None:
                 self._first_output_ns = self._last_ns
-            self._num_output_events += kind in OUTPUT_DELTA_TYPES
+            if kind in OUTPUT_DELTA_TYPES:
+                self._num_output_events += 1
+                self._last_delta_ns = self._last_ns
+                if self._first_delta_ns is None:
+                    self._first_delta_ns = self._last_ns
         self.has_output = True
         if not self._held:
             return [event]
@@ -201,6 +207,8 @@ class _Attempt:
             first_output_ns=self._first_output_ns,
             last_event_ns=self._last_ns,
             num_output_events=self._num_output_events,
+            first_delta_ns=self._first_delta_ns,
+            last_delta_ns=self._last_delta_ns,
             queue_s=timing.get("queue_s"),
             prefill_s=timing.get("prefill_s"),
             decode_s=timing.get("decode_s"),

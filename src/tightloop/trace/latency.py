@@ -5,7 +5,8 @@ All inputs are clock readings in ns of one host, all results seconds.
 - **TTFT** (time to first token): from the moment the request starts being written to the moment
   the first *output* event is read. ``response.created`` and ``in_progress`` do not count: a
   server can send them before it has done anything.
-- **inter-token latency**: between two output events of one response, excluding the first.
+- **inter-token latency**: mean time between the output deltas of one response (text, reasoning, tool
+  arguments), from the first to the last; needs at least two.
 - **round trip**: one request and its response, from the first byte written to the terminal event.
 - **round-trip overhead**: TTFT minus the time the engine itself needed for the first token
   (its prefill and first decode step, queueing excluded): what connection, encoding, routing,
@@ -19,7 +20,8 @@ from msgspec import Struct
 class RoundTrip(Struct, frozen=True, gc=False):
     """Clock readings of one round trip as the client saw it, and the engine's own figures.
 
-    ``engine_first_token_s`` is the engine's time from start (after its queue) to its first
+    ``first_delta_ns`` and ``last_delta_ns`` are when the first and last of ``num_output_events``
+    deltas were read. ``engine_first_token_s`` is the engine's time from start (after its queue) to its first
     delta; ``queue_s``, ``prefill_s``, ``decode_s`` and ``server_s`` come from the server's timing
     event and are None when the server does not send one. ``decode_steps_s`` is the time inside
     single-token network steps, ``num_decode_steps`` their number.
@@ -29,6 +31,8 @@ class RoundTrip(Struct, frozen=True, gc=False):
     first_output_ns: int | None
     last_event_ns: int
     num_output_events: int = 0
+    first_delta_ns: int | None = None
+    last_delta_ns: int | None = None
     queue_s: float | None = None
     prefill_s: float | None = None
     decode_s: float | None = None
@@ -46,6 +50,13 @@ def ttft_s(trip: RoundTrip) -> float | None:
     if trip.first_output_ns is None:
         return None
     return (trip.first_output_ns - trip.sent_ns) / 1e9
+
+
+def inter_token_latency_s(trip: RoundTrip) -> float | None:
+    """Mean time between output deltas, or None with fewer than two."""
+    if trip.num_output_events < 2 or trip.first_delta_ns is None or trip.last_delta_ns is None:
+        return None
+    return (trip.last_delta_ns - trip.first_delta_ns) / 1e9 / (trip.num_output_events - 1)
 
 
 def round_trip_s(trip: RoundTrip) -> float:
