@@ -102,6 +102,9 @@ Given a failing pytest run and the function under suspicion it ranks one-line re
 kinds: {", ".join(sorted({row["kind"].replace("_", " ") for row in rows}))}. It reads nothing else: no other
 function, no issue text. It knows no libraries. For real work choose a coder model.
 
+When to run the tests and which file to read is a fixed rule of the program, not the network's choice. Most
+candidates are enumerated inverse edits that the network scores; for the others it decodes the rest of the line.
+
 ## Held-out results
 
 {len(rows)} bugs of {len(functions)} functions, from distributions and standard library modules that were held
