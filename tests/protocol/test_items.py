@@ -69,7 +69,7 @@ def test_unknown_keys_are_ignored_and_unknown_types_kept_byte_for_byte() -> None
 
 def test_opaque_bytes_do_not_pin_the_request() -> None:
     """A ``Raw`` that is a view would keep the whole body alive in a stored conversation."""
-    body = b'[{"type":"compaction","id":"cmp_1"}]' + b" " * 1000
+    body = b'[{"type":"item_reference","id":"cmp_1"}]' + b" " * 1000
     (item,) = decode_input(body)
     assert isinstance(item, OpaqueItem)
     assert memoryview(item.raw).obj is not body
@@ -93,8 +93,9 @@ def test_outputs_may_be_lists_of_parts() -> None:
         {"type": "function_call_output", "call_id": "c1", "output": parts},
         {"type": "custom_tool_call_output", "call_id": "c2", "output": "b"},
     ]
+    image = OpaquePart("input_image", msgspec.Raw(json.dumps(parts[1]).encode()))
     assert decode(wire) == (
-        FunctionCallOutput("c1", "a[input_image omitted]"),
+        FunctionCallOutput("c1", "a", parts=(TextPart("input_text", "a"), image)),
         CustomToolCallOutput("c2", "b"),
     )
 
@@ -185,7 +186,7 @@ def test_an_item_survives_the_wire(item: Item) -> None:
 
 
 def test_an_opaque_item_survives_the_wire() -> None:
-    item = OpaqueItem("compaction", msgspec.Raw(b'{"type":"compaction","id":"cmp_1"}'))
+    item = OpaqueItem("item_reference", msgspec.Raw(b'{"type":"item_reference","id":"cmp_1"}'))
     assert item_from_wire(encode_item(item)) == item
 
 

@@ -9,7 +9,7 @@ OPENED_BY = {
     Signal.TEXT: State.MESSAGE,
     Signal.CALL_STARTED: State.CALL,
 }
-ENDS = {Signal.END, Signal.CUT, Signal.CANCEL, Signal.FAIL}
+ENDS = {Signal.END, Signal.CUT, Signal.CANCEL, Signal.INTERRUPT, Signal.FAIL}
 
 
 def test_every_state_has_a_row_and_the_end_has_no_way_out() -> None:

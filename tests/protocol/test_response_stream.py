@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from tests.strategies import delta_lists, usages
 from tightloop.protocol.accumulator import OUTPUT_DELTA_TYPES, Accumulator
 from tightloop.protocol.deltas import (
+    ContextCompacted,
     Delta,
     Finished,
     FinishReason,
@@ -24,13 +25,21 @@ from tightloop.protocol.deltas import (
     Usage,
 )
 from tightloop.protocol.errors import LocalProtocolError
-from tightloop.protocol.items import CustomToolCall, FunctionCall, Message, Reasoning, TextPart
+from tightloop.protocol.items import (
+    Compaction,
+    CustomToolCall,
+    FunctionCall,
+    Message,
+    Reasoning,
+    TextPart,
+)
 from tightloop.protocol.requests import FunctionTool, ResponseRequest, decode_request
 from tightloop.protocol.response import STRICT_KEYS
-from tightloop.protocol.response_stream import ResponseStream
+from tightloop.protocol.response_stream import Cancellation, ResponseStream
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "response_stream.jsonl"
 REQUEST = ResponseRequest(model="m", input=())
+CANCELLED = Finished(FinishReason.CANCELLED, Usage())
 STOP = Finished(FinishReason.STOP, Usage(10, 8, 5, 2))
 CALL = ToolCallStarted("call_1", "shell")
 FULL: list[Delta] = [
@@ -71,6 +80,10 @@ def types(events: list[bytes]) -> list[str]:
     return [json.loads(event)["type"].removeprefix("response.") for event in events]
 
 
+def timing(figures: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [("tightloop:timing", {"response_id": "resp_1", "timing": figures})]
+
+
 def full_transcript() -> list[bytes]:
     body = {
         "model": "m",
@@ -80,8 +93,8 @@ def full_transcript() -> list[bytes]:
         "tools": [{"type": "function", "name": "exec_command"}],
     }
     stream = new_stream(decode_request(json.dumps(body), websocket=True))
-    events = stream.start() + stream.feed(FULL) + [stream.heartbeat()]
-    return events + stream.finish(STOP, {"decode_s": 0.25}, completed_at=1795361033)
+    events = stream.start() + stream.feed(FULL) + stream.heartbeat()
+    return events + stream.finish(STOP, timing({"decode_s": 0.25}), completed_at=1795361033)
 
 
 def test_the_full_stream_is_the_golden_transcript() -> None:
@@ -126,7 +139,7 @@ def test_the_official_types_accept_every_event() -> None:
 @pytest.mark.parametrize("reason", list(FinishReason))
 def test_every_response_has_all_keys_and_every_event_its_number(reason: FinishReason) -> None:
     stream = new_stream()
-    events = stream.start() + stream.feed(FULL) + [stream.heartbeat()]
+    events = stream.start() + stream.feed(FULL) + stream.heartbeat()
     events += stream.finish(Finished(reason, Usage()))
     decoded = [json.loads(event) for event in events]
     assert list(range(len(events))) == [event["sequence_number"] for event in decoded]
@@ -268,15 +281,61 @@ def test_empty_deltas_open_no_item_and_empty_calls_are_items() -> None:
     assert (FunctionCall("call_1", "shell", "", "fc_1"),) == stream.output_items
 
 
-def test_timing_is_sent_only_to_those_who_asked() -> None:
-    silent = started()
-    assert types(silent.finish(STOP, {"a": 1})) == ["completed"]
-    asked = started(ResponseRequest(model="m", input=(), wants_timing=True))
-    events = asked.finish(STOP, {"a": 1})
-    timing = json.loads(events[0])
-    assert timing["type"] == "tightloop:timing"
-    assert (timing["response_id"], timing["timing"]) == ("resp_1", {"a": 1})
+def test_timing_comes_just_before_the_terminal_event() -> None:
+    assert types(started().finish(STOP)) == ["completed"]
+    events = started().finish(STOP, timing({"a": 1}))
+    figures = json.loads(events[0])
+    assert (figures["response_id"], figures["timing"]) == ("resp_1", {"a": 1})
     assert types(events) == ["tightloop:timing", "completed"]
+
+
+def test_an_interrupted_response_keeps_whole_items_only() -> None:
+    stream = started()
+    stream.feed([ToolCallStarted("c1", "f"), ToolCallDone(), TextDelta("half a sen")])
+    events = stream.finish(CANCELLED, cancellation=Cancellation.DISCARDED)
+    assert types(events) == ["incomplete"]
+    response = json.loads(events[0])["response"]
+    assert [item["type"] for item in response["output"]] == ["function_call"]
+    assert response["incomplete_details"] == {"reason": "interrupted"}
+
+
+def test_a_cancelled_response_says_so_in_its_status() -> None:
+    stream = started()
+    stream.feed([TextDelta("half a sen")])
+    events = stream.finish(CANCELLED, cancellation=Cancellation.CANCELLED)
+    assert types(events)[-2:] == ["output_item.done", "incomplete"]
+    assert json.loads(events[-1])["response"]["status"] == "cancelled"
+
+
+def test_a_compaction_item_comes_whole() -> None:
+    stream = started()
+    events = stream.feed([TextDelta("a"), ContextCompacted("tlc1.x"), TextDelta("b")])
+    assert types(events)[-5:] == [
+        "output_item.added",
+        "output_item.done",
+        "output_item.added",
+        "content_part.added",
+        "output_text.delta",
+    ]
+    item = json.loads(events[-4])["item"]
+    assert item == {"type": "compaction", "encrypted_content": "tlc1.x", "id": "cmp_2"}
+    assert stream.output_items[1] == Compaction("tlc1.x", "cmp_2")
+
+
+def test_a_snapshot_shows_the_items_closed_so_far() -> None:
+    stream = started()
+    stream.feed([ToolCallStarted("c1", "f"), ToolCallDone(), TextDelta("b")])
+    snapshot = json.loads(stream.snapshot())
+    assert snapshot["status"] == "in_progress"
+    assert [item["type"] for item in snapshot["output"]] == ["function_call"]
+    assert stream.num_calls == 1
+
+
+def test_asides_are_numbered_with_the_other_events() -> None:
+    stream = started()
+    aside = json.loads(stream.aside("response.steer.accepted", {"steer": {"id": "st_1"}}))
+    following = json.loads(stream.feed([TextDelta("a")])[0])
+    assert aside["sequence_number"] + 1 == following["sequence_number"]
 
 
 def test_calls_of_a_namespaced_tool_repeat_the_namespace() -> None:

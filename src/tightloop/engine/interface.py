@@ -9,8 +9,10 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tightloop.protocol.compaction import visible
 from tightloop.protocol.deltas import Delta, FinishReason, Usage
 from tightloop.protocol.items import Item
+from tightloop.protocol.output_format import OutputFormat
 from tightloop.protocol.requests import Tool, ToolChoice
 
 if TYPE_CHECKING:  # numpy takes 0.1 s to import, and most engines do without it
@@ -61,6 +63,8 @@ class GenerationRequest:
 
     ``response_id`` is the id the new node will have: a warm sequence is filed under it.
     ``items`` are the new input items after ``parent``. ``generate`` False only prefills.
+    ``output_format`` None is plain text. ``parallel_tool_calls`` False allows one call at most.
+    ``reasoning_effort`` is the client's word, such as ``low``; ``none`` asks for no reasoning.
     """
 
     response_id: str
@@ -73,10 +77,13 @@ class GenerationRequest:
     sampling: Sampling = field(default_factory=Sampling)
     max_output_tokens: int | None = None
     generate: bool = True
+    output_format: OutputFormat | None = None
+    parallel_tool_calls: bool = True
+    reasoning_effort: str | None = None
 
     def context(self) -> list[Item]:
-        """Every item the model must see, oldest first."""
-        return [*(self.parent.context() if self.parent else ()), *self.items]
+        """Every item the model must see, oldest first; no compaction items (``visible``)."""
+        return visible([*(self.parent.context() if self.parent else ()), *self.items])
 
 
 Sink = Callable[[Sequence[Delta]], None]
@@ -99,6 +106,7 @@ class ModelInfo:
     context_window: int = 0
     num_parameters: int | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    reads_images: bool = False
 
 
 class Engine(Protocol):
@@ -121,6 +129,12 @@ class Engine(Protocol):
 
         Bad requests (context too long, unsupported tool) end in ``Finished`` with reason ERROR
         and a code; ``submit`` itself does not raise for them.
+        """
+
+    async def count_input(self, request: GenerationRequest) -> int:
+        """Input tokens that ``request`` would have; an estimate where the tokeniser is not here.
+
+        Raises ``EngineError`` for a request that cannot be rendered.
         """
 
 
@@ -209,6 +223,9 @@ class ModelFamily(Protocol):
         A step is one token, or at most 512 tokens of prefill. Emits every delta but
         ``Finished``. The generator's end is the response's end; its return value says why.
         """
+
+    def count_input(self, request: GenerationRequest) -> int:
+        """Tokens of the prompt that ``request`` renders to; evaluates nothing."""
 
 
 class EngineError(Exception):

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 import orjson
 
+from tightloop.engine.estimate import estimate_tokens
 from tightloop.engine.interface import EngineError, GenerationRequest, ModelInfo, Sink
 from tightloop.protocol.chat_completions import ChatStreamParser, build_request, custom_tool_names
 from tightloop.protocol.deltas import Delta, EngineTiming, Finished, FinishReason, Usage
@@ -162,6 +163,10 @@ class RemoteEngine:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    async def count_input(self, request: GenerationRequest) -> int:
+        """An estimate: only the host has the tokeniser."""
+        return estimate_tokens(request)
 
     def submit(self, request: GenerationRequest, sink: Sink) -> RemoteGeneration:
         """Ask the host. A request that only prewarms costs money there and is not passed on."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from tightloop.engine.estimate import estimate_tokens
 from tightloop.engine.interface import GenerationRequest, ModelInfo, Sink
 from tightloop.protocol.deltas import (
     Delta,
@@ -108,6 +109,10 @@ class ScriptedEngine:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    async def count_input(self, request: GenerationRequest) -> int:
+        """An estimate: this engine has no tokeniser."""
+        return estimate_tokens(request)
 
     def submit(self, request: GenerationRequest, sink: Sink) -> "ScriptedGeneration":
         """Play the script's answer to ``request``."""

@@ -2,7 +2,8 @@
 
 Order within one response (checked by ``response_stream``)::
 
-    (ReasoningDelta* | TextDelta* | ToolCallStarted ToolCallDelta* ToolCallDone)* Finished
+    (ReasoningDelta* | TextDelta* | ToolCallStarted ToolCallDelta* ToolCallDone
+     | ContextCompacted)* Finished
 
 A change of kind closes the item before it. Exactly one ``Finished`` ends the response.
 """
@@ -52,6 +53,15 @@ class ToolCallDone(Struct, frozen=True, gc=False, tag="tool_call_done"):
     """The open call is complete and can be dispatched now."""
 
 
+class ContextCompacted(Struct, frozen=True, gc=False, tag="context_compacted"):
+    """The conversation before this point was summed up; the text is a ``Compaction`` item's.
+
+    Made by a server, not by an engine.
+    """
+
+    encrypted_content: str
+
+
 class Usage(Struct, frozen=True, gc=False):
     """Token counts of one response; ``cached_tokens`` of the input were not prefilled again."""
 
@@ -92,4 +102,12 @@ class Finished(Struct, frozen=True, gc=False, tag="finished"):
     error_message: str | None = None
 
 
-Delta = TextDelta | ReasoningDelta | ToolCallStarted | ToolCallDelta | ToolCallDone | Finished
+Delta = (
+    TextDelta
+    | ReasoningDelta
+    | ToolCallStarted
+    | ToolCallDelta
+    | ToolCallDone
+    | ContextCompacted
+    | Finished
+)

@@ -9,6 +9,7 @@ Opaque bytes are copied, so that a stored item never pins the request body it ca
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -62,11 +63,15 @@ class FunctionCall(Struct, frozen=True, tag="function_call"):
 
 
 class FunctionCallOutput(Struct, frozen=True, tag="function_call_output"):
-    """What a function tool gave back, as text (text parts of a part list are joined)."""
+    """What a function tool gave back, as text (text parts of a part list are joined).
+
+    ``parts`` is the whole list when it holds more than text (images), else empty.
+    """
 
     call_id: str
     output: str
     id: str | None = None
+    parts: tuple[Part, ...] = ()
 
 
 class CustomToolCall(Struct, frozen=True, tag="custom_tool_call"):
@@ -80,11 +85,12 @@ class CustomToolCall(Struct, frozen=True, tag="custom_tool_call"):
 
 
 class CustomToolCallOutput(Struct, frozen=True, tag="custom_tool_call_output"):
-    """What a free-form tool gave back, as text."""
+    """What a free-form tool gave back, as text; ``parts`` as in ``FunctionCallOutput``."""
 
     call_id: str
     output: str
     id: str | None = None
+    parts: tuple[Part, ...] = ()
 
 
 class Reasoning(Struct, frozen=True):
@@ -97,6 +103,13 @@ class Reasoning(Struct, frozen=True):
     encrypted_content: str | None = None
     id: str | None = None
     content: tuple[str, ...] = ()
+
+
+class Compaction(Struct, frozen=True, tag="compaction"):
+    """Stands for a part of the conversation that was summed up; see ``compaction``."""
+
+    encrypted_content: str
+    id: str | None = None
 
 
 class OpaqueItem(Struct, frozen=True):
@@ -113,6 +126,7 @@ Item = (
     | CustomToolCall
     | CustomToolCallOutput
     | Reasoning
+    | Compaction
     | OpaqueItem
 )
 
@@ -146,13 +160,13 @@ class _RawMessage(Struct):
 
 class _WireFunctionOutput(Struct, tag="function_call_output"):
     call_id: str
-    output: str | list[_WirePart]
+    output: str | list[Raw]
     id: str | None = None
 
 
 class _WireCustomOutput(Struct, tag="custom_tool_call_output"):
     call_id: str
-    output: str | list[_WirePart]
+    output: str | list[Raw]
     id: str | None = None
 
 
@@ -175,6 +189,7 @@ _Wire = (
     | _WireCustomOutput
     | _WireMessage
     | _WireReasoning
+    | Compaction
 )
 _KNOWN_TYPES: Final = frozenset(
     {
@@ -184,6 +199,7 @@ _KNOWN_TYPES: Final = frozenset(
         "function_call_output",
         "custom_tool_call",
         "custom_tool_call_output",
+        "compaction",
     }
 )
 _TEXT_PARTS: Final = frozenset({"input_text", "output_text", "summary_text", "text"})
@@ -259,9 +275,10 @@ def _decode_all(value: bytes | Raw) -> tuple[Item, ...]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise from_validation_error(error, "input") from error
     else:
-        items = [_from_wire(wire) for wire in wires]
-        if None not in items:
-            return tuple(item for item in items if item is not None)
+        with suppress(msgspec.ValidationError):  # in a part of an output: as above
+            items = [_from_wire(wire) for wire in wires]
+            if None not in items:
+                return tuple(item for item in items if item is not None)
     raws = _checked(_raw_list, value, "input")
     return tuple(_decode_one(raw, f"input[{n}]") for n, raw in enumerate(raws))
 
@@ -292,7 +309,10 @@ def _decode_one(raw: bytes | Raw, where: str) -> Item:
             raise from_validation_error(error, where) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise from_validation_error(error, where) from error
-    item = _from_wire(wire)
+    try:
+        item = _from_wire(wire)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise from_validation_error(error, f"{where}.output") from error
     return _message_with_opaque_parts(raw, where) if item is None else item
 
 
@@ -302,9 +322,9 @@ def _from_wire(wire: Any) -> Item | None:
     if kind is _WireMessage:
         return _message(wire)
     if kind is _WireFunctionOutput:
-        return FunctionCallOutput(wire.call_id, _output_text(wire.output), wire.id)
+        return FunctionCallOutput(wire.call_id, *_output(wire.output, wire.id))
     if kind is _WireCustomOutput:
-        return CustomToolCallOutput(wire.call_id, _output_text(wire.output), wire.id)
+        return CustomToolCallOutput(wire.call_id, *_output(wire.output, wire.id))
     if kind is _WireReasoning:
         return Reasoning(
             summary=_texts(wire.summary),
@@ -354,10 +374,23 @@ def _texts(parts: list[_WirePart] | None) -> tuple[str, ...]:
     return tuple(part.text or "" for part in parts or ())
 
 
-def _output_text(output: str | list[_WirePart]) -> str:
+def _output(
+    output: str | list[Raw], item_id: str | None
+) -> tuple[str, str | None, tuple[Part, ...]]:
+    """Text, id and, if there is more than text, all parts of a tool output."""
     if isinstance(output, str):
-        return output
-    return "".join(f"[{part.type} omitted]" if part.text is None else part.text for part in output)
+        return output, item_id, ()
+    parts = tuple(_output_part(raw) for raw in output)
+    text = "".join(part.text for part in parts if isinstance(part, TextPart))
+    is_text = all(isinstance(part, TextPart) for part in parts)
+    return text, item_id, () if is_text else parts
+
+
+def _output_part(raw: Raw) -> Part:
+    part = _part.decode(raw)
+    if part.text is None:
+        return OpaquePart(part.type, raw.copy())
+    return TextPart(part.type, part.text)
 
 
 def _owned(raw: bytes | Raw) -> Raw:
@@ -375,7 +408,9 @@ def encode_item(item: Item) -> dict[str, Any]:
     match item:
         case Message():
             return _message_fields(item, [_encode_part(part) for part in item.content])
-        case FunctionCall() | CustomToolCall() | FunctionCallOutput() | CustomToolCallOutput():
+        case FunctionCallOutput() | CustomToolCallOutput():
+            return _encode_output(item, [_encode_part(part) for part in item.parts])
+        case FunctionCall() | CustomToolCall() | Compaction():
             fields: dict[str, Any] = msgspec.to_builtins(item)
             return _without_none(fields)
         case Reasoning():
@@ -397,9 +432,27 @@ def _with_raw(item: Item) -> dict[str, Any] | Raw:
     if isinstance(item, OpaqueItem):
         return item.raw
     if isinstance(item, Message):
-        parts = [p.raw if isinstance(p, OpaquePart) else _encode_part(p) for p in item.content]
-        return _message_fields(item, parts)
+        return _message_fields(item, _raw_parts(item.content))
+    if isinstance(item, FunctionCallOutput | CustomToolCallOutput):
+        return _encode_output(item, _raw_parts(item.parts))
     return encode_item(item)
+
+
+def _raw_parts(parts: Iterable[Part]) -> list[Any]:
+    return [part.raw if isinstance(part, OpaquePart) else _encode_part(part) for part in parts]
+
+
+def _encode_output(
+    item: FunctionCallOutput | CustomToolCallOutput, parts: list[Any]
+) -> dict[str, Any]:
+    is_custom = isinstance(item, CustomToolCallOutput)
+    fields: dict[str, Any] = {
+        "type": "custom_tool_call_output" if is_custom else "function_call_output",
+        "call_id": item.call_id,
+        "output": parts or item.output,
+        "id": item.id,
+    }
+    return _without_none(fields)
 
 
 def _message_fields(item: Message, content: list[Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from msgspec import Meta, Raw, Struct
 
 from tightloop.protocol.errors import ApiError, from_validation_error
 from tightloop.protocol.items import Item, decode_input
+from tightloop.protocol.output_format import OutputFormat, decode_output_format
 from tightloop.protocol.surrogates import has_surrogate_escape, replace_lone_surrogates
 from tightloop.protocol.tools import (
     CustomTool,
@@ -49,6 +50,9 @@ class ResponseRequest(Struct, frozen=True):
     ``response.ResponseEcho``; ``tools`` in it are JSON bytes (``Raw``). ``tools`` here are only
     those the model may use: ``allowed_tools`` has been applied, namespaces are flattened.
     ``stream_id`` names a lane, WebSocket only. ``generate`` False asks for a prewarm.
+    ``compact_threshold`` is the number of context tokens from which on the server sums up the
+    conversation first. ``compared_with`` names the response whose prompt cache
+    ``prompt_cache_diagnostics`` is about; empty means the parent, None that nobody asked.
     """
 
     model: str
@@ -71,6 +75,20 @@ class ResponseRequest(Struct, frozen=True):
     max_tool_calls: int | None = None
     prompt_cache_key: str | None = None
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    background: bool = False
+    conversation: str | None = None
+    output_format: OutputFormat | None = None
+    reasoning_effort: str | None = None
+    stop: tuple[str, ...] = ()
+    compact_threshold: int | None = None
+    compared_with: str | None = None
+    truncates: bool = False
+    """``truncation: auto``: on overflow drop the oldest items instead of failing."""
+
+
+class _ContextManagement(Struct):
+    type: str
+    compact_threshold: Annotated[int, Meta(ge=1)] | None = None
 
 
 class _WireRequest(Struct):
@@ -101,7 +119,10 @@ class _WireRequest(Struct):
     generate: bool | None = None
     stream_id: Any = None
     client_metadata: Any = None
-    prompt_cache_options: Any = None
+    prompt_cache_options: dict[str, Any] | None = None
+    background: bool | None = None
+    conversation: str | dict[str, Any] | None = None
+    context_management: list[_ContextManagement] | None = None
 
 
 _wire_request: Final = msgspec.json.Decoder(_WireRequest)
@@ -135,6 +156,8 @@ class RequestDecoder:
 
     def _decode(self, body: bytes | str) -> ResponseRequest:
         wire = _decode_wire(body)
+        if self._websocket:
+            wire.background = None  # some clients send it by mistake; a socket is no background
         decoded = self._decode_tools(wire.tools)
         tools, tool_choice = _apply_choice(wire.tool_choice, decoded.tools)
         return ResponseRequest(
@@ -158,6 +181,13 @@ class RequestDecoder:
             max_tool_calls=wire.max_tool_calls,
             prompt_cache_key=wire.prompt_cache_key,
             metadata=wire.metadata or {},
+            background=bool(wire.background),
+            conversation=_conversation(wire),
+            output_format=decode_output_format((wire.text or {}).get("format")),
+            reasoning_effort=_effort(wire.reasoning),
+            compact_threshold=_compact_threshold(wire.context_management),
+            compared_with=_compared_with(wire.prompt_cache_options),
+            truncates=wire.truncation == "auto",
         )
 
     def _decode_tools(self, raw: Raw) -> DecodedTools:
@@ -195,8 +225,45 @@ def _wants_timing(client_metadata: Any) -> bool:
     return isinstance(client_metadata, dict) and client_metadata.get(TIMING_KEY) == "1"
 
 
-def _asks_prewarm(options: Any) -> bool:
-    return isinstance(options, dict) and options.get("prewarm") is True
+def _asks_prewarm(options: dict[str, Any] | None) -> bool:
+    return options is not None and options.get("prewarm") is True
+
+
+def _compared_with(options: dict[str, Any] | None) -> str | None:
+    if options is None:
+        return None
+    given = options.get("comparison_response_id")
+    return given if isinstance(given, str) else ""
+
+
+def _conversation(wire: _WireRequest) -> str | None:
+    given = wire.conversation
+    name = given.get("id") if isinstance(given, dict) else given
+    if name is None and given is None:
+        return None
+    if not isinstance(name, str) or not name:
+        raise ApiError(
+            "conversation must be an id or an object with an id",
+            code="invalid_value",
+            param="conversation",
+        )
+    if wire.previous_response_id is not None:
+        raise ApiError(
+            "give either conversation or previous_response_id, not both",
+            code="invalid_value",
+            param="conversation",
+        )
+    return name
+
+
+def _effort(reasoning: dict[str, Any] | None) -> str | None:
+    effort = (reasoning or {}).get("effort")
+    return effort if isinstance(effort, str) else None
+
+
+def _compact_threshold(entries: list[_ContextManagement] | None) -> int | None:
+    given = (entry.compact_threshold for entry in entries or () if entry.type == "compaction")
+    return next((threshold for threshold in given if threshold is not None), None)
 
 
 # ---------------------------------------------------------------------- tool choice
@@ -272,7 +339,7 @@ def _echo(wire: _WireRequest, tools: Raw) -> dict[str, Any]:
         "max_output_tokens": wire.max_output_tokens,
         "max_tool_calls": wire.max_tool_calls,
         "store": wire.store is not False,
-        "background": False,
+        "background": bool(wire.background),
         "service_tier": wire.service_tier or "default",
         "metadata": wire.metadata or {},
         "safety_identifier": wire.safety_identifier,

@@ -4,7 +4,7 @@ What the request fixes (echo, id, creation time) is serialised once per response
 adds only the few keys that can differ.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -74,11 +74,13 @@ class ResponseEcho:
         completed_at: int | None = None,
         error: tuple[str, str] | None = None,
         incomplete_reason: str | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> bytes:
         """JSON of the Response object.
 
         ``output`` are the items' JSON texts; ``error`` is (code, message). ``completed_at`` is
-        in whole seconds since the epoch, None while the response is being made.
+        in whole seconds since the epoch, None while the response is being made. ``extra`` are
+        keys beyond those of ``STRICT_KEYS``.
         """
         tail = {
             "status": status,
@@ -88,6 +90,7 @@ class ResponseEcho:
                 None if incomplete_reason is None else {"reason": incomplete_reason}
             ),
             "usage": None if usage is None else encode_usage(usage),
+            **(extra or {}),
         }
         return b"".join(
             (self._head, b",", _encode(tail)[1:-1], b',"output":[', b",".join(output), b"]}")

@@ -22,6 +22,7 @@ from enum import Enum, IntEnum, auto
 from typing import Any, Final, NamedTuple
 
 from tightloop.protocol.deltas import (
+    ContextCompacted,
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
@@ -53,10 +54,12 @@ class Signal(IntEnum):
     CALL_STARTED = auto()
     CALL_DELTA = auto()
     CALL_DONE = auto()
+    COMPACTED = auto()  # an item that comes whole
     HEARTBEAT = auto()
     END = auto()  # the model stopped by itself
     CUT = auto()  # the token limit
     CANCEL = auto()  # someone asked
+    INTERRUPT = auto()  # someone asked, and wants whole items only
     FAIL = auto()
 
 
@@ -86,36 +89,43 @@ TRANSITIONS: Final[Mapping[State, Mapping[Signal, Step]]] = {
         Signal.HEARTBEAT: Step(State.PREWARM),
         Signal.END: Step(State.ENDED),
         Signal.CANCEL: Step(State.ENDED),
+        Signal.INTERRUPT: Step(State.ENDED),
         Signal.FAIL: Step(State.ENDED),
     },
     State.IDLE: {
         Signal.REASONING: Step(State.REASONING),
         Signal.TEXT: Step(State.MESSAGE),
         Signal.CALL_STARTED: Step(State.CALL),
+        Signal.COMPACTED: Step(State.IDLE),
         Signal.HEARTBEAT: Step(State.IDLE),
         Signal.END: Step(State.ENDED),
         Signal.CUT: Step(State.ENDED),
         Signal.CANCEL: Step(State.ENDED),
+        Signal.INTERRUPT: Step(State.ENDED),
         Signal.FAIL: Step(State.ENDED),
     },
     State.REASONING: {
         Signal.REASONING: Step(State.REASONING, Fate.KEEP),
         Signal.TEXT: Step(State.MESSAGE, Fate.COMPLETE),
         Signal.CALL_STARTED: Step(State.CALL, Fate.COMPLETE),
+        Signal.COMPACTED: Step(State.IDLE, Fate.COMPLETE),
         Signal.HEARTBEAT: Step(State.REASONING, Fate.KEEP),
         Signal.END: Step(State.ENDED, Fate.COMPLETE),
         Signal.CUT: Step(State.ENDED, Fate.INCOMPLETE),
         Signal.CANCEL: Step(State.ENDED, Fate.INCOMPLETE),
+        Signal.INTERRUPT: Step(State.ENDED, Fate.DROP),
         Signal.FAIL: Step(State.ENDED, Fate.DROP),
     },
     State.MESSAGE: {
         Signal.TEXT: Step(State.MESSAGE, Fate.KEEP),
         Signal.REASONING: Step(State.REASONING, Fate.COMPLETE),
         Signal.CALL_STARTED: Step(State.CALL, Fate.COMPLETE),
+        Signal.COMPACTED: Step(State.IDLE, Fate.COMPLETE),
         Signal.HEARTBEAT: Step(State.MESSAGE, Fate.KEEP),
         Signal.END: Step(State.ENDED, Fate.COMPLETE),
         Signal.CUT: Step(State.ENDED, Fate.INCOMPLETE),
         Signal.CANCEL: Step(State.ENDED, Fate.INCOMPLETE),
+        Signal.INTERRUPT: Step(State.ENDED, Fate.DROP),
         Signal.FAIL: Step(State.ENDED, Fate.DROP),
     },
     State.CALL: {
@@ -124,6 +134,7 @@ TRANSITIONS: Final[Mapping[State, Mapping[Signal, Step]]] = {
         Signal.HEARTBEAT: Step(State.CALL, Fate.KEEP),
         Signal.CUT: Step(State.ENDED, Fate.INCOMPLETE),
         Signal.CANCEL: Step(State.ENDED, Fate.DROP),
+        Signal.INTERRUPT: Step(State.ENDED, Fate.DROP),
         Signal.FAIL: Step(State.ENDED, Fate.DROP),
     },
     State.BROKEN: {
@@ -138,5 +149,6 @@ SIGNAL_OF: Final[Mapping[type[Any], Signal]] = {
     ToolCallStarted: Signal.CALL_STARTED,
     ToolCallDelta: Signal.CALL_DELTA,
     ToolCallDone: Signal.CALL_DONE,
+    ContextCompacted: Signal.COMPACTED,
 }
 """The signal that a delta is. ``Finished`` is none: its reason says which end it is."""

@@ -4,7 +4,7 @@ The order on the wire::
 
     response.created  response.in_progress
     ( response.output_item.added  parts and deltas  response.output_item.done )*
-    [ tightloop:timing ]
+    [ tightloop:timing ]  [ responsesapi.websocket_timing ]
     response.completed | response.incomplete | response.failed
 
 Which order is legal is decided in ``response_states`` alone. How a server uses it::
@@ -19,12 +19,14 @@ SSE frame after ``sse.frame``. All events of one call belong into one write.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from enum import Enum
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Raw
 
 from tightloop.protocol.deltas import (
+    ContextCompacted,
     Delta,
     Finished,
     FinishReason,
@@ -34,11 +36,27 @@ from tightloop.protocol.deltas import (
     Usage,
 )
 from tightloop.protocol.errors import LocalProtocolError, shorten
-from tightloop.protocol.items import Item
+from tightloop.protocol.items import Compaction, Item
 from tightloop.protocol.open_item import OpenCall, OpenItem, OpenMessage, OpenReasoning
 from tightloop.protocol.requests import OpaqueTool, ResponseRequest
 from tightloop.protocol.response import ResponseEcho
 from tightloop.protocol.response_states import SIGNAL_OF, TRANSITIONS, Fate, Signal, State
+
+
+class Cancellation(Enum):
+    """Why a response was ended before its time, and so how it ends on the wire."""
+
+    INTERRUPTED = "interrupted"
+    """The open item is closed with status ``incomplete``."""
+
+    DISCARDED = "discarded"
+    """As above, but only whole items stay (``response.interrupt``)."""
+
+    STEERED = "steered"
+    """A successor with the user's new input follows by itself."""
+
+    CANCELLED = "cancelled"
+    """``POST /responses/{id}/cancel``: the status is ``cancelled``."""
 
 
 class _Ending(NamedTuple):
@@ -50,14 +68,22 @@ class _Ending(NamedTuple):
     incomplete_reason: str | None = None
 
 
-def _ending(finished: Finished, cancel_reason: str) -> _Ending:
+_CANCELLED: Final[Mapping[Cancellation, _Ending]] = {
+    Cancellation.INTERRUPTED: _Ending(Signal.CANCEL, "incomplete", None, "interrupted"),
+    Cancellation.DISCARDED: _Ending(Signal.INTERRUPT, "incomplete", None, "interrupted"),
+    Cancellation.STEERED: _Ending(Signal.CANCEL, "incomplete", None, "steered"),
+    Cancellation.CANCELLED: _Ending(Signal.CANCEL, "cancelled"),
+}
+
+
+def _ending(finished: Finished, cancellation: Cancellation) -> _Ending:
     match finished.reason:
         case FinishReason.STOP | FinishReason.TOOL_CALLS:
             return _Ending(Signal.END, "completed")
         case FinishReason.LENGTH:
             return _Ending(Signal.CUT, "incomplete", None, "max_output_tokens")
         case FinishReason.CANCELLED:
-            return _Ending(Signal.CANCEL, "incomplete", None, cancel_reason)
+            return _CANCELLED[cancellation]
         case FinishReason.ERROR:
             message = _presentable(finished.error_message or "generation failed")
             return _Ending(Signal.FAIL, "failed", (finished.error_code or "server_error", message))
@@ -70,11 +96,14 @@ def _presentable(message: str) -> str:
 
 _encode = msgspec.json.Encoder().encode
 
+Timing = Iterable[tuple[str, Mapping[str, Any]]]
+"""Events with figures, sent just before the terminal event: their types and fields."""
+
 
 class ResponseStream:
     """Makes the events of one response. No I/O, no clock; see the module's text for the order.
 
-    ``new_id`` is called with ``msg``, ``rs``, ``fc`` or ``ctc`` and returns a new item id that
+    ``new_id`` is called with ``msg``, ``rs``, ``fc``, ``ctc`` or ``cmp`` and returns a new item id that
     starts with it.
     """
 
@@ -97,6 +126,7 @@ class ResponseStream:
         self._state = State.NEW
         self._sequence = 0
         self._num_opened = 0
+        self._num_calls = 0
         self._open: OpenItem | None = None
         self._items: list[Item] = []
         self._items_json: list[bytes] = []
@@ -126,6 +156,17 @@ class ResponseStream:
     def is_finished(self) -> bool:
         """Whether the terminal event was made."""
         return self._state is State.ENDED
+
+    @property
+    def num_calls(self) -> int:
+        """Tool calls put out so far, an open one included."""
+        return self._num_calls
+
+    def snapshot(self) -> bytes:
+        """JSON of the Response object as it is now: final after the end."""
+        if self.is_finished:
+            return self._final
+        return self._echo.render(self.status, output=self._items_json)
 
     def final_response(self) -> bytes:
         """JSON of the finished Response object, as in the terminal event."""
@@ -180,26 +221,31 @@ class ResponseStream:
             raise
         return events
 
-    def heartbeat(self) -> bytes:
+    def heartbeat(self) -> list[bytes]:
         """Another ``response.in_progress``: the one beat that every known client accepts."""
         self._step(Signal.HEARTBEAT, [])
-        return self._response_event("response.in_progress", self._in_progress)
+        return [self._response_event("response.in_progress", self._in_progress)]
+
+    def aside(self, kind: str, fields: Mapping[str, Any]) -> bytes:
+        """An event beside the order above, numbered with the others; legal at any time."""
+        return self._event(kind, fields)
 
     def finish(
         self,
         finished: Finished,
-        timing: Mapping[str, Any] | None = None,
+        timing: Timing | None = None,
         *,
         completed_at: int | None = None,
-        cancel_reason: str = "interrupted",
+        cancellation: Cancellation = Cancellation.INTERRUPTED,
+        extra: Mapping[str, Any] | None = None,
     ) -> list[bytes]:
-        """The last events: the open item's end, the timing if asked for, the terminal event.
+        """The last events: the open item's end, the timing if there is one, the terminal event.
 
-        ``timing`` is sent only when the request wants it. ``completed_at`` is in seconds since
-        the epoch. ``cancel_reason`` is the ``incomplete_details`` of a cancelled response.
+        ``completed_at`` is in seconds since the epoch. ``cancellation`` says how a cancelled
+        response ends. ``extra`` are further fields of the Response object.
         """
-        ending = _ending(finished, cancel_reason)
-        return self._finish(ending, finished.usage, timing, completed_at)
+        ending = _ending(finished, cancellation)
+        return self._finish(ending, finished.usage, timing, completed_at, extra)
 
     def fail(self, code: str, message: str, *, usage: Usage | None = None) -> list[bytes]:
         """End with ``response.failed``. Legal at any time before the end; starts if need be."""
@@ -254,6 +300,8 @@ class ResponseStream:
         self._step(signal, events)
         if isinstance(delta, TextDelta | ReasoningDelta | ToolCallStarted):
             self._open_item(delta, events)
+        elif isinstance(delta, ContextCompacted):
+            self._whole_item(Compaction(delta.encrypted_content, self._new_id("cmp")), events)
         return None if isinstance(delta, ToolCallStarted) else self._open
 
     def _open_item(
@@ -266,12 +314,23 @@ class ResponseStream:
         elif isinstance(delta, ReasoningDelta):
             item = OpenReasoning(self._new_id("rs"), index)
         else:
+            self._num_calls += 1
             item_id = self._new_id("ctc" if delta.is_custom else "fc")
             item = OpenCall(item_id, index, delta, self._namespaces.get(delta.name))
         item.delta_tail += self._end
         self._num_opened += 1
         self._open = item
         events.extend(self._event(kind, fields) for kind, fields in item.opening())
+
+    def _whole_item(self, item: Compaction, events: list[bytes]) -> None:
+        """An item without deltas: added and done at once."""
+        json = _encode(item)
+        fields = {"output_index": self._num_opened, "item": Raw(json)}
+        events.append(self._event("response.output_item.added", fields))
+        events.append(self._event("response.output_item.done", fields))
+        self._num_opened += 1
+        self._items.append(item)
+        self._items_json.append(json)
 
     def _close(self, item: OpenItem, status: str, events: list[bytes]) -> None:
         closed = item.close(status)
@@ -292,14 +351,15 @@ class ResponseStream:
         self,
         ending: _Ending,
         usage: Usage | None,
-        timing: Mapping[str, Any] | None = None,
+        timing: Timing | None = None,
         completed_at: int | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> list[bytes]:
         events = self._unsent.copy()
         self._step(ending.signal, events)
         self._unsent.clear()
-        if timing is not None and self._request.wants_timing:
-            events.append(self._timing_event(timing))
+        if timing is not None:
+            events += [self._event(kind, fields) for kind, fields in timing]
         self.status = ending.status
         self.usage = usage
         self._final = self._echo.render(
@@ -309,8 +369,11 @@ class ResponseStream:
             completed_at=completed_at,
             error=ending.error,
             incomplete_reason=ending.incomplete_reason,
+            extra=extra,
         )
-        events.append(self._response_event(f"response.{ending.status}", self._final))
+        # There is no terminal event of a cancelled response but this one.
+        kind = "incomplete" if ending.status == "cancelled" else ending.status
+        events.append(self._response_event(f"response.{kind}", self._final))
         return events
 
     # ------------------------------------------------------------------ events
@@ -320,10 +383,6 @@ class ResponseStream:
         event = _encode({"type": kind, "sequence_number": number, **fields, **self._lane})
         self._sequence = number + 1  # not before: a number must not be lost when encoding fails
         return event
-
-    def _timing_event(self, timing: Mapping[str, Any]) -> bytes:
-        fields = {"response_id": self.response_id, "timing": dict(timing)}
-        return self._event("tightloop:timing", fields)
 
     def _response_event(self, kind: str, response: bytes) -> bytes:
         number = self._sequence

@@ -23,12 +23,16 @@ class FunctionTool(Struct, frozen=True):
 
 
 class CustomTool(Struct, frozen=True):
-    """A tool called with free text; ``grammar`` is the definition of its Lark grammar, if any."""
+    """A tool called with free text, which ``grammar``, if any, describes.
+
+    ``syntax`` is how the grammar is written: a Lark grammar or one regular expression.
+    """
 
     name: str
     description: str = ""
     grammar: str | None = None
     namespace: str | None = None
+    syntax: Literal["lark", "regex"] = "lark"
 
 
 class OpaqueTool(Struct, frozen=True):
@@ -140,6 +144,7 @@ def _tool(kind: str, fields: dict[str, Any], place: str, namespace: str | None) 
             description=custom.description or "",
             grammar=_grammar(custom.format, place),
             namespace=namespace,
+            syntax=_syntax(custom.format, place),
         )
     return OpaqueTool(kind, Raw(msgspec.json.encode(fields)))
 
@@ -159,6 +164,19 @@ def _grammar(format_: dict[str, Any] | None, place: str) -> str | None:
             param=f"{place}.format.definition",
         )
     return definition
+
+
+def _syntax(format_: dict[str, Any] | None, place: str) -> Literal["lark", "regex"]:
+    given = (format_ or {}).get("syntax")
+    if given in (None, "lark"):
+        return "lark"
+    if given == "regex":
+        return "regex"
+    raise ApiError(
+        f"{place}.format.syntax must be lark or regex, got {str(given)[:100]!r}",
+        code="invalid_value",
+        param=f"{place}.format.syntax",
+    )
 
 
 def _convert(fields: dict[str, Any], kind: type[Any], place: str) -> Any:

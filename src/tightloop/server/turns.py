@@ -238,7 +238,7 @@ class Turn:
         silent_s = (self._backstage.now_ns() - self._written_ns) / 1e9
         wait_s = self._backstage.heartbeat_s - silent_s
         if wait_s <= 0:
-            self._send([self._stream.heartbeat()])
+            self._send(self._stream.heartbeat())
             wait_s = self._backstage.heartbeat_s
         self._heartbeat = asyncio.get_running_loop().call_later(wait_s, self._beat)
 
@@ -247,8 +247,10 @@ class Turn:
     def _finish(self, finished: Finished) -> None:
         if self._stream is None:
             return
+        figures = self._figures(finished.timing)
+        timing = [("tightloop:timing", {"response_id": self.response_id, "timing": figures})]
         closing = self._stream.finish(
-            finished, self._figures(finished.timing), completed_at=clock.unix_s()
+            finished, timing if figures is not None else None, completed_at=clock.unix_s()
         )
         self._close(closing, finished.reason)
 
