@@ -9,7 +9,13 @@ import pytest
 
 from tests.engine.collecting import Answer, ask, node_of, request, start
 from tightloop.engine.families.chat import ChatFamily
-from tightloop.engine.interface import EngineError, Job, ModelFamily, ModelInfo
+from tightloop.engine.interface import (
+    EngineError,
+    GenerationRequest,
+    Job,
+    ModelFamily,
+    ModelInfo,
+)
 from tightloop.engine.scripted_backend import ScriptedBackend, replying
 from tightloop.engine.sequence_pool import SequencePool
 from tightloop.engine.token_engine import TokenEngine
@@ -58,6 +64,54 @@ class Steps:
             job.emit(TextDelta(f"{number}"))
             yield
         return FinishReason.LENGTH
+
+    def count_input(self, request: GenerationRequest) -> int:
+        if request.response_id == "bad":
+            raise ValueError("no such thing")
+        self._log.append("counted")
+        return len(request.items)
+
+
+async def test_input_is_counted_as_it_would_be_prefilled() -> None:
+    async with running(ScriptedBackend(replying(b"hello"))) as engine:
+        asked = request("hi", instructions="be brief")
+        num_tokens = await engine.count_input(asked)
+        answer = await ask(engine, asked)
+    assert num_tokens == answer.finished.usage.input_tokens
+
+
+async def test_a_count_does_not_wait_for_a_running_response() -> None:
+    backend = ScriptedBackend(lambda _: ord("x"), context_window=100_000)
+    async with running(backend) as engine:
+        endless = start(engine, request())
+        await endless.first.wait()
+        assert await engine.count_input(request("hi")) > 0
+        assert endless.generation is not None
+        endless.generation.cancel()
+        await endless.wait()
+
+
+async def test_a_count_that_fails_says_so_and_spares_the_others() -> None:
+    log: list[str] = []
+    async with running(ScriptedBackend(replying(b"")), lambda _: Steps(log)) as engine:
+        with pytest.raises(EngineError, match="ValueError: no such thing"):
+            await engine.count_input(request(name="bad"))
+        assert await engine.count_input(request(name="good")) == 1
+    assert log == ["counted"]
+
+
+async def test_no_count_before_the_start_nor_after_the_end() -> None:
+    engine = TokenEngine(lambda: ScriptedBackend(replying(b"")), ChatFamily, name="test")
+    with pytest.raises(EngineError, match="has not been started"):
+        await engine.count_input(request())
+    await engine.start()
+    asked = asyncio.ensure_future(engine.count_input(request()))
+    await asyncio.sleep(0)  # it is in the queue now, in front of the close
+    await engine.close()
+    assert await asked > 0
+    with pytest.raises(EngineError, match="is closing") as refused:
+        await engine.count_input(request())
+    assert refused.value.code == "engine_unavailable"
 
 
 async def test_an_answer_with_its_usage_and_marks() -> None:

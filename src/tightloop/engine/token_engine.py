@@ -10,7 +10,10 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
+from typing import Any
 
 from tightloop.engine.doorbell import Doorbell
 from tightloop.engine.interface import (
@@ -119,6 +122,14 @@ class Run:
         self.num_reasoning += tokens
 
 
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """Somebody on the event loop wants to know how long a request's prompt is."""
+
+    request: GenerationRequest
+    answer: asyncio.Future[int]
+
+
 class TokenEngine:
     """An ``Engine`` over one ``TokenBackend``.
 
@@ -146,7 +157,7 @@ class TokenEngine:
         self._max_running = max_running
         self._max_open = max_open
         self._num_open = 0
-        self._incoming: SimpleQueue[Run | None] = SimpleQueue()
+        self._incoming: SimpleQueue[Run | _Count | None] = SimpleQueue()
         self._outbox: deque[tuple[Run, Delta]] = deque()
         self._is_drain_scheduled = False
         self._current: Run | None = None
@@ -201,15 +212,31 @@ class TokenEngine:
         self._num_open += 1
         loop = self._loop
         if loop is None or self._is_closing:
-            state = "is closing" if self._is_closing else "has not been started"
             loop = loop or asyncio.get_running_loop()
-            loop.call_soon(self._refuse, run, f"the engine {state}", "engine_unavailable")
+            error = self._unavailable()
+            loop.call_soon(self._refuse, run, str(error), error.code)
         elif self._num_open > self._max_open:
             text = f"{self._max_open} responses are running or waiting; try again later"
             loop.call_soon(self._refuse, run, text, "server_is_overloaded")
         else:
             self._incoming.put(run)
         return run
+
+    async def count_input(self, request: GenerationRequest) -> int:
+        """Tokens of the request's prompt, counted by the owner thread between two steps.
+
+        Raises ``EngineError`` as ``ModelFamily.count_input`` does, and with code
+        ``engine_unavailable`` before ``start`` and once the engine closes.
+        """
+        if self._loop is None or self._is_closing:
+            raise self._unavailable()
+        answer: asyncio.Future[int] = self._loop.create_future()
+        self._incoming.put(_Count(request, answer))
+        return await answer
+
+    def _unavailable(self) -> EngineError:
+        state = "is closing" if self._is_closing else "has not been started"
+        return EngineError(f"the engine {state}", code="engine_unavailable")
 
     def cancel(self, run: Run) -> None:
         """``run`` ends soon, also in the middle of a prefill chunk."""
@@ -289,6 +316,7 @@ class TokenEngine:
             with self._turn:
                 self._backend = None
             pool.shutdown()
+            self._refuse_counts()
             self._end(ready, None)
 
     def _end(self, ready: asyncio.Future[None], error: Exception | None) -> None:
@@ -297,15 +325,26 @@ class TokenEngine:
         self._on_loop(lambda: _settle(ready, error))
         self._on_loop(lambda: _settle(ended))
 
+    def _refuse_counts(self) -> None:
+        """Nobody waits for a count that will not come, however the owner thread ended."""
+        self._is_closing = True
+        while not self._incoming.empty():
+            item = self._incoming.get()
+            if isinstance(item, _Count):
+                self._on_loop(partial(_settle, item.answer, self._unavailable()))
+
     def _is_current_cancelled(self) -> bool:
         return self._current is not None and self._current.is_cancelled
 
     def _serve(self, family: ModelFamily) -> None:
         running: deque[Run] = deque()
         waiting: deque[Run] = deque()
+        counts: deque[_Count] = deque()
         is_open = True
         while is_open:
-            is_open = self._receive(waiting, is_idle=not running and not waiting)
+            is_open = self._receive(waiting, counts, is_idle=not running and not waiting)
+            while counts:
+                self._count(counts.popleft(), family)
             self._drop_cancelled(waiting)
             while waiting and len(running) < self._max_running:
                 running.append(waiting.popleft())
@@ -317,14 +356,29 @@ class TokenEngine:
             run.is_cancelled = True
             self._step(run, family)
 
-    def _receive(self, waiting: deque[Run], *, is_idle: bool) -> bool:
+    def _count(self, count: _Count, family: ModelFamily) -> None:
+        answer = count.answer
+        try:
+            num_tokens = family.count_input(count.request)
+        except EngineError as error:
+            self._on_loop(partial(_settle, answer, error))
+        except Exception as error:  # noqa: BLE001 - one bad request must not end the others
+            failure = EngineError(f"{type(error).__name__}: {error}")
+            self._on_loop(partial(_settle, answer, failure))
+        else:
+            self._on_loop(partial(_tell, answer, num_tokens))
+
+    def _receive(self, waiting: deque[Run], counts: deque[_Count], *, is_idle: bool) -> bool:
         """Take what was submitted, waiting for it when idle; False once the engine closes."""
         try:
             if not is_idle and self._incoming.empty():  # what every token sees: no exception
                 return True
             item = self._incoming.get(block=is_idle)
             while item is not None:
-                waiting.append(item)
+                if isinstance(item, Run):
+                    waiting.append(item)
+                else:
+                    counts.append(item)
                 item = self._incoming.get_nowait()
         except Empty:
             return True
@@ -374,11 +428,15 @@ class TokenEngine:
         self._wake()
 
 
-def _settle(future: asyncio.Future[None], error: Exception | None = None) -> None:
+def _settle(future: asyncio.Future[Any], error: Exception | None = None) -> None:
     """The future is done; one that already is (its waiter was cancelled) stays as it is."""
-    if future.done():
-        return
     if error is None:
-        future.set_result(None)
-    else:
+        _tell(future, None)
+    elif not future.done():
         future.set_exception(error)
+
+
+def _tell(future: asyncio.Future[Any], value: object) -> None:
+    """The future has ``value``, unless it is done already."""
+    if not future.done():
+        future.set_result(value)

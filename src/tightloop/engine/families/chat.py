@@ -108,6 +108,11 @@ class ChatFamily:
         finally:
             self._put_back(request, warm)
 
+    def count_input(self, request: GenerationRequest) -> int:
+        """Tokens of the rendered prompt. Raises ``EngineError`` when it cannot be rendered."""
+        text, _ = self._prompt(request)
+        return len(self._pool.tokenize(text, special=True))
+
     def _prompt(self, request: GenerationRequest) -> tuple[str, str]:
         """The rendered conversation, and the beginning of the answer that it ends with, if any."""
         tools = [] if request.tool_choice == "none" else chat_tools(request.tools)

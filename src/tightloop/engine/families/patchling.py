@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tightloop.engine.families.client_tools import PatchTool, ShellTool, find_patch, find_shell
 from tightloop.engine.families.patchling_policy import Repair, Run, Say, next_step
 from tightloop.engine.families.v4a import write_patch
-from tightloop.engine.interface import Job, TokenBackend
+from tightloop.engine.interface import GenerationRequest, Job, TokenBackend
 from tightloop.engine.patchling.report import TestReport, report_from_pytest
 from tightloop.engine.patchling.search import Candidate, CandidateSearch, FunctionTooLong
 from tightloop.engine.sequence_pool import SequencePool
@@ -26,6 +26,14 @@ from tightloop.protocol.deltas import (
     ToolCallDelta,
     ToolCallDone,
     ToolCallStarted,
+)
+from tightloop.protocol.items import (
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+    Item,
+    Message,
 )
 from tightloop.trace.clock import now_ns
 
@@ -148,6 +156,11 @@ class PatchlingFamily:
         assert shell is not None
         return self._run(job, step, shell)
 
+    def count_input(self, request: GenerationRequest) -> int:
+        """Tokens of all the text the policy reads; the network itself sees one function of it."""
+        texts = [request.instructions or "", *map(_text, request.context())]
+        return sum(len(self._pool.tokenize(text, special=False)) for text in texts)
+
     def _say(self, job: Job, text: str) -> FinishReason:
         self._count(job, text)
         job.emit(TextDelta(text))
@@ -235,6 +248,19 @@ class PatchlingFamily:
         backend.job = job
         search = self._start_search(backend, repair.source, report)
         return LiveSearch(repair.source, report, backend, search)
+
+
+def _text(item: Item) -> str:
+    match item:
+        case Message():
+            return item.text
+        case FunctionCallOutput() | CustomToolCallOutput():
+            return item.output
+        case FunctionCall():
+            return item.arguments
+        case CustomToolCall():
+            return item.input
+    return ""
 
 
 def _pieces(patch: str, tool: PatchTool) -> list[str]:
