@@ -13,6 +13,7 @@ from tightloop.protocol.websocket_mode import http_error_body, retry_headers
 from tightloop.server.access import Access
 from tightloop.server.endpoint import Endpoint
 from tightloop.server.http import HttpApi
+from tightloop.server.models import ModelsApi
 from tightloop.server.store import StoreError
 from tightloop.server.websocket import MAX_UNSENT_BYTES, Sockets
 
@@ -113,12 +114,14 @@ def _is_our_fault(record: logging.LogRecord) -> bool:
 def create_app(endpoint: Endpoint, access: Access, sockets: Sockets) -> web.Application:
     """The routes, without a port."""
     api = HttpApi(endpoint, sockets)
+    models = ModelsApi(endpoint)
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_guard(access)])
     app.router.add_post("/v1/responses", api.create)
     app.router.add_get("/v1/responses", api.connect, allow_head=False)
     app.router.add_get("/v1/responses/{id}", api.retrieve, allow_head=False)
     app.router.add_delete("/v1/responses/{id}", api.delete)
-    app.router.add_get("/v1/models", api.models)
+    app.router.add_get("/v1/models", models.list)
+    app.router.add_get("/v1/models/{id:.+}", models.retrieve, allow_head=False)
     app.router.add_get("/health", api.health)
     return app
 

@@ -18,10 +18,8 @@ from tightloop.protocol.errors import ApiError, WireError
 from tightloop.protocol.requests import ResponseRequest, decode_request
 from tightloop.server.conversations import Record, not_found
 from tightloop.server.endpoint import Endpoint
-from tightloop.server.models import model_list
 from tightloop.server.turns import Turn, Write
 from tightloop.server.websocket import MAX_UNSENT_BYTES, Sockets
-from tightloop.trace import clock
 
 EVENT_STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -63,7 +61,6 @@ class HttpApi:
     def __init__(self, endpoint: Endpoint, sockets: Sockets) -> None:
         self._endpoint = endpoint
         self._sockets = sockets
-        self._started_at = clock.unix_s()
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """``POST /v1/responses``."""
@@ -100,11 +97,6 @@ class HttpApi:
             raise _no_response(response_id)
         deleted = {"id": response_id, "object": "response.deleted", "deleted": True}
         return _json(orjson.dumps(deleted))
-
-    async def models(self, _request: web.Request) -> web.Response:
-        """``GET /v1/models``."""
-        listing = model_list(self._endpoint.engine.models(), self._started_at)
-        return _json(orjson.dumps(listing))
 
     async def health(self, _request: web.Request) -> web.Response:
         """``GET /health``: the server answers, so its model is loaded."""
