@@ -215,3 +215,23 @@ def test_late_tools_that_cannot_be_read_are_named_by_their_item() -> None:
     with pytest.raises(ApiError) as caught:
         context_tools(None, [user_message("x"), late])
     assert caught.value.param == "input[1].tools[0].type"
+
+
+async def test_the_events_of_a_stream_outlive_the_process(tmp_path: Path) -> None:
+    """They can be read again after a restart, byte for byte."""
+    events = [b'{"type":"response.created"}', b'{"type":"response.completed"}']
+    first = await opened(tmp_path / "db")
+    await first.commit(record("a"), b"{}", events)
+    await first.commit(record("b"), b"{}")
+    await first.close()
+    second = await opened(tmp_path / "db")
+    assert events == await second.events("a")
+    assert await second.events("b") is None
+    await second.close()
+
+
+async def test_without_a_store_there_are_no_events() -> None:
+    """The journal has them as long as it lives."""
+    conversations = Conversations()
+    await conversations.commit(record("a"), b"{}", [b"{}"])
+    assert await conversations.events("a") is None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tightloop.server.store import Row, Store, StoreError
+from tightloop.server.store import MAX_EVENTS_BYTES, VERSION_1, Row, Store, StoreError
 
 
 def row(response_id: str, parent_id: str | None = None, body: bytes | None = b"{}") -> Row:
@@ -98,3 +98,59 @@ async def test_use_before_open_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is not open"):
         await store.get("a")
     await store.close()
+
+
+EVENTS = [b'{"type":"response.created"}', b'{"type":"response.completed"}']
+
+
+async def test_the_events_of_a_stream_come_back_as_they_were(store: Store) -> None:
+    """Each one, in order; those of a response without any, or of nobody, are None."""
+    await store.save([row("a"), row("b")], events={"a": EVENTS})
+    assert await store.events("a") == EVENTS
+    assert await store.events("b") is None
+    assert await store.events("unknown") is None
+
+
+async def test_events_beyond_the_limit_are_not_kept(store: Store) -> None:
+    """The response itself is; one byte less is kept."""
+    await store.save(
+        [row("fits"), row("long")],
+        events={"fits": [b"x" * (MAX_EVENTS_BYTES - 1)], "long": [b"x" * MAX_EVENTS_BYTES]},
+    )
+    assert await store.events("fits") == [b"x" * (MAX_EVENTS_BYTES - 1)]
+    assert await store.events("long") is None
+    assert row("long") == await store.get("long")
+
+
+async def test_events_go_with_their_response(store: Store) -> None:
+    """Also when its items stay as the context of a child."""
+    await store.save([row("a"), row("b", "a")], events={"a": EVENTS})
+    await store.delete("a")
+    assert await store.events("a") is None
+    with sqlite3.connect(store.path) as connection:
+        assert connection.execute("SELECT events FROM responses WHERE id = 'a'").fetchall() == [
+            (None,)
+        ]
+    connection.close()
+
+
+async def test_a_file_of_version_1_keeps_its_rows(tmp_path: Path) -> None:
+    """The first release's file opens, and everything new works in it."""
+    path = tmp_path / "responses.sqlite3"
+    with sqlite3.connect(path) as connection:
+        connection.executescript(f"{VERSION_1} PRAGMA user_version = 1;")
+        connection.execute("INSERT INTO responses VALUES ('a', NULL, x'', x'', x'', x'31')")
+    connection.close()
+    store = Store(path)
+    await store.open()
+    kept = await store.get("a")
+    assert kept is not None
+    assert (kept.id, kept.parent_id, kept.body) == ("a", None, b"1")
+    await store.save([row("b", "a")], events={"b": EVENTS})
+    assert [link.id for link in await store.chain("b")] == ["a", "b"]
+    assert await store.events("b") == EVENTS
+    await store.close()
+    again = Store(path)
+    await again.open()
+    assert await again.events("b") == EVENTS
+    await again.close()

@@ -92,10 +92,13 @@ class Conversations:
                 self._remember(record)
         return record
 
-    async def commit(self, record: Record, body: bytes) -> None:
+    async def commit(
+        self, record: Record, body: bytes, events: Sequence[bytes] | None = None
+    ) -> None:
         """The response outlives this process once this returns. Raises ``StoreError``.
 
-        Unstored ancestors are written too, as rows that only serve as context.
+        Unstored ancestors are written too, as rows that only serve as context. ``events`` are the
+        JSON texts of its stream, for ``events()``.
         """
         if self._store is None:
             record.body = body
@@ -103,7 +106,7 @@ class Conversations:
         else:
             links = _links_without_row(record)
             rows = [_row(link, body if link is record else None) for link in links]
-            await self._store.save(rows)
+            await self._store.save(rows, events={record.node.id: events} if events else None)
             for link in links:
                 link.has_row = True
             record.num_bytes = _size(rows[0])
@@ -116,6 +119,10 @@ class Conversations:
             return record.body if record else None
         row = await self._store.get(response_id)
         return row.body if row else None
+
+    async def events(self, response_id: str) -> list[bytes] | None:
+        """The events given to ``commit``, in order; None when they are not on disk (any more)."""
+        return None if self._store is None else await self._store.events(response_id)
 
     async def delete(self, response_id: str) -> bool:
         """Whether there was such a response; it can no longer be fetched or continued."""

@@ -11,7 +11,8 @@ Rows hold wire JSON, not this program's objects, so that the file outlives its c
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,11 +21,14 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_MS = 5000
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS responses (
+MAX_EVENTS_BYTES = 8 << 20
+"""Of one response, before compression; longer streams are not kept beyond the process."""
+
+VERSION_1 = """
+CREATE TABLE responses (
     id TEXT PRIMARY KEY,
     parent_id TEXT,
     input BLOB NOT NULL,
@@ -32,8 +36,20 @@ CREATE TABLE IF NOT EXISTS responses (
     usage BLOB NOT NULL,
     body BLOB
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS responses_by_parent ON responses (parent_id);
+CREATE INDEX responses_by_parent ON responses (parent_id);
 """
+VERSION_2 = """
+ALTER TABLE responses ADD COLUMN events BLOB;
+CREATE TABLE conversations (
+    id TEXT PRIMARY KEY,
+    created_at INTEGER NOT NULL,
+    metadata BLOB NOT NULL,
+    head_id TEXT
+) WITHOUT ROWID;
+CREATE INDEX conversations_by_head ON conversations (head_id);
+"""
+MIGRATIONS = (VERSION_1, VERSION_2)
+"""``MIGRATIONS[n]`` leads from version n to n + 1; version 0 is an empty file."""
 
 CHAIN = """
 WITH RECURSIVE chain(id, parent_id, input, output, usage, body, depth) AS (
@@ -66,6 +82,24 @@ class Row:
     body: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a conversation ends now: the id of the row with its newest items, None if empty."""
+
+    conversation_id: str
+    row_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationRow:
+    """A conversation as it lies on disk; ``metadata`` is a JSON object of strings."""
+
+    id: str
+    created_at: int
+    metadata: bytes
+    head_id: str | None
+
+
 class Store:
     """The SQLite file. ``open`` before use; ``close`` waits for what was begun."""
 
@@ -78,10 +112,25 @@ class Store:
         """Create or open the file, readable by its owner only. Raises ``StoreError``."""
         await self._run(self._open)
 
-    async def save(self, rows: Sequence[Row]) -> None:
+    async def save(
+        self,
+        rows: Sequence[Row],
+        *,
+        events: Mapping[str, Sequence[bytes]] | None = None,
+        head: Head | None = None,
+    ) -> None:
         """Commit the rows in one transaction; those that exist already stay as they are,
-        except that a body is added to a row that had none. Raises ``StoreError``."""
-        await self._run(lambda: self._save(rows))
+        except that a body and events are added to a row that had none. Raises ``StoreError``.
+
+        ``events``: by response id, the JSON texts of its stream, none of which holds a newline.
+        They are dropped when they are longer than ``MAX_EVENTS_BYTES``. ``head`` moves with the
+        same commit.
+        """
+        await self._run(lambda: self._save(rows, events or {}, head))
+
+    async def events(self, response_id: str) -> list[bytes] | None:
+        """The events of a response's stream as saved; None if it was deleted or none were kept."""
+        return await self._run(lambda: self._events(response_id))
 
     async def chain(self, response_id: str) -> list[Row]:
         """The response and its ancestors, root first; empty when the response is unknown."""
@@ -124,16 +173,14 @@ class Store:
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            script = f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-            connection.executescript(script)
-        elif version != SCHEMA_VERSION:
+        version = _version(connection)
+        if version > SCHEMA_VERSION:
             connection.close()
             raise StoreError(
                 f"{self.path} has schema version {version}, this program knows {SCHEMA_VERSION};"
                 " use the newer tightloop, or give another --state-dir"
             )
+        _migrate(connection)
         self._connection = connection
 
     def _db(self) -> sqlite3.Connection:
@@ -141,14 +188,28 @@ class Store:
             raise StoreError(f"{self.path} is not open")
         return self._connection
 
-    def _save(self, rows: Sequence[Row]) -> None:
-        values = [(r.id, r.parent_id, r.input, r.output, r.usage, r.body) for r in rows]
+    def _save(
+        self, rows: Sequence[Row], events: Mapping[str, Sequence[bytes]], head: Head | None
+    ) -> None:
+        # Compressed here, on the store's thread, so that the event loop never waits for it.
+        packed = {response_id: _pack(stream) for response_id, stream in events.items()}
+        values = [
+            (r.id, r.parent_id, r.input, r.output, r.usage, r.body, packed.get(r.id)) for r in rows
+        ]
         with _transaction(self._db()) as db:
             db.executemany(
-                "INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id)"
-                " DO UPDATE SET body = coalesce(body, excluded.body)",
+                "INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE"
+                " SET body = coalesce(body, excluded.body),"
+                " events = coalesce(events, excluded.events)",
                 values,
             )
+            if head is not None:
+                _move_head(db, head)
+
+    def _events(self, response_id: str) -> list[bytes] | None:
+        query = "SELECT events FROM responses WHERE id = ? AND body IS NOT NULL"
+        found = self._db().execute(query, (response_id,)).fetchone()
+        return None if found is None or found[0] is None else zlib.decompress(found[0]).split(b"\n")
 
     def _rows(self, query: str, response_id: str) -> list[Row]:
         return [Row(*values) for values in self._db().execute(query, (response_id,))]
@@ -156,13 +217,12 @@ class Store:
     def _delete(self, response_id: str) -> bool:
         with _transaction(self._db()) as db:
             hidden = db.execute(
-                "UPDATE responses SET body = NULL WHERE id = ? AND body IS NOT NULL", (response_id,)
+                "UPDATE responses SET body = NULL, events = NULL WHERE id = ? AND body IS NOT NULL",
+                (response_id,),
             )
             if not hidden.rowcount:
                 return False
-            doomed: str | None = response_id
-            while doomed is not None:
-                doomed = _remove_if_unneeded(db, doomed)
+            _prune(db, response_id)
         return True
 
     def _close(self) -> None:
@@ -171,14 +231,57 @@ class Store:
             self._connection = None
 
 
-def _remove_if_unneeded(db: sqlite3.Connection, response_id: str) -> str | None:
-    """Delete a hidden row without children; its parent's id if that may now go too."""
-    gone = db.execute(
-        "DELETE FROM responses WHERE id = ? AND body IS NULL"
-        " AND NOT EXISTS (SELECT 1 FROM responses WHERE parent_id = ?) RETURNING parent_id",
-        (response_id, response_id),
-    ).fetchall()
-    return gone[0][0] if gone else None
+def _version(db: sqlite3.Connection) -> int:
+    found: int = db.execute("PRAGMA user_version").fetchone()[0]
+    return found
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    """Bring the file to ``SCHEMA_VERSION`` in one transaction; its rows stay."""
+    if _version(db) == SCHEMA_VERSION:
+        return
+    with _transaction(db):
+        # Read again under the lock: another process may have done it in between.
+        for script in MIGRATIONS[_version(db) :]:
+            for statement in script.split(";"):
+                db.execute(statement)
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _pack(events: Sequence[bytes]) -> bytes | None:
+    """The events in one compressed piece; level 1, because events are text that repeats itself."""
+    if not events or sum(map(len, events)) + len(events) > MAX_EVENTS_BYTES:
+        return None
+    return zlib.compress(b"\n".join(events), 1)
+
+
+def _move_head(db: sqlite3.Connection, head: Head) -> None:
+    """Point the conversation at its new last row; rows that nothing needs any more go."""
+    query = "SELECT head_id FROM conversations WHERE id = ?"
+    found = db.execute(query, (head.conversation_id,)).fetchone()
+    if found is None:
+        return
+    db.execute(
+        "UPDATE conversations SET head_id = ? WHERE id = ?", (head.row_id, head.conversation_id)
+    )
+    if found[0] is not None:
+        _prune(db, found[0])
+
+
+def _prune(db: sqlite3.Connection, row_id: str) -> None:
+    """Delete the row and its ancestors as far up as nothing needs them.
+
+    A row is needed when it can be fetched (it has a body), has a child, or ends a conversation.
+    """
+    doomed: str | None = row_id
+    while doomed is not None:
+        gone = db.execute(
+            "DELETE FROM responses WHERE id = ? AND body IS NULL"
+            " AND NOT EXISTS (SELECT 1 FROM responses WHERE parent_id = ?)"
+            " AND NOT EXISTS (SELECT 1 FROM conversations WHERE head_id = ?) RETURNING parent_id",
+            (doomed, doomed, doomed),
+        ).fetchall()
+        doomed = gone[0][0] if gone else None
 
 
 @contextmanager
