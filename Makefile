@@ -2,11 +2,13 @@
 VENV ?= .venv
 PYTHON ?= python3
 READY := $(VENV)/.ready
+CLIENTS := .clients
+CLIENTS_READY := $(CLIENTS)/.ready
 DEMO_FLAGS ?=
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export COLUMNS := 80
 
-.PHONY: help setup demo test check e2e bench docs wheel lock format clean
+.PHONY: help setup clients demo test check e2e bench docs wheel lock format clean
 help: ## this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t12
 
@@ -14,6 +16,11 @@ setup: $(READY) ## create .venv and install everything into it
 $(READY): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "tightloop needs Python 3.11 or later; set PYTHON=/path/to/python3.11")'
 	@$(PYTHON) scripts/bootstrap.py --venv $(VENV) --requirements requirements/dev.txt
+	@touch $@
+
+clients: $(CLIENTS_READY) ## install the agents of others that e2e runs, unmodified (Node.js needed)
+$(CLIENTS_READY): $(READY) scripts/install_clients.py $(wildcard clients/*) clients/.npmrc
+	@python scripts/install_clients.py --into $(CLIENTS)
 	@touch $@
 
 demo: $(READY) ## fix real bugs with the bundled network, classic path against tight path
@@ -33,7 +40,7 @@ check: $(READY) ## lint, format, types, import contracts, spelling, generated do
 	codespell src tests docs design training README.md ARCHITECTURE.md CONTRIBUTING.md
 	cog --check README.md docs/*.md
 
-e2e: $(READY) ## real processes, real clients, the official SDK
+e2e: $(READY) $(CLIENTS_READY) ## real processes, real clients, the official SDK
 	pytest -m e2e tests/e2e
 
 bench: $(READY) ## the project's own benchmarks; each prints one JSON object
@@ -60,4 +67,4 @@ format: $(READY) ## apply the formatter and safe lint fixes
 	ruff format -q .
 
 clean: ## remove everything that setup and builds made
-	rm -rf $(VENV) $(VENV)-wheel dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage*
+	rm -rf $(VENV) $(VENV)-wheel $(CLIENTS) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage*
