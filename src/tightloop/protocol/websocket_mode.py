@@ -44,10 +44,16 @@ class ResponseInterrupt(Struct, frozen=True):
 
 
 class ResponseSteer(Struct, frozen=True):
-    """``response.steer``: user messages for a response that is being made."""
+    """``response.steer``: user messages for a response that is being made.
+
+    ``given`` is the input as it came, to be given back if the steer fails. ``is_valid`` False: it
+    is neither text nor a list of user messages.
+    """
 
     previous_response_id: str
     input: tuple[Item, ...]
+    given: Raw = Raw(b"null")
+    is_valid: bool = True
 
 
 class UnknownEvent(Struct, frozen=True):
@@ -112,14 +118,15 @@ class ClientEventDecoder:
 
 def _decode_steer(raw: bytes) -> ResponseSteer:
     wire = _typed(_steer, raw)
-    items = decode_input(wire.input)
-    if not items or not all(isinstance(item, Message) and item.role == "user" for item in items):
-        raise ApiError(
-            "input of response.steer must be text or a non-empty list of user messages",
-            code="invalid_input",
-            param="input",
-        )
-    return ResponseSteer(wire.previous_response_id, items)
+    given = wire.input.copy()
+    try:
+        items = decode_input(wire.input)
+    except ApiError:
+        items = ()
+    is_valid = bool(items) and all(
+        isinstance(item, Message) and item.role == "user" for item in items
+    )
+    return ResponseSteer(wire.previous_response_id, items if is_valid else (), given, is_valid)
 
 
 def _typed(decoder: "msgspec.json.Decoder[Any]", raw: bytes) -> Any:

@@ -11,6 +11,7 @@ from aiohttp.http import HttpProcessingError
 from tightloop.protocol.errors import ApiError
 from tightloop.protocol.websocket_mode import http_error_body, retry_headers
 from tightloop.server.access import Access
+from tightloop.server.chat import ChatApi
 from tightloop.server.endpoint import Endpoint
 from tightloop.server.http import HttpApi
 from tightloop.server.models import ModelsApi
@@ -120,6 +121,8 @@ def create_app(endpoint: Endpoint, access: Access, sockets: Sockets) -> web.Appl
     app.router.add_get("/v1/responses", api.connect, allow_head=False)
     app.router.add_get("/v1/responses/{id}", api.retrieve, allow_head=False)
     app.router.add_delete("/v1/responses/{id}", api.delete)
+    app.router.add_post("/v1/responses/{id}/cancel", api.cancel)
+    app.router.add_post("/v1/chat/completions", ChatApi(endpoint).create)
     app.router.add_get("/v1/models", models.list)
     app.router.add_get("/v1/models/{id:.+}", models.retrieve, allow_head=False)
     app.router.add_get("/health", api.health)

@@ -9,7 +9,7 @@ from tightloop.engine.interface import Engine
 from tightloop.server.conversations import Conversations
 from tightloop.server.lanes import Session
 from tightloop.server.store import Store
-from tightloop.server.turns import HEARTBEAT_S, Backstage
+from tightloop.server.turns import HEARTBEAT_S, PLAIN, RESUME_GRACE_S, Backstage, Manner
 from tightloop.trace import clock
 
 
@@ -29,10 +29,11 @@ class Endpoint:
         *,
         heartbeat_s: float = HEARTBEAT_S,
         now_ns: Callable[[], int] = clock.now_ns,
+        resume_grace_s: float = RESUME_GRACE_S,
     ) -> None:
         self.engine = engine
         self.conversations = Conversations(store)
-        self.backstage = Backstage(engine, self.conversations, heartbeat_s, now_ns)
+        self.backstage = Backstage(engine, self.conversations, heartbeat_s, now_ns, resume_grace_s)
         self._store = store
         self._sessions: set[Session] = set()
 
@@ -42,9 +43,9 @@ class Endpoint:
             await self._store.open()
         await self.engine.start()
 
-    def open(self, receive: Receiver) -> Session:
+    def open(self, receive: Receiver, manner: Manner = PLAIN) -> Session:
         """A new connection whose events go to ``receive``."""
-        session = Session(self.backstage, receive, self._sessions.discard)
+        session = Session(self.backstage, receive, self._sessions.discard, manner)
         self._sessions.add(session)
         return session
 

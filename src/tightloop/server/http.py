@@ -1,58 +1,20 @@
-"""The HTTP endpoints: one response as JSON or as server-sent events, and what was stored.
-
-Events leave by ``transport.write`` from the engine's callback, with this module's own chunk
-framing, once aiohttp has sent the headers and the first events: no coroutine and no queue stand
-between a token and the socket. aiohttp writes the end of the body.
-"""
+"""The HTTP endpoints of the Responses API: create, retrieve, resume, cancel, delete."""
 
 import asyncio
-from collections.abc import Sequence
 
-import msgspec
 import orjson
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 
 from tightloop.client.reads import use_small_reads
-from tightloop.protocol import sse
-from tightloop.protocol.errors import ApiError, WireError
+from tightloop.protocol.errors import ApiError
 from tightloop.protocol.requests import ResponseRequest, decode_request
+from tightloop.protocol.response_stream import Cancellation
+from tightloop.server.answer import EventStream, answer, json_response
 from tightloop.server.conversations import Record, not_found
+from tightloop.server.dialect import RESPONSES
 from tightloop.server.endpoint import Endpoint
-from tightloop.server.turns import Turn, Write
-from tightloop.server.websocket import MAX_UNSENT_BYTES, Sockets
-
-EVENT_STREAM_HEADERS = {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-cache",
-    "X-Accel-Buffering": "no",  # a proxy that collects tokens would undo all of this
-}
-
-
-TERMINAL_STARTS = tuple(
-    b'{"type":"response.%b"' % status for status in (b"completed", b"incomplete", b"failed")
-)
-FAILURE_STATUS = {
-    "rate_limit_exceeded": 429,
-    "server_error": 500,
-    "store_failed": 500,
-    "upstream_error": 502,
-    "invalid_api_key": 502,  # this server's key for the remote host: the caller's was checked
-    "permission_denied": 502,
-    "insufficient_quota": 502,
-    "engine_unavailable": 503,
-    "server_is_overloaded": 503,
-    "upstream_timeout": 504,
-}
-"""By error code of a failed response; with any other code the request was at fault: 400."""
-
-RETRY_AFTER_S = 1.0
-
-
-class _Failed(msgspec.Struct):
-    error: WireError
-
-
-_failed = msgspec.json.Decoder(_Failed)
+from tightloop.server.streams import Journal
+from tightloop.server.websocket import Sockets
 
 
 class HttpApi:
@@ -68,10 +30,14 @@ class HttpApi:
         body = await request.read()
         receive_ns = self._endpoint.backstage.now_ns()
         asked = decode_request(body)
+        if asked.background and not asked.store:
+            raise ApiError(
+                "background needs store: true, because its result is fetched later",
+                code="invalid_value",
+                param="background",
+            )
         parent = await self._parent(asked)
-        if asked.stream:
-            return await self._stream(request, asked, parent, receive_ns)
-        return await self._whole(asked, parent, receive_ns)
+        return await answer(request, self._endpoint, asked, parent, RESPONSES, receive_ns)
 
     async def connect(self, request: web.Request) -> web.StreamResponse:
         """``GET /v1/responses``: a WebSocket, or a hint that there is one."""
@@ -82,25 +48,44 @@ class HttpApi:
             )
         return await self._sockets.serve(request)
 
-    async def retrieve(self, request: web.Request) -> web.Response:
-        """``GET /v1/responses/{id}``."""
+    async def retrieve(self, request: web.Request) -> web.StreamResponse:
+        """``GET /v1/responses/{id}``; with ``?stream=true`` its events from ``starting_after`` on."""
         response_id = request.match_info["id"]
+        if request.query.get("stream", "").lower() == "true":
+            return await self._resume(request, response_id)
+        turn = self._endpoint.backstage.running.get(response_id)
+        if turn is not None and turn.request.store:
+            return json_response(turn.snapshot())
         body = await self._endpoint.conversations.body(response_id)
         if body is None:
-            raise _no_response(response_id)
-        return _json(body)
+            raise no_response(response_id)
+        return json_response(body)
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """``POST /v1/responses/{id}/cancel``: end a running response; an ended one stays as it is."""
+        response_id = request.match_info["id"]
+        turn = self._endpoint.backstage.running.get(response_id)
+        if turn is not None:
+            turn.cancel(Cancellation.CANCELLED)
+            await _end_of(turn.journal)
+            return json_response(turn.snapshot())
+        body = await self._endpoint.conversations.body(response_id)
+        if body is None:
+            raise no_response(response_id)
+        return json_response(body)
 
     async def delete(self, request: web.Request) -> web.Response:
-        """``DELETE /v1/responses/{id}``."""
+        """``DELETE /v1/responses/{id}``: it can no longer be fetched, resumed or continued."""
         response_id = request.match_info["id"]
         if not await self._endpoint.conversations.delete(response_id):
-            raise _no_response(response_id)
+            raise no_response(response_id)
+        self._endpoint.backstage.streams.forget(response_id)
         deleted = {"id": response_id, "object": "response.deleted", "deleted": True}
-        return _json(orjson.dumps(deleted))
+        return json_response(orjson.dumps(deleted))
 
     async def health(self, _request: web.Request) -> web.Response:
         """``GET /health``: the server answers, so its model is loaded."""
-        return _json(b'{"status":"ok"}')
+        return json_response(b'{"status":"ok"}')
 
     async def _parent(self, asked: ResponseRequest) -> Record | None:
         if asked.previous_response_id is None:
@@ -110,123 +95,64 @@ class HttpApi:
             raise not_found(asked.previous_response_id)
         return parent
 
-    async def _whole(
-        self, asked: ResponseRequest, parent: Record | None, receive_ns: int
-    ) -> web.Response:
-        over = asyncio.get_running_loop().create_future()
-        turn = self._turn(asked, _unread, over, receive_ns)
-        turn.begin(parent)
+    async def _resume(self, request: web.Request, response_id: str) -> web.StreamResponse:
+        after = _starting_after(request)
+        backstage = self._endpoint.backstage
+        journal = backstage.streams.get(response_id) or await self._stored(response_id)
+        events = EventStream(request, RESPONSES)
+        turn = backstage.running.get(response_id)
+        if turn is None:
+            journal.read(events.write, after)
+        else:
+            turn.resume(events.write, after)
         try:
-            await over
-        except asyncio.CancelledError:
-            turn.abandon()
-            raise
-        if turn.record is None:
-            raise _failure(turn.final_response)
-        return _json(turn.final_response)
+            return await events.send(_end_of(journal))
+        finally:
+            journal.leave(events.write)
 
-    async def _stream(
-        self,
-        request: web.Request,
-        asked: ResponseRequest,
-        parent: Record | None,
-        receive_ns: int,
-    ) -> web.StreamResponse:
-        over = asyncio.get_running_loop().create_future()
-        events = EventStream(is_chunked=request.version >= HttpVersion11)
-        turn = self._turn(asked, events.write, over, receive_ns)
-        turn.begin(parent)  # a refusal is still a plain HTTP error here
-        response = web.StreamResponse(headers=EVENT_STREAM_HEADERS)
-        try:
-            await response.prepare(request)
-            await response.write(events.take())
-            events.open(request.transport)
-            await over
-            await response.write_eof()
-        except OSError:  # the peer hung up
-            turn.abandon()
-        except asyncio.CancelledError:
-            turn.abandon()
-            raise
-        return response
-
-    def _turn(
-        self,
-        asked: ResponseRequest,
-        write: Write,
-        over: "asyncio.Future[None]",
-        receive_ns: int,
-    ) -> Turn:
-        def ended(_turn: Turn) -> None:
-            if not over.done():
-                over.set_result(None)
-
-        return Turn(self._endpoint.backstage, asked, write, ended, receive_ns=receive_ns)
+    async def _stored(self, response_id: str) -> Journal:
+        """The journal of a response that only the store still knows."""
+        kept = await self._endpoint.conversations.events(response_id)
+        if kept is None:
+            if await self._endpoint.conversations.body(response_id) is None:
+                raise no_response(response_id)
+            raise ApiError(
+                f"the stream of {response_id} is no longer kept; fetch it without stream=true",
+                status=404,
+                code="stream_not_available",
+                param="stream",
+            )
+        journal = Journal(response_id)
+        journal.append(kept)
+        journal.end()
+        return journal
 
 
-class EventStream:
-    """Server-sent events of one response: collected until ``open``, then written at once."""
-
-    def __init__(self, *, is_chunked: bool) -> None:
-        self._is_chunked = is_chunked
-        self._early: list[bytes] = []
-        self._transport: asyncio.Transport | None = None
-
-    def write(self, events: Sequence[bytes]) -> None:
-        """Send one batch as one chunk."""
-        frames = [sse.frame(event) for event in events]
-        if events[-1].startswith(TERMINAL_STARTS):
-            frames.append(sse.DONE)
-        data = b"".join(frames)
-        transport = self._transport
-        if transport is None:
-            self._early.append(data)
-        elif transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
-            transport.abort()
-        elif not transport.is_closing():
-            self._put(transport, data)
-
-    def _put(self, transport: asyncio.Transport, data: bytes) -> None:
-        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
-
-    def take(self) -> bytes:
-        """What was collected so far."""
-        early, self._early = self._early, []
-        return b"".join(early)
-
-    def open(self, transport: asyncio.Transport | None) -> None:
-        """From now on write to ``transport``, whose headers have been sent."""
-        self._transport = transport
-        rest = self.take()
-        if rest and transport is not None:
-            self._put(transport, rest)
+def _end_of(journal: Journal) -> "asyncio.Future[None]":
+    """Done when the response has ended."""
+    over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    journal.when_over(lambda: None if over.done() else over.set_result(None))
+    return over
 
 
-def _unread(_events: Sequence[bytes]) -> None:
-    """Only the final object is wanted."""
+def _starting_after(request: web.Request) -> int:
+    given = request.query.get("starting_after")
+    if given is None:
+        return -1
+    if not given.isascii() or not given.isdigit():
+        raise ApiError(
+            f"starting_after must be the sequence_number of an event, got {given[:100]!r}",
+            code="invalid_value",
+            param="starting_after",
+        )
+    return int(given[:18])
 
 
-def _json(body: bytes) -> web.Response:
-    return web.Response(body=body, content_type="application/json")
-
-
-def _no_response(response_id: str) -> ApiError:
+def no_response(response_id: str) -> ApiError:
+    """The refusal for a response that is not stored, or not any more."""
     return ApiError(
         f"no stored response with id {response_id[:200]!r}",
         status=404,
         code="response_not_found",
         param="id",
-    )
-
-
-def _failure(final_response: bytes) -> ApiError:
-    """A failed response as an HTTP error."""
-    error = _failed.decode(final_response).error
-    status = FAILURE_STATUS.get(error.code or "", 400)
-    return ApiError(
-        error.message,
-        status=status,
-        error_type="server_error" if status >= 500 else "invalid_request_error",
-        code=error.code,
-        retry_after_s=RETRY_AFTER_S if status in (429, 503) else None,
     )

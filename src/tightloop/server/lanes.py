@@ -18,7 +18,9 @@ from typing import Any
 import msgspec
 
 from tightloop.protocol.errors import ApiError
+from tightloop.protocol.items import encode_item
 from tightloop.protocol.requests import STREAM_ID, ResponseRequest
+from tightloop.protocol.response_stream import Cancellation
 from tightloop.protocol.websocket_mode import (
     MAX_IN_FLIGHT,
     MAX_NAMED_STREAMS,
@@ -31,11 +33,25 @@ from tightloop.protocol.websocket_mode import (
     unknown_event_error,
 )
 from tightloop.server.conversations import Record, not_found
+from tightloop.server.steering import (
+    Steer,
+    SteerRefused,
+    accept,
+    owed_outputs,
+    pending_fields,
+    refusal_event,
+    successor_of,
+    with_queued,
+)
 from tightloop.server.store import StoreError
-from tightloop.server.turns import Backstage, Turn, Write
+from tightloop.server.streams import Write
+from tightloop.server.turns import PLAIN, Backstage, Manner, Phase, Turn
 
 MAX_WAITING = 256
 """Creates that may wait on one connection: each holds its decoded input in memory."""
+
+MAX_CONNECTION_S = 3600.0
+"""After this a connection begins no more responses. Source: WebSocket mode guide."""
 
 
 @dataclass(slots=True, eq=False)
@@ -48,10 +64,15 @@ class _Refusal:
 
 @dataclass(slots=True, eq=False)
 class _Lane:
+    """``steers`` are those of the active response; ``pending`` those of the latest one, which
+    wait for the create that brings its tools' outputs."""
+
     name: str | None
     waiting: deque[Turn | _Refusal] = field(default_factory=deque)
     active: Turn | None = None
     latest: Record | None = None
+    steers: list[Steer] = field(default_factory=list)
+    pending: list[Steer] = field(default_factory=list)
 
     def forget(self, parent_id: str | None) -> None:
         if self.latest is not None and self.latest.node.id == parent_id:
@@ -71,23 +92,29 @@ _log = logging.getLogger(__name__)
 
 
 class Session:
-    """One connection. ``write`` gets every batch of server events; see ``turns.Write``.
+    """One connection. ``write`` gets every batch of server events; see ``streams.Write``.
 
     ``closed`` is called once, when the connection ends.
     """
 
     def __init__(
-        self, backstage: Backstage, write: Write, closed: Callable[["Session"], None]
+        self,
+        backstage: Backstage,
+        write: Write,
+        closed: Callable[["Session"], None],
+        manner: Manner = PLAIN,
     ) -> None:
         self._backstage = backstage
         self._write = write
         self._closed = closed
+        self._manner = manner
         self._decoder = ClientEventDecoder()
         self._lanes: dict[str | None, _Lane] = {None: _Lane(None)}
         self._num_active = 0
         self._num_waiting = 0
         self._is_pumping = False
         self._is_closed = False
+        self._expired: Callable[[], None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._prefills: deque[Turn] = deque(maxlen=MAX_IN_FLIGHT)
 
@@ -99,10 +126,14 @@ class Session:
             match event:
                 case ResponseCreate():
                     self._create(event.request, receive_ns)
-                case ResponseCancel() | ResponseInterrupt():
-                    self._cancel(event.response_id, event.stream_id)
+                case ResponseCancel():
+                    self._cancel(event.response_id, event.stream_id, Cancellation.INTERRUPTED)
+                case ResponseInterrupt():
+                    discards = event.mode == "discard_partial_items"
+                    how = Cancellation.DISCARDED if discards else Cancellation.INTERRUPTED
+                    self._cancel(event.response_id, event.stream_id, how)
                 case ResponseSteer():
-                    self._write([_steer_failed(event)])
+                    self._steer(event)
                 case _:
                     raise unknown_event_error(event.type)
         except ApiError as error:
@@ -112,23 +143,34 @@ class Session:
         """Answer something that was no event of a lane."""
         self._write([error_event(error)])
 
-    def close(self) -> None:
-        """The connection ended: stop what runs for it. May be called twice."""
+    def close(self, *, is_goodbye: bool = True) -> None:
+        """The connection ended. May be called twice.
+
+        What runs for it is stopped, unless the peer vanished without a goodbye: then it may come
+        back for its responses.
+        """
         if self._is_closed:
             return
         self._is_closed = True
         for lane in self._lanes.values():
             lane.waiting.clear()
             if lane.active is not None:
-                lane.active.abandon()
+                lane.active.leave(is_goodbye=is_goodbye)
         for turn in self._prefills:
-            turn.abandon()
+            turn.cancel()
         self._num_waiting = 0
         self._closed(self)
+
+    def expire(self, idle: Callable[[], None]) -> None:
+        """Begin nothing more; once nothing is running, say so and call ``idle``."""
+        self._expired = idle
+        self._end_if_expired()
 
     # ------------------------------------------------------------------ client events
 
     def _create(self, request: ResponseRequest, receive_ns: int) -> None:
+        if self._expired is not None:
+            raise _connection_limit()
         lane = self._lane(request.stream_id)
         if self._num_waiting >= MAX_WAITING:
             raise ApiError(
@@ -138,8 +180,17 @@ class Session:
                 code="too_many_waiting_responses",
                 retry_after_s=1.0,
             )
-        turn = Turn(self._backstage, request, self._write, self._ended, receive_ns=receive_ns)
-        self._enqueue(lane, turn)
+        self._enqueue(lane, self._turn(request, receive_ns))
+
+    def _turn(self, request: ResponseRequest, receive_ns: int) -> Turn:
+        return Turn(
+            self._backstage,
+            request,
+            self._write,
+            self._ended,
+            receive_ns=receive_ns,
+            manner=self._manner,
+        )
 
     def _lane(self, name: str | None) -> _Lane:
         lane = self._lanes.get(name)
@@ -168,16 +219,54 @@ class Session:
             return
         self._enqueue(lane, _Refusal(error, peek.previous_response_id))
 
-    def _cancel(self, response_id: str | None, stream_id: str | None) -> None:
+    def _cancel(self, response_id: str | None, stream_id: str | None, how: Cancellation) -> None:
         """Cancel a response by id, or the oldest one of the lane. One that is over is no error."""
-        if response_id is None:
-            lane = self._lanes.get(stream_id)
-            if lane is not None and lane.active is not None:
-                lane.active.cancel()
-            return
+        lane = self._lanes.get(stream_id) if response_id is None else self._active_in(response_id)
+        if lane is not None and lane.active is not None:
+            lane.active.cancel(how)
+
+    def _active_in(self, response_id: str) -> _Lane | None:
+        """The lane whose active response this is."""
         for lane in self._lanes.values():
             if lane.active is not None and lane.active.response_id == response_id:
-                lane.active.cancel()
+                return lane
+        return None
+
+    def _steer(self, event: ResponseSteer) -> None:
+        lane = self._active_in(event.previous_response_id)
+        try:
+            turn = self._steerable(lane, event)
+        except SteerRefused as refused:
+            name = lane.name if lane is not None else None
+            self._write([refusal_event(refused, event.previous_response_id, event.given, name)])
+            return
+        assert lane is not None
+        if not turn.num_calls:  # a call may already be running at the client's
+            turn.cancel(Cancellation.STEERED)
+
+    def _steerable(self, lane: _Lane | None, event: ResponseSteer) -> Turn:
+        """The response, which has accepted the steer. Raises ``SteerRefused``."""
+        response_id = event.previous_response_id
+        if not event.is_valid:
+            text = "input must be text or a non-empty list of user messages"
+            raise SteerRefused("invalid_input", text)
+        turn = lane.active if lane is not None else None
+        if lane is None or turn is None:
+            if self._recall(response_id) or self._backstage.streams.get(response_id):
+                text = f"{response_id[:200]!r} has ended; continue it with response.create"
+                raise SteerRefused("response_already_completed", text)
+            text = f"this connection has no response {response_id[:200]!r}"
+            raise SteerRefused("response_not_found", text)
+        if turn.phase is not Phase.RUNNING:
+            text = f"{response_id!r} is ending; continue it with response.create"
+            raise SteerRefused("response_already_completed", text)
+        if turn.is_cancelled and not lane.steers:
+            text = f"{response_id!r} was cancelled"
+            raise SteerRefused("response_not_active", text)
+        steer = accept(event, turn.request, len(lane.steers))
+        lane.steers.append(steer)
+        turn.aside("response.steer.accepted", {"steer": steer.fields()})
+        return turn
 
     # ------------------------------------------------------------------ order
 
@@ -214,6 +303,9 @@ class Session:
         lane.active = entry
         self._num_active += 1
         parent_id = entry.request.previous_response_id
+        if lane.pending and lane.pending[0].previous_response_id == parent_id:
+            entry.request = with_queued(entry.request, lane.pending)
+            lane.pending = []
         parent = None if parent_id is None else self._recall(parent_id)
         if parent_id is not None and parent is None:
             task = asyncio.get_running_loop().create_task(self._load(lane, entry, parent_id))
@@ -268,25 +360,46 @@ class Session:
             lane.latest = turn.record
         if not turn.request.generate:
             self._prefills.append(turn)
+        if lane.steers and not self._is_closed:
+            self._after_steers(lane, turn)
         self._free(lane)
+
+    def _after_steers(self, lane: _Lane, turn: Turn) -> None:
+        """Honour what was accepted for a response that has just ended."""
+        steers, lane.steers = lane.steers, []
+        if turn.record is None:
+            refused = SteerRefused("successor_creation_failed", "the response failed")
+            for steer in steers:
+                given = [encode_item(item) for item in steer.input]
+                event = refusal_event(refused, turn.response_id, given, lane.name)
+                self._write([event])
+            return
+        owed = owed_outputs(turn.record.node.items)
+        if not owed:
+            successor = self._turn(successor_of(turn.request, steers), self._backstage.now_ns())
+            lane.waiting.appendleft(successor)
+            self._num_waiting += 1
+            return
+        lane.pending = steers
+        for steer in steers:
+            turn.aside("response.steer.pending", pending_fields(steer, owed))
 
     def _free(self, lane: _Lane) -> None:
         lane.active = None
         self._num_active -= 1
         self._pump()
+        self._end_if_expired()
+
+    def _end_if_expired(self) -> None:
+        if self._expired is None or self._num_active or self._num_waiting or self._is_closed:
+            return
+        self._write([error_event(_connection_limit())])
+        self._expired()
 
 
-def _steer_failed(event: ResponseSteer) -> bytes:
-    message = "this server does not steer running responses; cancel and continue instead"
-    return msgspec.json.encode(
-        {
-            "type": "response.steer.failed",
-            "sequence_number": 0,
-            "steer": {"previous_response_id": event.previous_response_id},
-            "error": {
-                "type": "invalid_request_error",
-                "code": "steering_not_supported",
-                "message": message,
-            },
-        }
+def _connection_limit() -> ApiError:
+    return ApiError(
+        f"Responses websocket connection limit reached ({MAX_CONNECTION_S / 60:.0f} minutes)."
+        " Create a new websocket connection to continue.",
+        code="websocket_connection_limit_reached",
     )

@@ -1,66 +1,92 @@
 """One response, from a checked request to its terminal event.
 
 The way of a token: the engine hands a batch to the event loop, ``_receive`` turns it into events,
-``write`` sends them as one buffer in the same call. There is no coroutine, queue, task or log call
+the journal writes them as one buffer in the same call. There is no coroutine, queue, task or log call
 per token. Whatever the next byte does not need comes after it: the node, the store, the figures.
 
 A response with ``store: true`` is on disk before its terminal event is written; everything else of
 it, the last ``output_item.done`` included, has been sent by then, so that tools start early.
+
+A response does not end with its connection: without a reader it is an orphan, which goes on for a
+while so that its reader can come back (``GET /v1/responses/{id}?stream=true``).
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from secrets import token_hex
+from typing import Any
 
 import msgspec
 
 from tightloop.engine.interface import Engine, Generation, GenerationRequest, Node, Sampling
+from tightloop.protocol.compaction import check_compactions
 from tightloop.protocol.deltas import Delta, EngineTiming, Finished, FinishReason, Usage
 from tightloop.protocol.errors import ApiError, from_validation_error
+from tightloop.protocol.outgoing import MakeStream, OutgoingStream
 from tightloop.protocol.requests import ResponseRequest
-from tightloop.protocol.response_stream import ResponseStream
+from tightloop.protocol.response_stream import Cancellation, ResponseStream
 from tightloop.protocol.tools import Tool
 from tightloop.server.conversations import Conversations, Record, check_call_ids, context_tools
 from tightloop.server.store import StoreError
+from tightloop.server.streams import Journal, Streams, Write
+from tightloop.server.timing import codex_metrics, figures
 from tightloop.trace import clock
 
 HEARTBEAT_S = 5.0
 """Silence after which ``response.in_progress`` is repeated: clients' idle timers count events."""
 
-Write = Callable[[Sequence[bytes]], None]
-"""Takes the JSON of some events, in order; called on the event loop, never blocks or raises."""
+RESUME_GRACE_S = 10.0
+"""How long a response goes on without a reader. Clients reconnect within a second or two."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
 class Backstage:
-    """What every turn of a server needs, and which turns are under way."""
+    """What every turn of a server needs, and which turns are under way, by response id."""
 
     engine: Engine
     conversations: Conversations
     heartbeat_s: float = HEARTBEAT_S
     now_ns: Callable[[], int] = clock.now_ns
-    running: set["Turn"] = field(default_factory=set)
+    resume_grace_s: float = RESUME_GRACE_S
+    streams: Streams = field(default_factory=Streams)
+    running: dict[str, "Turn"] = field(default_factory=dict)
+    orphans: set["Turn"] = field(default_factory=set)
     commits: set[asyncio.Task[None]] = field(default_factory=set)
     """Commits under way; the store may be closed when they are done."""
     _idle: asyncio.Future[None] | None = None
 
     def leave(self, turn: "Turn") -> None:
         """A turn is over."""
-        self.running.discard(turn)
+        self.running.pop(turn.response_id, None)
+        self.orphans.discard(turn)
         if self._idle is not None and not self.running:
             self._idle.set_result(None)
             self._idle = None
+
+    def supersede(self, request: ResponseRequest) -> None:
+        """Stop the orphans whose client has moved on to ``request``."""
+        for orphan in list(self.orphans):
+            if _is_same_client(orphan.request, request):
+                orphan.cancel()
 
     async def drained(self) -> None:
         """Return when no turn is running, those that a lane starts meanwhile included."""
         while self.running:
             self._idle = self._idle or asyncio.get_running_loop().create_future()
             await asyncio.shield(self._idle)
+
+
+def _is_same_client(before: ResponseRequest, now: ResponseRequest) -> bool:
+    pairs = (
+        (before.prompt_cache_key, now.prompt_cache_key),
+        (before.previous_response_id, now.previous_response_id),
+    )
+    return any(left is not None and left == right for left, right in pairs)
 
 
 class Phase(Enum):
@@ -72,6 +98,22 @@ class Phase(Enum):
     OVER = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a turn is told to its client.
+
+    ``resumes``: it can be read again by its id. ``codex_timing``: the client turns
+    ``responsesapi.websocket_timing`` into metrics of its own.
+    """
+
+    make_stream: MakeStream = ResponseStream
+    resumes: bool = True
+    codex_timing: bool = False
+
+
+PLAIN = Manner()
+
+
 class Turn:
     """One response being made. ``ended`` is called once, after the terminal event was written."""
 
@@ -79,28 +121,34 @@ class Turn:
         self,
         backstage: Backstage,
         request: ResponseRequest,
-        write: Write,
+        write: Write | None,
         ended: Callable[["Turn"], None],
         *,
         receive_ns: int,
+        manner: Manner = PLAIN,
     ) -> None:
         self.response_id = f"resp_{token_hex(16)}"
         self.request = request
         self.phase = Phase.WAITING
         self.record: Record | None = None
         """The node made, once the turn is over; None if it failed and cannot be a parent."""
-        self.final_response = b""
-        """JSON of the Response object, once the turn is over."""
+        self.failure: tuple[str, str] | None = None
+        """Code and message of a response that failed."""
+        self.figures: dict[str, float] | None = None
+        """Where its time went (``timing.figures``), once it is over and if the engine knows."""
+        self.journal = Journal(self.response_id, self._abandoned, keeps=manner.resumes)
         self._backstage = backstage
         self._write = write
         self._ended = ended
+        self._manner = manner
         self._parent: Record | None = None
         self._tools: tuple[Tool, ...] = ()
-        self._is_cancelled = False
-        self._stream: ResponseStream | None = None
+        self._cancellation: Cancellation | None = None
+        self._stream: OutgoingStream | None = None
         self._generation: Generation | None = None
         self._unsent: list[bytes] = []
         self._heartbeat: asyncio.TimerHandle | None = None
+        self._grace: asyncio.TimerHandle | None = None
         self._receive_ns = receive_ns
         self._written_ns = 0
 
@@ -111,14 +159,15 @@ class Turn:
         request = self.request
         self._check_model(request.model)
         check_call_ids(request.input, parent.node if parent else None)
+        check_compactions(request.input)
         self._tools = context_tools(parent, request.input)
         if self._tools:
             request = msgspec.structs.replace(request, tools=request.tools + self._tools)
         self._parent = parent
         self._start_stream(request)
         self.phase = Phase.RUNNING
-        self._backstage.running.add(self)
-        if self._is_cancelled:
+        self._open_journal()
+        if self._cancellation is not None:
             self._finish(Finished(FinishReason.CANCELLED, Usage()))
             return
         generation = GenerationRequest(
@@ -132,26 +181,92 @@ class Turn:
             sampling=_sampling(request),
             max_output_tokens=request.max_output_tokens,
             generate=request.generate,
+            output_format=request.output_format,
+            parallel_tool_calls=request.parallel_tool_calls,
+            reasoning_effort=request.reasoning_effort,
         )
         if request.generate:
             self._submit(generation)
         else:
             self._prewarm(generation)
 
-    def cancel(self) -> None:
-        """Ask for an early end; the terminal event is then ``response.incomplete``.
+    def cancel(self, cancellation: Cancellation = Cancellation.INTERRUPTED) -> None:
+        """Ask for an early end; the first one who asks says how it ends.
 
         A turn that has not begun says so when its time comes: the events of a lane stay in order.
         """
-        self._is_cancelled = True
+        self._cancellation = self._cancellation or cancellation
         if self._generation is not None:
             # Not at once: an engine may only have scheduled the start of what this would end.
             asyncio.get_running_loop().call_soon(self._generation.cancel)
 
-    def abandon(self) -> None:
-        """The peer is gone: write nothing any more and stop the engine."""
-        self._write = _discard
-        self.cancel()
+    def leave(self, *, is_goodbye: bool) -> None:
+        """The transport that asked is gone: for good, or it may come back for its response."""
+        if is_goodbye or not self._manner.resumes:
+            self.cancel()
+            self._unread()
+        elif self._write is not None:
+            self.journal.leave(self._write)
+
+    def resume(self, write: Write, after: int) -> None:
+        """Write the events numbered above ``after`` to another reader."""
+        self._end_grace()
+        self.journal.read(write, after)
+
+    def aside(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """Send an event beside the response's own order; after its end to its own client only."""
+        assert self._stream is not None
+        event = self._stream.aside(kind, fields)
+        if self.phase is not Phase.OVER:
+            self._send([event])
+        elif self._write is not None:
+            self._write([event])
+
+    @property
+    def num_calls(self) -> int:
+        """Tool calls put out so far, an open one included."""
+        return self._stream.num_calls if self._stream is not None else 0
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether somebody asked for an early end."""
+        return self._cancellation is not None
+
+    def snapshot(self) -> bytes:
+        """JSON of the Response object (or the dialect's) as it is now."""
+        assert self._stream is not None
+        return self._stream.snapshot()
+
+    # ------------------------------------------------------------------ readers
+
+    def _open_journal(self) -> None:
+        backstage = self._backstage
+        backstage.supersede(self.request)
+        backstage.running[self.response_id] = self
+        if self._manner.resumes:
+            backstage.streams.add(self.journal)
+        if self._write is not None:
+            self.journal.read(self._write)
+
+    def _unread(self) -> None:
+        if self._write is not None:
+            self.journal.leave(self._write)
+            self._write = None
+
+    def _abandoned(self) -> None:
+        """The last reader has gone. Responses of the background never had to have one."""
+        is_free = self.request.background or self.is_cancelled or self._grace is not None
+        if is_free or self.phase is not Phase.RUNNING:
+            return
+        self._backstage.orphans.add(self)
+        loop = asyncio.get_running_loop()
+        self._grace = loop.call_later(self._backstage.resume_grace_s, self.cancel)
+
+    def _end_grace(self) -> None:
+        self._backstage.orphans.discard(self)
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
 
     # ------------------------------------------------------------------ to the engine
 
@@ -168,7 +283,7 @@ class Turn:
         suffix = self.response_id[5:21]
         numbers = iter(range(1 << 30))
         try:
-            self._stream = ResponseStream(
+            self._stream = self._manner.make_stream(
                 self.response_id,
                 request,
                 created_at=clock.unix_s(),
@@ -225,7 +340,7 @@ class Turn:
             events, self._unsent = self._unsent + events, []
         if not events:
             return
-        self._write(events)
+        self.journal.append(events)
         self._written_ns = self._backstage.now_ns()
 
     def _beat(self) -> None:
@@ -247,34 +362,60 @@ class Turn:
     def _finish(self, finished: Finished) -> None:
         if self._stream is None:
             return
-        figures = self._figures(finished.timing)
-        timing = [("tightloop:timing", {"response_id": self.response_id, "timing": figures})]
+        if finished.reason is FinishReason.ERROR:
+            code = finished.error_code or "server_error"
+            self.failure = (code, finished.error_message or "generation failed")
         closing = self._stream.finish(
-            finished, timing if figures is not None else None, completed_at=clock.unix_s()
+            finished,
+            self._timing(finished.timing),
+            completed_at=clock.unix_s(),
+            cancellation=self._cancellation or Cancellation.INTERRUPTED,
+            extra=self._extra(finished),
         )
         self._close(closing, finished.reason)
+
+    def _extra(self, finished: Finished) -> dict[str, Any] | None:
+        """Fields of the Response object beyond those that every response has."""
+        is_interrupted = finished.reason is FinishReason.CANCELLED
+        if is_interrupted and self._cancellation is Cancellation.DISCARDED:
+            return {"end_turn": False}  # what Codex expects after its ``response.interrupt``
+        return None
+
+    def _timing(self, timing: EngineTiming | None) -> list[tuple[str, dict[str, Any]]]:
+        """The events that tell where the time went, to those who asked."""
+        if timing is None:
+            return []
+        found = figures(timing, receive_ns=self._receive_ns, now_ns=self._backstage.now_ns())
+        self.figures = found
+        events: list[tuple[str, dict[str, Any]]] = []
+        if self.request.wants_timing:
+            own = {"response_id": self.response_id, "timing": found}
+            events.append(("tightloop:timing", own))
+        if self._manner.codex_timing:
+            metrics = {"timing_metrics": codex_metrics(found)}
+            events.append(("responsesapi.websocket_timing", metrics))
+        return events
 
     def _break_off(self, error: Exception) -> None:
         _log.error("response %s failed: %r", self.response_id, error, exc_info=error)
         if self._generation is not None:
             self._generation.cancel()
         if self._stream is not None:
-            closing = self._stream.fail("server_error", f"the engine failed: {error}")
-            self._close(closing, FinishReason.ERROR)
+            self.failure = ("server_error", f"the engine failed: {error}")
+            self._close(self._stream.fail(*self.failure), FinishReason.ERROR)
 
     def _close(self, events: list[bytes], reason: FinishReason) -> None:
         """Send the last events; the terminal one only once the promise to store is kept."""
         stream = self._stream
         if stream is None:
             return
-        self.final_response = stream.final_response()
         if reason is not FinishReason.ERROR:
             self.record = self._new_record(stream)
             if self.request.store:
                 self.phase = Phase.COMMITTING
                 *before, terminal = events
                 self._send(before)
-                commit = self._commit(self.record, terminal)
+                commit = self._commit(self.record, stream, terminal)
                 task = asyncio.get_running_loop().create_task(commit)
                 self._backstage.commits.add(task)
                 task.add_done_callback(self._backstage.commits.discard)
@@ -282,7 +423,7 @@ class Turn:
         self._send(events)
         self._over()
 
-    def _new_record(self, stream: ResponseStream) -> Record:
+    def _new_record(self, stream: OutgoingStream) -> Record:
         parent = self._parent
         node = Node(
             id=self.response_id,
@@ -292,63 +433,43 @@ class Turn:
         )
         return Record(node, parent, len(self.request.input), self._tools)
 
-    async def _commit(self, record: Record, terminal: bytes) -> None:
+    async def _commit(self, record: Record, stream: OutgoingStream, terminal: bytes) -> None:
+        is_streamed = self._manner.resumes and (self.request.stream or self.request.background)
+        events = [*self.journal.events(), terminal] if is_streamed else None
         try:
-            await self._backstage.conversations.commit(record, self.final_response)
+            await self._backstage.conversations.commit(record, stream.snapshot(), events)
         except StoreError as error:
             _log.error("response %s was not stored: %s", self.response_id, error)
-            terminal = self._take_back("store_failed", str(error))
+            terminal = self._take_back(stream, "store_failed", str(error))
         except Exception as error:  # noqa: BLE001 - whatever it is, the client must see an end
             _log.exception("response %s was not stored", self.response_id)
-            terminal = self._take_back("server_error", f"not stored: {type(error).__name__}")
+            terminal = self._take_back(
+                stream, "server_error", f"not stored: {type(error).__name__}"
+            )
         self._send([terminal])
         self._over()
 
-    def _take_back(self, code: str, message: str) -> bytes:
+    def _take_back(self, stream: OutgoingStream, code: str, message: str) -> bytes:
         """The terminal event of a response whose end could not be made durable."""
-        assert self._stream is not None
         self.record = None
-        terminal = self._stream.take_back(code, message)
-        self.final_response = self._stream.final_response()
-        return terminal
+        self.failure = (code, message)
+        return stream.take_back(code, message)
 
     def _over(self) -> None:
         self.phase = Phase.OVER
         if self._heartbeat is not None:
             self._heartbeat.cancel()
+        self._end_grace()
+        self.journal.end()
         self._backstage.leave(self)
         status = self._stream.status if self._stream is not None else "refused"
         _log.info("%s %s, parent %s", self.response_id, status, self.request.previous_response_id)
         self._ended(self)
 
-    def _figures(self, timing: EngineTiming | None) -> dict[str, float] | None:
-        """The timing event's figures, in seconds; see ``EngineTiming`` for the engine's part.
-
-        Server, queue, prefill and decode are disjoint and together the time from the request's
-        arrival to now, so a ledger can add them up. Hand-off that overlaps decoding is decode.
-        """
-        if timing is None or not self.request.wants_timing:
-            return None
-        before_ns = timing.submitted_ns - self._receive_ns
-        after_ns = self._backstage.now_ns() - timing.finished_ns
-        return {
-            "server_s": (before_ns + after_ns) / 1e9,
-            "queue_s": (timing.started_ns - timing.submitted_ns) / 1e9,
-            "prefill_s": (timing.prefilled_ns - timing.started_ns) / 1e9,
-            "decode_s": (timing.finished_ns - timing.prefilled_ns) / 1e9,
-            "engine_first_token_s": max(0, timing.first_delta_ns - timing.started_ns) / 1e9,
-            "decode_steps_s": timing.decode_ns / 1e9,
-            "num_decode_steps": timing.num_decode_steps,
-        }
-
 
 def _sampling(request: ResponseRequest) -> Sampling:
     """As the request says; what it leaves open is the engine's choice."""
-    return Sampling(request.temperature, request.top_p, request.seed)
-
-
-def _discard(_events: Sequence[bytes]) -> None:
-    """Nobody is listening."""
+    return Sampling(request.temperature, request.top_p, request.seed, request.stop)
 
 
 def _ignore(_deltas: Sequence[Delta]) -> None:

@@ -4,8 +4,9 @@ The reader runs beside generation, because creates, cancels and pings arrive whi
 Batches of events are framed and written to the transport directly: one write a batch.
 """
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
@@ -13,11 +14,16 @@ from tightloop.client.reads import use_small_reads
 from tightloop.protocol.websocket_mode import binary_frame_error
 from tightloop.server.endpoint import Endpoint
 from tightloop.server.frames import text_frames
+from tightloop.server.lanes import MAX_CONNECTION_S
+from tightloop.server.turns import Manner
 
 MAX_MESSAGE_BYTES = 64 << 20
 MAX_UNSENT_BYTES = 64 << 20
 """A peer that has left this much unread is cut off: its tokens would fill the memory. Looked at
 before a write, because one legitimate batch can be large: a response repeats its text five times."""
+
+GOODBYES = (WSCloseCode.OK, WSCloseCode.GOING_AWAY)
+"""Close codes by which a client says that it left. Any other end may be a lost connection."""
 
 PING_EVERY_S = 60.0
 CLOSE_TIMEOUT_S = 2.0
@@ -28,9 +34,15 @@ _log = logging.getLogger(__name__)
 class Sockets:
     """The open WebSockets of one server."""
 
-    def __init__(self, endpoint: Endpoint, max_unsent_bytes: int = MAX_UNSENT_BYTES) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        max_unsent_bytes: int = MAX_UNSENT_BYTES,
+        max_connection_s: float = MAX_CONNECTION_S,
+    ) -> None:
         self._endpoint = endpoint
         self._max_unsent_bytes = max_unsent_bytes
+        self._max_connection_s = max_connection_s
         self._open: set[web.WebSocketResponse[bool]] = set()
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
@@ -54,9 +66,14 @@ class Sockets:
                 return
             transport.write(text_frames(events))
 
-        session = self._endpoint.open(write)
+        session = self._endpoint.open(write, Manner(codex_timing=_is_codex(request.headers)))
+        loop = asyncio.get_running_loop()
+        over_age = asyncio.Event()
+        expiry = loop.call_later(self._max_connection_s, session.expire, over_age.set)
+        farewell = loop.create_task(_say_goodbye(socket, over_age))
         self._open.add(socket)
         _log.info("socket opened by %s", request.headers.get("User-Agent", "an unnamed client"))
+        is_goodbye = False
         try:
             while True:
                 message = await socket.receive()
@@ -65,10 +82,13 @@ class Sockets:
                 elif message.type is WSMsgType.BINARY:
                     session.refuse(binary_frame_error())
                 else:
+                    is_goodbye = message.type is WSMsgType.CLOSE and message.data in GOODBYES
                     break
         finally:
+            expiry.cancel()
+            farewell.cancel()
             self._open.discard(socket)
-            session.close()
+            session.close(is_goodbye=is_goodbye)
             _log.info("socket closed with code %s", socket.close_code)
         return socket
 
@@ -79,3 +99,16 @@ class Sockets:
         """
         for socket in list(self._open):
             await socket.close(code=WSCloseCode.GOING_AWAY, message=b"the server is shutting down")
+
+
+async def _say_goodbye(socket: "web.WebSocketResponse[bool]", over_age: asyncio.Event) -> None:
+    """Close a connection that has reached its age, with a code that clients reconnect after."""
+    await over_age.wait()
+    await socket.close(code=WSCloseCode.GOING_AWAY, message=b"connection limit reached")
+
+
+def _is_codex(headers: Mapping[str, str]) -> bool:
+    """Whether the peer makes metrics of ``responsesapi.websocket_timing``; nobody else knows it."""
+    return any(
+        headers.get(name, "").lower().startswith("codex") for name in ("originator", "User-Agent")
+    )
