@@ -296,7 +296,7 @@ async def test_a_response_that_cannot_be_stored_is_a_500(tmp_path: Path) -> None
 class FullStore(Store):
     """Has no room."""
 
-    async def save(self, rows: Sequence[Row]) -> None:
+    async def save(self, rows: Sequence[Row], **options: Any) -> None:
         raise StoreError("no space left")
 
 

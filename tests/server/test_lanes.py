@@ -225,13 +225,6 @@ async def test_cancel_reaches_the_response_named_or_the_lanes_oldest(
     assert len(wire.ends()) == 3
 
 
-async def test_steering_is_declined_by_name(echo: Wire) -> None:
-    """The code tells clients to continue without it."""
-    echo.send({"type": "response.steer", "previous_response_id": "r", "input": "stop"})
-    assert echo.events[0]["type"] == "response.steer.failed"
-    assert echo.events[0]["error"]["code"] == "steering_not_supported"
-
-
 async def test_closing_cancels_what_runs_and_says_nothing_more(held: Held, wire: Wire) -> None:
     """Nobody is listening; the engine must not go on working."""
     endpoint = Endpoint(ScriptedEngine(held))

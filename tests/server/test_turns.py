@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,12 +88,12 @@ class RecordingStore(Store):
         self.seen: list[str] = []
         self.error: Exception | None = None
 
-    async def save(self, rows: Sequence[Row]) -> None:
+    async def save(self, rows: Sequence[Row], **options: Any) -> None:
         if self.wire is not None:
             self.seen = self.wire.types()
         if self.error is not None:
             raise self.error
-        await super().save(rows)
+        await super().save(rows, **options)
 
 
 async def stored(tmp_path: Path, *answers: Answer) -> tuple[Endpoint, RecordingStore, Wire]:
