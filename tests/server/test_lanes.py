@@ -225,6 +225,19 @@ async def test_cancel_reaches_the_response_named_or_the_lanes_oldest(
     assert len(wire.ends()) == 3
 
 
+async def test_an_expired_connection_ends_what_runs_first(held: Held, wire: Wire) -> None:
+    """New creates are refused with a code of their own; then it says so once more and closes."""
+    closed: list[bool] = []
+    wire.create("one")
+    wire.session.expire(lambda: closed.append(True))
+    wire.create("two")
+    held.release("one")
+    kinds = [(await wire.end(n)).get("error", {}).get("code") for n in (1, 2, 3)]
+    assert kinds.count("websocket_connection_limit_reached") == 2
+    assert kinds.count(None) == 1
+    assert closed == [True]
+
+
 async def test_closing_cancels_what_runs_and_says_nothing_more(held: Held, wire: Wire) -> None:
     """Nobody is listening; the engine must not go on working."""
     endpoint = Endpoint(ScriptedEngine(held))

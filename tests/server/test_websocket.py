@@ -62,6 +62,37 @@ async def test_a_conversation_over_one_socket() -> None:
         assert second["response"]["output"][0]["content"][0]["text"] == "echo: more"
 
 
+async def test_after_its_time_a_connection_begins_no_more_and_is_closed() -> None:
+    """What runs ends first; the close code is one after which clients reconnect."""
+    endpoint, access = Endpoint(ScriptedEngine()), Access(KeyRing(), "127.0.0.1")
+    server = Server(endpoint, access, host="127.0.0.1", port=0, max_connection_s=0.0)
+    await server.start()
+    try:
+        async with socket(server) as peer:
+            limit = await end(peer)
+            assert (limit["status"], limit["error"]["code"]) == (
+                400,
+                "websocket_connection_limit_reached",
+            )
+            with pytest.raises(ConnectionClosed):
+                await peer.recv()
+            assert peer.close_code == 1001
+    finally:
+        await server.stop(grace_s=0)
+
+
+async def test_only_codex_is_told_the_time_in_its_own_words() -> None:
+    """Other clients do not know the event."""
+    async with serving() as server:
+        for agent, expected in (("codex_exec/0.169.0", 1), ("other/1", 0)):
+            async with socket(server, user_agent_header=agent) as peer:
+                await peer.send('{"type":"response.create","model":"scripted","input":"hi"}')
+                kinds = [orjson.loads(await peer.recv())["type"]]
+                while kinds[-1] not in END:
+                    kinds.append(orjson.loads(await peer.recv())["type"])
+                assert kinds.count("responsesapi.websocket_timing") == expected
+
+
 async def test_fields_of_other_transports_are_ignored() -> None:
     """Codex and openai-agents send stream: true on a socket."""
     async with serving() as server, socket(server) as peer:

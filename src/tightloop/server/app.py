@@ -14,6 +14,7 @@ from tightloop.server.access import Access
 from tightloop.server.chat import ChatApi
 from tightloop.server.endpoint import Endpoint
 from tightloop.server.http import HttpApi
+from tightloop.server.lanes import MAX_CONNECTION_S
 from tightloop.server.models import ModelsApi
 from tightloop.server.store import StoreError
 from tightloop.server.websocket import MAX_UNSENT_BYTES, Sockets
@@ -42,16 +43,17 @@ class Server:
         host: str,
         port: int,
         max_unsent_bytes: int = MAX_UNSENT_BYTES,
+        max_connection_s: float = MAX_CONNECTION_S,
     ) -> None:
         self.url = ""
         self._endpoint = endpoint
         self._host = host
         self._port = port
-        self._sockets = Sockets(endpoint, max_unsent_bytes)
+        self._sockets = Sockets(endpoint, max_unsent_bytes, max_connection_s)
         self._runner = web.AppRunner(
             create_app(endpoint, access, self._sockets),
             access_log=None,
-            handler_cancellation=True,  # a peer that hangs up stops its response
+            handler_cancellation=True,  # a peer that hangs up is noticed at once
             keepalive_timeout=KEEP_ALIVE_S,
             shutdown_timeout=1.0,
             logger=_connection_log(),
