@@ -1,0 +1,170 @@
+"""Chat Completions requests, decoded into the same ``ResponseRequest`` as every other dialect.
+
+What this server cannot do and a client would rely on is refused with its name (``n``, ``logprobs``,
+audio, ``functions``). What only says who asks or how to charge (``user``, ``metadata``, ``store``,
+``service_tier``), penalties, and every unknown field have no effect.
+"""
+
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from tightloop.protocol.chat_history import WireMessage, explain, history_items
+from tightloop.protocol.chat_tools import apply_chat_choice, decode_chat_tools
+from tightloop.protocol.errors import ApiError, from_validation_error
+from tightloop.protocol.output_format import decode_output_format
+from tightloop.protocol.requests import ResponseRequest
+from tightloop.protocol.surrogates import has_surrogate_escape, replace_lone_surrogates
+from tightloop.protocol.tools import Tool
+
+MAX_STOPS: Final = 4
+"""Source: API reference of Chat Completions, ``stop``."""
+
+
+class ChatRequest(Struct, frozen=True):
+    """A request, and the one thing that only concerns how a stream of this dialect is written."""
+
+    request: ResponseRequest
+    include_usage: bool = False
+
+
+class _StreamOptions(Struct):
+    include_usage: bool | None = None
+
+
+_Tokens = Annotated[int, Meta(ge=1)]
+
+
+class _WireChat(Struct):
+    model: str
+    messages: list[WireMessage]
+    tools: Raw = Raw(b"null")
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: Any = None
+    max_tokens: _Tokens | None = None
+    max_completion_tokens: _Tokens | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    stop: str | list[str] | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    n: int | None = None
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    reasoning_effort: str | None = None
+    prompt_cache_key: str | None = None
+    logprobs: bool | None = None
+    modalities: list[str] | None = None
+    functions: Any = None
+
+
+class _RawMessages(Struct):
+    messages: list[Raw]
+
+
+_wire_chat: Final = msgspec.json.Decoder(_WireChat)
+_raw_messages: Final = msgspec.json.Decoder(_RawMessages)
+
+
+class ChatDecoder:
+    """Decodes the requests of one server.
+
+    An agent repeats tens of kilobytes of tools with every request, so the last tools are kept and
+    reused while their bytes are the same.
+    """
+
+    def __init__(self) -> None:
+        self._tools_raw = b"null"
+        self._tools: tuple[Tool, ...] = ()
+
+    def decode(self, body: bytes) -> ChatRequest:
+        """The checked request. Raises ``ApiError`` 400, code ``invalid_json`` for bad JSON."""
+        try:
+            return self._decode(body)
+        except ApiError as error:
+            if error.code != "invalid_json" or not has_surrogate_escape(body):
+                raise
+        return self._decode(replace_lone_surrogates(body).encode())
+
+    def _decode(self, body: bytes) -> ChatRequest:
+        wire = _decode_wire(body)
+        _refuse(wire)
+        tools, tool_choice = apply_chat_choice(wire.tool_choice, self._decode_tools(wire.tools))
+        options = wire.stream_options
+        request = ResponseRequest(
+            model=wire.model,
+            input=history_items(wire.messages),
+            tools=tools,
+            tool_choice=tool_choice,
+            parallel_tool_calls=wire.parallel_tool_calls is not False,
+            stream=bool(wire.stream),
+            store=False,  # the client keeps the conversation itself
+            temperature=wire.temperature,
+            top_p=wire.top_p,
+            seed=wire.seed,
+            max_output_tokens=wire.max_completion_tokens or wire.max_tokens,
+            prompt_cache_key=wire.prompt_cache_key,
+            output_format=decode_output_format(wire.response_format, "response_format"),
+            reasoning_effort=wire.reasoning_effort,
+            stop=_stops(wire.stop),
+        )
+        return ChatRequest(request, bool(options is not None and options.include_usage))
+
+    def _decode_tools(self, raw: Raw) -> tuple[Tool, ...]:
+        seen = bytes(raw)
+        if seen != self._tools_raw:
+            self._tools = decode_chat_tools(seen)
+            self._tools_raw = seen
+        return self._tools
+
+
+def _decode_wire(body: bytes) -> _WireChat:
+    try:
+        return _wire_chat.decode(body)
+    except msgspec.ValidationError as error:
+        if "$.messages[" in str(error):
+            explain(_raw_messages.decode(body).messages)
+        raise from_validation_error(error) from error
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise from_validation_error(error) from error
+
+
+def _refuse(wire: _WireChat) -> None:
+    """Raise ``ApiError`` for what a client would rely on in vain."""
+    if not wire.messages:
+        raise ApiError(
+            "messages is empty; give at least one message", code="invalid_value", param="messages"
+        )
+    if wire.n not in (None, 1):
+        raise _unsupported("n", f"n must be 1, got {wire.n}: one request makes one answer here")
+    if wire.logprobs:
+        raise _unsupported("logprobs", "logprobs must be false: no log probabilities are kept here")
+    if wire.functions:
+        raise _unsupported(
+            "functions", "functions is the old form and not supported; give the same as tools"
+        )
+    other = next((kind for kind in wire.modalities or () if kind != "text"), None)
+    if other is not None:
+        raise _unsupported("modalities", f"modalities may only hold text, got {other[:100]!r}")
+
+
+def _unsupported(param: str, message: str) -> ApiError:
+    return ApiError(message, code="unsupported_parameter", param=param)
+
+
+def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
+    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    if len(stops) > MAX_STOPS:
+        raise ApiError(
+            f"stop has {len(stops)} sequences, at most {MAX_STOPS} are allowed",
+            code="invalid_value",
+            param="stop",
+        )
+    if "" in stops:
+        raise ApiError(
+            "stop holds an empty string, which would end every answer before it began",
+            code="invalid_value",
+            param="stop",
+        )
+    return stops

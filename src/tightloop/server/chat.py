@@ -1,0 +1,41 @@
+"""``POST /v1/chat/completions``: the turn of every dialect, told in chunks."""
+
+from aiohttp import web
+
+from tightloop.client.reads import use_small_reads
+from tightloop.protocol import sse
+from tightloop.protocol.chat_inbound import ChatDecoder
+from tightloop.protocol.chat_stream import chat_streams
+from tightloop.server.answer import answer
+from tightloop.server.dialect import Dialect
+from tightloop.server.endpoint import Endpoint
+
+
+def _frame(chunk: bytes) -> bytes:
+    return b"data: %b\n\n" % chunk
+
+
+WITH_USAGE = Dialect(chat_streams(include_usage=True), _frame, sse.DONE)
+WITHOUT_USAGE = Dialect(chat_streams(include_usage=False), _frame, sse.DONE)
+
+
+class ChatApi:
+    """Handlers of one server. They raise ``ApiError``; ``app`` words it for the wire."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._decoder = ChatDecoder()
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        """``POST /v1/chat/completions``.
+
+        The client sends its whole conversation, so there is no parent: the engine itself finds the
+        longest prefix that it has computed before. A client that hangs up stops its answer, which
+        has no id that anybody could come back with.
+        """
+        use_small_reads(request.transport)
+        body = await request.read()
+        receive_ns = self._endpoint.backstage.now_ns()
+        asked = self._decoder.decode(body)
+        dialect = WITH_USAGE if asked.include_usage else WITHOUT_USAGE
+        return await answer(request, self._endpoint, asked.request, None, dialect, receive_ns)
