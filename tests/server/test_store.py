@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tightloop.server.store import MAX_EVENTS_BYTES, VERSION_1, Row, Store, StoreError
+from tightloop.server.store import (
+    MAX_EVENTS_BYTES,
+    ConversationRow,
+    Head,
+    Row,
+    Store,
+    StoreError,
+)
 
 
 def row(response_id: str, parent_id: str | None = None, body: bytes | None = b"{}") -> Row:
@@ -70,18 +77,6 @@ async def test_the_file_is_readable_by_its_owner_only(store: Store) -> None:
     assert store.path.parent.stat().st_mode & 0o777 == 0o700
 
 
-async def test_a_newer_schema_is_refused_by_name(tmp_path: Path) -> None:
-    """An old program must not write into a file it does not understand."""
-    path = tmp_path / "responses.sqlite3"
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 99")
-    connection.close()
-    store = Store(path)
-    with pytest.raises(StoreError, match="schema version 99"):
-        await store.open()
-    await store.close()
-
-
 async def test_a_file_that_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
     """The message names the path and a way out."""
     path = tmp_path / "responses.sqlite3"
@@ -134,23 +129,43 @@ async def test_events_go_with_their_response(store: Store) -> None:
     connection.close()
 
 
-async def test_a_file_of_version_1_keeps_its_rows(tmp_path: Path) -> None:
-    """The first release's file opens, and everything new works in it."""
-    path = tmp_path / "responses.sqlite3"
-    with sqlite3.connect(path) as connection:
-        connection.executescript(f"{VERSION_1} PRAGMA user_version = 1;")
-        connection.execute("INSERT INTO responses VALUES ('a', NULL, x'', x'', x'', x'31')")
-    connection.close()
-    store = Store(path)
-    await store.open()
-    kept = await store.get("a")
-    assert kept is not None
-    assert (kept.id, kept.parent_id, kept.body) == ("a", None, b"1")
-    await store.save([row("b", "a")], events={"b": EVENTS})
+async def test_a_conversation_can_be_found_changed_and_deleted(store: Store) -> None:
+    """And is unknown afterwards."""
+    row = ConversationRow("conv", 5, b'{"a":"b"}', None)
+    await store.add_conversation(row)
+    await store.set_metadata("conv", b"{}")
+    assert await store.conversation("conv") == ConversationRow("conv", 5, b"{}", None)
+    await store.delete_conversation("conv")
+    assert await store.conversation("conv") is None
+    await store.set_metadata("conv", b"{}")
+    assert await store.conversation("conv") is None
+
+
+async def test_rows_that_a_conversation_ends_with_are_kept_for_it(store: Store) -> None:
+    """Context rows and deleted responses live as long as their conversation."""
+    await store.add_conversation(ConversationRow("conv", 5, b"{}", None))
+    await store.save([row("a", body=None)], head=Head("conv", "a"))
+    await store.save([row("b", "a")], head=Head("conv", "b"))
+    assert await store.delete("b")
+    found = await store.conversation("conv")
+    assert found is not None
+    assert found.head_id == "b"
     assert [link.id for link in await store.chain("b")] == ["a", "b"]
-    assert await store.events("b") == EVENTS
-    await store.close()
-    again = Store(path)
-    await again.open()
-    assert await again.events("b") == EVENTS
-    await again.close()
+    await store.delete_conversation("conv")
+    assert await store.chain("b") == []
+    assert await store.get("a") is None
+
+
+async def test_rows_that_a_conversation_leaves_behind_go(store: Store) -> None:
+    """When its end moves to another branch, up to the row that both share."""
+    await store.add_conversation(ConversationRow("conv", 5, b"{}", None))
+    await store.save([row("a", body=None)], head=Head("conv", "a"))
+    await store.save([row("c", "b", None), row("b", "a", None)], head=Head("conv", "c"))
+    await store.save([row("d", "a", None)], head=Head("conv", "d"))
+    assert [await store.get(name) is not None for name in "abcd"] == [True, False, False, True]
+
+
+async def test_a_head_of_no_conversation_stores_the_rows_all_the_same(store: Store) -> None:
+    """It was deleted meanwhile; the response was promised to be kept."""
+    await store.save([row("a")], head=Head("gone", "a"))
+    assert await store.get("a") == row("a")

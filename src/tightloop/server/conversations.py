@@ -26,7 +26,8 @@ from tightloop.protocol.items import (
     encode_items,
 )
 from tightloop.protocol.tools import Tool, additional_tools
-from tightloop.server.store import Row, Store
+from tightloop.server.item_lists import key_of
+from tightloop.server.store import Head, Row, Store
 
 NUM_RECENT = 4096
 MAX_RECENT_BYTES = 256 << 20
@@ -69,6 +70,9 @@ class Conversations:
         self._recent: OrderedDict[str, Record] = OrderedDict()
         # Every stored record that a child or a connection still holds, beyond the recent ones.
         self._alive: WeakValueDictionary[str, Record] = WeakValueDictionary()
+        self._by_key: WeakValueDictionary[str, Record] = WeakValueDictionary()
+        # Every record with a row, context only or not: one object each, so that has_row is one truth.
+        self._written: WeakValueDictionary[str, Record] = WeakValueDictionary()
 
     def recall(self, response_id: str) -> Record | None:
         """The stored response if it is in memory."""
@@ -85,32 +89,69 @@ class Conversations:
         rows = await self._store.chain(response_id)
         if not rows or rows[-1].body is None:
             return None
+        return self._revive_chain(rows)
+
+    async def load_context(self, row_id: str) -> Record | None:
+        """As ``load``, for a row that may serve as context only; None without a disk."""
+        rows = await self._store.chain(row_id) if self._store is not None else []
+        return self._revive_chain(rows)
+
+    def _revive_chain(self, rows: Sequence[Row]) -> Record | None:
         record: Record | None = None
         for row in rows:
-            record = self._alive.get(row.id) or _revive(row, record)
+            record = self._written.get(row.id) or _revive(row, record)
+            self._written[row.id] = record
             if row.body is not None:
                 self._remember(record)
         return record
 
+    async def single(self, response_id: str) -> Record | None:
+        """The stored response for what it holds itself: its parent may be left out."""
+        known = self.recall(response_id)
+        if known is not None or self._store is None:
+            return known
+        row = await self._store.get(response_id)
+        return _revive(row, None) if row is not None and row.body is not None else None
+
+    async def find(self, key: str) -> Record | None:
+        """As ``single``, by ``key_of`` its id."""
+        known = self._by_key.get(key)
+        if known is not None or self._store is None:
+            return known
+        row = await self._store.find(f"resp_{key}")
+        return _revive(row, None) if row is not None else None
+
     async def commit(
-        self, record: Record, body: bytes, events: Sequence[bytes] | None = None
+        self,
+        record: Record,
+        body: bytes | None,
+        events: Sequence[bytes] | None = None,
+        *,
+        ends: str | None = None,
     ) -> None:
         """The response outlives this process once this returns. Raises ``StoreError``.
 
-        Unstored ancestors are written too, as rows that only serve as context. ``events`` are the
-        JSON texts of its stream, for ``events()``.
+        Unstored ancestors are written too, as rows that only serve as context; so is the record
+        itself when ``body`` is None. ``events`` are the JSON texts of its stream, for ``events()``.
+        ``ends`` names the conversation whose last node it becomes with the same commit.
         """
         if self._store is None:
             record.body = body
-            record.num_bytes = len(body) + len(encode_items(record.node.items))
+            record.num_bytes = len(body or b"") + len(encode_items(record.node.items))
         else:
             links = _links_without_row(record)
             rows = [_row(link, body if link is record else None) for link in links]
-            await self._store.save(rows, events={record.node.id: events} if events else None)
+            await self._store.save(
+                rows,
+                events={record.node.id: events} if events else None,
+                head=Head(ends, record.node.id) if ends is not None else None,
+            )
             for link in links:
                 link.has_row = True
-            record.num_bytes = _size(rows[0])
-        self._remember(record)
+                self._written[link.node.id] = link
+            record.num_bytes = _size(rows[0]) if rows else record.num_bytes
+        if body is not None:
+            self._remember(record)
 
     async def body(self, response_id: str) -> bytes | None:
         """The final Response object (JSON) of a stored response, or None."""
@@ -127,14 +168,11 @@ class Conversations:
     async def delete(self, response_id: str) -> bool:
         """Whether there was such a response; it can no longer be fetched or continued."""
         record = self._alive.pop(response_id, None)
+        self._by_key.pop(key_of(response_id), None)
         self._drop_recent(response_id)
         if self._store is None:
             return record is not None
-        # A later child must bring its context along again, also one that is committed while this
-        # waits. Of the ancestors those go with it that were only kept as its context.
-        while record is not None:
-            record.has_row = False
-            record = record.parent
+        disown(record)  # of the ancestors those go with it that were only kept as its context
         return await self._store.delete(response_id)
 
     async def close(self) -> None:
@@ -145,6 +183,7 @@ class Conversations:
     def _remember(self, record: Record) -> None:
         self._drop_recent(record.node.id)
         self._alive[record.node.id] = record
+        self._by_key[key_of(record.node.id)] = record
         self._recent[record.node.id] = record
         self._recent_bytes += record.num_bytes
         while len(self._recent) > self._num_recent or (
@@ -156,6 +195,16 @@ class Conversations:
         record = self._recent.pop(response_id, None)
         if record is not None:
             self._recent_bytes -= record.num_bytes
+
+
+def disown(record: Record | None, until: Record | None = None) -> None:
+    """Before rows go: a later child must bring its context along again.
+
+    Also one that is committed while they go, so call it first. ``until`` and what is above it stay.
+    """
+    while record is not None and record is not until:
+        record.has_row = False
+        record = record.parent
 
 
 def context_tools(parent: Record | None, items: Sequence[Item]) -> tuple[Tool, ...]:
@@ -203,6 +252,16 @@ def not_found(response_id: str) -> ApiError:
         f"Previous response with id {response_id[:200]!r} not found.",
         code="previous_response_not_found",
         param="previous_response_id",
+    )
+
+
+def no_response(response_id: str) -> ApiError:
+    """The refusal for a response that is asked for by an id nobody has."""
+    return ApiError(
+        f"no stored response with id {response_id[:200]!r}",
+        status=404,
+        code="response_not_found",
+        param="id",
     )
 
 

@@ -12,44 +12,20 @@ import asyncio
 import os
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from tightloop.server.store_schema import SCHEMA_VERSION, migrate, transaction, version_of
+
 T = TypeVar("T")
 
-SCHEMA_VERSION = 2
 BUSY_TIMEOUT_MS = 5000
 
 MAX_EVENTS_BYTES = 8 << 20
 """Of one response, before compression; longer streams are not kept beyond the process."""
-
-VERSION_1 = """
-CREATE TABLE responses (
-    id TEXT PRIMARY KEY,
-    parent_id TEXT,
-    input BLOB NOT NULL,
-    output BLOB NOT NULL,
-    usage BLOB NOT NULL,
-    body BLOB
-) WITHOUT ROWID;
-CREATE INDEX responses_by_parent ON responses (parent_id);
-"""
-VERSION_2 = """
-ALTER TABLE responses ADD COLUMN events BLOB;
-CREATE TABLE conversations (
-    id TEXT PRIMARY KEY,
-    created_at INTEGER NOT NULL,
-    metadata BLOB NOT NULL,
-    head_id TEXT
-) WITHOUT ROWID;
-CREATE INDEX conversations_by_head ON conversations (head_id);
-"""
-MIGRATIONS = (VERSION_1, VERSION_2)
-"""``MIGRATIONS[n]`` leads from version n to n + 1; version 0 is an empty file."""
 
 CHAIN = """
 WITH RECURSIVE chain(id, parent_id, input, output, usage, body, depth) AS (
@@ -142,6 +118,15 @@ class Store:
         rows = await self._run(lambda: self._rows(query, response_id))
         return rows[0] if rows else None
 
+    async def find(self, prefix: str) -> Row | None:
+        """The first response whose id begins with ``prefix`` (ASCII), or None."""
+        query = (
+            "SELECT id, parent_id, input, output, usage, body FROM responses"
+            " WHERE id >= ? AND id < ? AND body IS NOT NULL ORDER BY id LIMIT 1"
+        )
+        rows = await self._run(lambda: self._rows(query, prefix, prefix + "\x7f"))
+        return rows[0] if rows else None
+
     async def delete(self, response_id: str) -> bool:
         """Whether there was such a response; it can no longer be fetched or continued.
 
@@ -149,6 +134,23 @@ class Store:
         of those.
         """
         return await self._run(lambda: self._delete(response_id))
+
+    async def add_conversation(self, row: ConversationRow) -> None:
+        """Commit a new conversation. Raises ``StoreError``."""
+        await self._run(lambda: self._add_conversation(row))
+
+    async def conversation(self, conversation_id: str) -> ConversationRow | None:
+        """One conversation, or None."""
+        return await self._run(lambda: self._conversation(conversation_id))
+
+    async def set_metadata(self, conversation_id: str, metadata: bytes) -> None:
+        """Commit new metadata; nothing happens when there is no such conversation."""
+        query = "UPDATE conversations SET metadata = ? WHERE id = ?"
+        await self._run(lambda: self._db().execute(query, (metadata, conversation_id)))
+
+    async def delete_conversation(self, conversation_id: str) -> None:
+        """The conversation is gone; of its items those stay that a response still needs."""
+        await self._run(lambda: self._delete_conversation(conversation_id))
 
     async def close(self) -> None:
         """Finish what was begun and close the file. May be called twice."""
@@ -158,7 +160,9 @@ class Store:
 
     async def _run(self, job: Callable[[], T]) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, job)
+            # A caller that is cancelled must not take back a job that others may have seen coming.
+            running = asyncio.get_running_loop().run_in_executor(self._thread, job)
+            return await asyncio.shield(running)
         except (sqlite3.Error, OSError) as error:
             raise StoreError(
                 f"the response store {self.path} failed: {error};"
@@ -173,14 +177,14 @@ class Store:
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        version = _version(connection)
+        version = version_of(connection)
         if version > SCHEMA_VERSION:
             connection.close()
             raise StoreError(
                 f"{self.path} has schema version {version}, this program knows {SCHEMA_VERSION};"
                 " use the newer tightloop, or give another --state-dir"
             )
-        _migrate(connection)
+        migrate(connection)
         self._connection = connection
 
     def _db(self) -> sqlite3.Connection:
@@ -196,7 +200,7 @@ class Store:
         values = [
             (r.id, r.parent_id, r.input, r.output, r.usage, r.body, packed.get(r.id)) for r in rows
         ]
-        with _transaction(self._db()) as db:
+        with transaction(self._db()) as db:
             db.executemany(
                 "INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE"
                 " SET body = coalesce(body, excluded.body),"
@@ -211,11 +215,11 @@ class Store:
         found = self._db().execute(query, (response_id,)).fetchone()
         return None if found is None or found[0] is None else zlib.decompress(found[0]).split(b"\n")
 
-    def _rows(self, query: str, response_id: str) -> list[Row]:
-        return [Row(*values) for values in self._db().execute(query, (response_id,))]
+    def _rows(self, query: str, *names: str) -> list[Row]:
+        return [Row(*values) for values in self._db().execute(query, names)]
 
     def _delete(self, response_id: str) -> bool:
-        with _transaction(self._db()) as db:
+        with transaction(self._db()) as db:
             hidden = db.execute(
                 "UPDATE responses SET body = NULL, events = NULL WHERE id = ? AND body IS NOT NULL",
                 (response_id,),
@@ -225,27 +229,24 @@ class Store:
             _prune(db, response_id)
         return True
 
+    def _add_conversation(self, row: ConversationRow) -> None:
+        values = (row.id, row.created_at, row.metadata, row.head_id)
+        self._db().execute("INSERT INTO conversations VALUES (?, ?, ?, ?)", values)
+
+    def _conversation(self, conversation_id: str) -> ConversationRow | None:
+        query = "SELECT id, created_at, metadata, head_id FROM conversations WHERE id = ?"
+        found = self._db().execute(query, (conversation_id,)).fetchone()
+        return None if found is None else ConversationRow(*found)
+
+    def _delete_conversation(self, conversation_id: str) -> None:
+        with transaction(self._db()) as db:
+            _move_head(db, Head(conversation_id, None))
+            db.execute("DELETE FROM conversations WHERE id = ?", (conversation_id,))
+
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-
-def _version(db: sqlite3.Connection) -> int:
-    found: int = db.execute("PRAGMA user_version").fetchone()[0]
-    return found
-
-
-def _migrate(db: sqlite3.Connection) -> None:
-    """Bring the file to ``SCHEMA_VERSION`` in one transaction; its rows stay."""
-    if _version(db) == SCHEMA_VERSION:
-        return
-    with _transaction(db):
-        # Read again under the lock: another process may have done it in between.
-        for script in MIGRATIONS[_version(db) :]:
-            for statement in script.split(";"):
-                db.execute(statement)
-        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _pack(events: Sequence[bytes]) -> bytes | None:
@@ -282,15 +283,3 @@ def _prune(db: sqlite3.Connection, row_id: str) -> None:
             (doomed, doomed, doomed),
         ).fetchall()
         doomed = gone[0][0] if gone else None
-
-
-@contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """BEGIN IMMEDIATE ... COMMIT, or ROLLBACK when the body raises."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield db
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
-    db.execute("COMMIT")

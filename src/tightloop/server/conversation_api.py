@@ -1,0 +1,148 @@
+"""``/v1/conversations``: conversations by name, and their items."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+import msgspec
+import orjson
+from aiohttp import web
+from msgspec import Meta, Raw
+
+from tightloop.protocol.errors import ApiError, from_validation_error
+from tightloop.protocol.items import Item, decode_item
+from tightloop.protocol.surrogates import has_surrogate_escape, replace_lone_surrogates
+from tightloop.server.conversation_book import Conversation, ConversationBook
+from tightloop.server.item_lists import ListedItem, decode_query, item_list, no_item, wire_item
+from tightloop.server.item_references import resolve_references
+
+MAX_ITEMS: Final = 20
+"""Items added at a time. Source: Conversations API reference."""
+
+_Key = Annotated[str, Meta(max_length=64)]
+_Value = Annotated[str, Meta(max_length=512)]
+_Metadata = Annotated[dict[_Key, _Value], Meta(max_length=16)]
+
+
+class _Create(msgspec.Struct):
+    items: list[Raw] | None = None
+    metadata: _Metadata | None = None
+
+
+class _Update(msgspec.Struct):
+    metadata: _Metadata | None
+
+
+class _AddItems(msgspec.Struct):
+    items: list[Raw]
+
+
+_create: Final = msgspec.json.Decoder(_Create)
+_update: Final = msgspec.json.Decoder(_Update)
+_add_items: Final = msgspec.json.Decoder(_AddItems)
+
+
+class ConversationApi:
+    """Handlers of the routes. They raise ``ApiError``; ``app`` words it for the wire."""
+
+    def __init__(self, book: ConversationBook) -> None:
+        self._book = book
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        """All routes below ``/v1/conversations``."""
+        one = "/v1/conversations/{id}"
+        item = f"{one}/items/{{item_id}}"
+        router.add_post("/v1/conversations", self.create)
+        router.add_get(one, self.retrieve, allow_head=False)
+        router.add_post(one, self.update)
+        router.add_delete(one, self.delete)
+        router.add_post(f"{one}/items", self.add_items)
+        router.add_get(f"{one}/items", self.list_items, allow_head=False)
+        router.add_get(item, self.retrieve_item, allow_head=False)
+        router.add_delete(item, self.delete_item)
+
+    async def create(self, request: web.Request) -> web.Response:
+        """``POST /v1/conversations``."""
+        wire: _Create = _decode(_create, await request.read() or b"{}")
+        items = await resolve_references(
+            self._book.responses, _items(wire.items or ()), None, "items"
+        )
+        return _answer(await self._book.create(items, wire.metadata or {}))
+
+    async def retrieve(self, request: web.Request) -> web.Response:
+        """``GET /v1/conversations/{id}``."""
+        return _answer(await self._book.get(request.match_info["id"]))
+
+    async def update(self, request: web.Request) -> web.Response:
+        """``POST /v1/conversations/{id}``: the metadata given replaces the old."""
+        wire: _Update = _decode(_update, await request.read())
+        conversation_id = request.match_info["id"]
+        return _answer(await self._book.set_metadata(conversation_id, wire.metadata or {}))
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """``DELETE /v1/conversations/{id}``."""
+        conversation_id = request.match_info["id"]
+        await self._book.delete(conversation_id)
+        deleted = {"id": conversation_id, "object": "conversation.deleted", "deleted": True}
+        return _json(orjson.dumps(deleted))
+
+    async def add_items(self, request: web.Request) -> web.Response:
+        """``POST /v1/conversations/{id}/items``; the answer lists what was added."""
+        wire: _AddItems = _decode(_add_items, await request.read())
+        items = _items(wire.items)
+        with await self._book.hold(request.match_info["id"]) as hold:
+            items = await resolve_references(self._book.responses, items, hold.head, "items")
+            added = await hold.add(items) if items else []
+        return _json(item_list(added))
+
+    async def list_items(self, request: web.Request) -> web.Response:
+        """``GET /v1/conversations/{id}/items``: one page, newest first unless ``order=asc``."""
+        query = decode_query(request.query)
+        conversation = await self._book.get(request.match_info["id"])
+        return _json(query.page(conversation.entries))
+
+    async def retrieve_item(self, request: web.Request) -> web.Response:
+        """``GET /v1/conversations/{id}/items/{item_id}``."""
+        conversation = await self._book.get(request.match_info["id"])
+        entry = _find(conversation.entries, request.match_info["item_id"])
+        return _json(bytes(wire_item(entry)))
+
+    async def delete_item(self, request: web.Request) -> web.Response:
+        """``DELETE /v1/conversations/{id}/items/{item_id}``; the answer is the conversation."""
+        with await self._book.hold(request.match_info["id"]) as hold:
+            await hold.remove(request.match_info["item_id"])
+            return _answer(hold.conversation)
+
+
+def _decode(decoder: "msgspec.json.Decoder[Any]", body: bytes) -> Any:
+    try:
+        text = str(body, "utf-8")  # bytes kept as Raw are not checked by the decoder
+        if has_surrogate_escape(body):
+            text = replace_lone_surrogates(body)
+        return decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise from_validation_error(error) from error
+
+
+def _items(raws: Sequence[Raw]) -> tuple[Item, ...]:
+    if len(raws) > MAX_ITEMS:
+        raise ApiError(
+            f"items has {len(raws)} entries; at most {MAX_ITEMS} can be added at a time",
+            code="invalid_value",
+            param="items",
+        )
+    return tuple(decode_item(raw, where=f"items[{n}]") for n, raw in enumerate(raws))
+
+
+def _find(entries: Sequence[ListedItem], item_id: str) -> ListedItem:
+    for entry in entries:
+        if entry.id == item_id:
+            return entry
+    raise no_item(item_id, status=404, param="item_id")
+
+
+def _answer(conversation: Conversation) -> web.Response:
+    return _json(conversation.wire())
+
+
+def _json(body: bytes) -> web.Response:
+    return web.Response(body=body, content_type="application/json")
