@@ -12,10 +12,14 @@ from collections.abc import Sequence
 import tightloop
 
 VERBS = {
+    "connect": "point another agent (Codex, Claude Code, ...) at a running server, or run it there",
     "demo": "fix real bugs with the bundled network: classic path against tight path",
     "exec": "let the agent work on a repository once, without questions",
     "serve": "serve a model over the Responses API, HTTP and WebSocket on one port",
 }
+
+PASSING_ON = frozenset({"connect"})
+"""Verbs that hand the words after ``--`` to another program, as ``arguments.passed_on``."""
 
 
 def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
@@ -40,8 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit status. Ctrl-C ends with 130 and no traceback."""
     words = list(sys.argv[1:] if argv is None else argv)
     verb = next((word for word in words if not word.startswith("-")), None)
+    passed_on = None
+    if verb in PASSING_ON and "--" in words:
+        cut = words.index("--")
+        words, passed_on = words[:cut], words[cut + 1 :]
     try:
         arguments = build_parser(verb).parse_args(words)
+        arguments.passed_on = passed_on
         status: int = importlib.import_module(f"tightloop.cli.{arguments.verb}").run(arguments)
     except KeyboardInterrupt:  # imports take long enough to be interrupted, too
         print("tightloop: interrupted", file=sys.stderr)
