@@ -34,7 +34,30 @@ def test_a_reachable_server_needs_a_key() -> None:
     Access(KeyRing(["k"]), "0.0.0.0").check({"Authorization": "Bearer k"})
 
 
-@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": "Bearer k"},
+        {"x-api-key": "k"},
+        {"x-api-key": "k", "Authorization": "Bearer of-something-else"},
+        {"x-api-key": "of-something-else", "Authorization": "Bearer k"},
+    ],
+)
+def test_a_key_comes_in_either_header(headers: dict[str, str]) -> None:
+    """OpenAI's clients use the one, Anthropic's the other, and some send both."""
+    Access(KeyRing(["k"]), "127.0.0.1").check(headers)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer wrong"},
+        {"x-api-key": "wrong"},
+        {"x-api-key": ""},
+        {"x-api-key": "Bearer k"},
+    ],
+)
 def test_with_keys_a_wrong_one_is_refused_on_loopback_too(headers: dict[str, str]) -> None:
     """Configured means enforced."""
     with pytest.raises(ApiError) as caught:

@@ -224,7 +224,7 @@ async def test_a_body_beyond_the_limit_is_a_413() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "not_found"),
+        ("GET", "/v2", 404, "not_found"),
         ("GET", "/v1/nothing", 404, "not_found"),
         ("GET", "/" + "x" * 5000, 404, "not_found"),
         ("PUT", "/v1/responses", 405, "method_not_allowed"),

@@ -27,9 +27,10 @@ class Access:
     def check(self, headers: Mapping[str, str]) -> None:
         """Pass, or raise ``ApiError`` 401 or 403. Called once per socket or HTTP request."""
         if self._keys:
-            if not self._keys.accepts(headers.get("Authorization")):
+            if not self._has_key(headers):
                 raise ApiError(
-                    "missing or unknown API key; send it as 'Authorization: Bearer KEY'",
+                    "missing or unknown API key; send it as 'Authorization: Bearer KEY'"
+                    " or as 'x-api-key: KEY'",
                     status=401,
                     error_type="authentication_error",
                     code="invalid_api_key",
@@ -40,6 +41,13 @@ class Access:
                 status=403,
                 code="origin_not_allowed",
             )
+
+    def _has_key(self, headers: Mapping[str, str]) -> bool:
+        """Whether either of the two headers in use holds a key; Anthropic's clients use the second."""
+        if self._keys.accepts(headers.get("Authorization")):
+            return True
+        key = headers.get("x-api-key")
+        return key is not None and self._keys.accepts(f"Bearer {key}")
 
 
 def is_loopback(host: str) -> bool:

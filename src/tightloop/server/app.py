@@ -9,12 +9,15 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from tightloop.protocol.errors import ApiError
+from tightloop.protocol.messages_errors import error_body, error_status
 from tightloop.protocol.websocket_mode import http_error_body, retry_headers
 from tightloop.server.access import Access
 from tightloop.server.chat import ChatApi
 from tightloop.server.endpoint import Endpoint
 from tightloop.server.http import HttpApi
 from tightloop.server.lanes import MAX_CONNECTION_S
+from tightloop.server.messages import PATH as MESSAGES_PATH
+from tightloop.server.messages import MessagesApi
 from tightloop.server.models import ModelsApi
 from tightloop.server.store import StoreError
 from tightloop.server.websocket import MAX_UNSENT_BYTES, Sockets
@@ -25,7 +28,7 @@ KEEP_ALIVE_S = 3600.0
 
 GRACE_S = 10.0
 HUNG_UP = 499
-OPEN_TO_ALL = frozenset({"/health"})
+OPEN_TO_ALL = frozenset({"/", "/health"})
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -125,9 +128,13 @@ def create_app(endpoint: Endpoint, access: Access, sockets: Sockets) -> web.Appl
     app.router.add_delete("/v1/responses/{id}", api.delete)
     app.router.add_post("/v1/responses/{id}/cancel", api.cancel)
     app.router.add_post("/v1/chat/completions", ChatApi(endpoint).create)
+    messages = MessagesApi(endpoint)
+    app.router.add_post(MESSAGES_PATH, messages.create)
+    app.router.add_post(f"{MESSAGES_PATH}/count_tokens", messages.count_tokens)
     app.router.add_get("/v1/models", models.list)
     app.router.add_get("/v1/models/{id:.+}", models.retrieve, allow_head=False)
     app.router.add_get("/health", api.health)
+    app.router.add_get("/", api.health)  # Claude Code looks whether anybody is there
     return app
 
 
@@ -141,14 +148,14 @@ def _guard(access: Access) -> Any:
                 access.check(request.headers)
             return await handler(request)
         except ApiError as error:
-            return _refusal(error)
+            return _refusal(request, error)
         except web.HTTPException as error:
-            return _refusal(_as_api_error(error, request), dict(error.headers))
+            return _refusal(request, _as_api_error(error, request), dict(error.headers))
         except web.RequestPayloadError as error:
             return _unreadable(request, error)
         except StoreError as error:
             _log.error("%s", error)
-            return _refusal(ApiError(str(error), status=500, error_type="server_error"))
+            return _refusal(request, ApiError(str(error), status=500, error_type="server_error"))
         except ConnectionError:
             return web.Response(status=HUNG_UP)  # nobody reads it, and it is no error of ours
         except asyncio.CancelledError:
@@ -156,7 +163,7 @@ def _guard(access: Access) -> Any:
         except Exception as error:  # noqa: BLE001 - the one place per request
             _log.exception("%s %s failed", request.method, request.path[:200])
             text = f"internal error: {type(error).__name__}"
-            return _refusal(ApiError(text, status=500, error_type="server_error"))
+            return _refusal(request, ApiError(text, status=500, error_type="server_error"))
 
     return guard
 
@@ -164,7 +171,8 @@ def _guard(access: Access) -> Any:
 def _unreadable(request: web.Request, error: Exception) -> web.Response:
     # Nothing more can be read; aiohttp would try, and log a traceback of what it finds.
     request.content.feed_eof()
-    response = _refusal(ApiError(f"the body cannot be read: {error}", code="invalid_body"))
+    refused = ApiError(f"the body cannot be read: {error}", code="invalid_body")
+    response = _refusal(request, refused)
     response.force_close()
     return response
 
@@ -182,13 +190,17 @@ def _as_api_error(error: web.HTTPException, request: web.Request) -> ApiError:
     return ApiError((error.text or error.reason)[:200], status=error.status)
 
 
-def _refusal(error: ApiError, headers: dict[str, str] | None = None) -> web.Response:
+def _refusal(
+    request: web.Request, error: ApiError, headers: dict[str, str] | None = None
+) -> web.Response:
+    """The error in the words of the dialect that was spoken to."""
     kept = {name: value for name, value in (headers or {}).items() if name == "Allow"}
     if error.status == 401:
         kept["WWW-Authenticate"] = "Bearer"
+    is_messages = request.path.startswith(MESSAGES_PATH)
     return web.Response(
-        body=http_error_body(error),
-        status=error.status,
+        body=error_body(error) if is_messages else http_error_body(error),
+        status=error_status(error) if is_messages else error.status,
         content_type="application/json",
         headers={**kept, **retry_headers(error)},
     )

@@ -1,0 +1,72 @@
+"""The Anthropic Messages API: the same turns as everywhere, in another dialect.
+
+Clients of it (Claude Code) send their whole history with every request; that the engine finds it
+warm is a matter of rendering it to the same prompt again, not of this server's memory.
+"""
+
+from functools import partial
+
+import orjson
+from aiohttp import web
+
+from tightloop.client.reads import use_small_reads
+from tightloop.engine.interface import EngineError, GenerationRequest
+from tightloop.protocol import sse
+from tightloop.protocol.errors import ApiError
+from tightloop.protocol.messages_inbound import MessagesDecoder
+from tightloop.protocol.messages_stream import MessagesStream
+from tightloop.server.answer import answer, failure, json_response
+from tightloop.server.dialect import Dialect
+from tightloop.server.endpoint import Endpoint
+
+PATH = "/v1/messages"
+SESSION_HEADER = "X-Claude-Code-Session-Id"
+
+PLAIN = Dialect(MessagesStream, sse.frame)
+WITH_THINKING = Dialect(partial(MessagesStream, shows_thinking=True), sse.frame)
+
+
+class MessagesApi:
+    """Handlers of one server's routes. They raise ``ApiError``; ``app`` words it for the wire."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._decoder = MessagesDecoder()
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        """``POST /v1/messages``; what stands after the ``?`` only names beta features."""
+        use_small_reads(request.transport)
+        body = await request.read()
+        receive_ns = self._endpoint.backstage.now_ns()
+        decoded = self._decoder.decode(body, session=request.headers.get(SESSION_HEADER))
+        dialect = WITH_THINKING if decoded.shows_thinking else PLAIN
+        return await answer(request, self._endpoint, decoded.asked, None, dialect, receive_ns)
+
+    async def count_tokens(self, request: web.Request) -> web.Response:
+        """``POST /v1/messages/count_tokens``: the input tokens that such a request would have."""
+        asked = self._decoder.decode(await request.read(), is_count=True).asked
+        engine = self._endpoint.engine
+        names = [model.name for model in engine.models()]
+        if asked.model not in names:
+            raise ApiError(
+                f"unknown model {asked.model[:200]!r}; this server has {', '.join(names)}",
+                code="model_not_found",
+                param="model",
+            )
+        counted = GenerationRequest(
+            response_id="",
+            model=asked.model,
+            parent=None,
+            items=asked.input,
+            instructions=asked.instructions,
+            tools=asked.tools,
+            tool_choice=asked.tool_choice,
+            output_format=asked.output_format,
+            parallel_tool_calls=asked.parallel_tool_calls,
+            reasoning_effort=asked.reasoning_effort,
+        )
+        try:
+            num_tokens = await engine.count_input(counted)
+        except EngineError as error:
+            raise failure(error.code, str(error)) from error
+        return json_response(orjson.dumps({"input_tokens": num_tokens}))
