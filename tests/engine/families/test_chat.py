@@ -112,8 +112,8 @@ async def test_a_tool_call_is_a_tool_call() -> None:
 @pytest.mark.parametrize(
     ("choice", "reply"),
     [
-        ("required", b'{"name": "run", "arguments": {"a": 1}}</tool_call>'),
-        ("run", b'{"a": 1}}</tool_call>'),
+        ("required", b' "run", "arguments": {"a": 1}}\n</tool_call>'),
+        ("run", b' {"a": 1}}\n</tool_call>'),
     ],
 )
 async def test_a_required_call_is_begun_for_the_model(choice: str, reply: bytes) -> None:

@@ -82,11 +82,43 @@ def test_chatml_repeats_calls_the_way_they_are_parsed() -> None:
     assert '<tool_call>\n{"name": "run", "arguments": {"cmd": "ls"}}\n</tool_call>' in text
 
 
-def test_later_system_messages_move_to_the_front_when_refused() -> None:
+def test_later_system_messages_become_user_messages_when_refused() -> None:
+    """In their places: the prompt up to them stays as it was."""
     messages = chat_messages("one", [user_message("hi"), said("system", "two")])
     assert ChatTemplate(ROLES).render(messages, []) == "[system]one[user]hi[system]two"
-    assert ChatTemplate(SYSTEM_FIRST).render(messages, []) == "[system]one\n\ntwo[user]hi"
+    assert ChatTemplate(SYSTEM_FIRST).render(messages, []) == "[system]one[user]hi[user]two"
     assert ChatTemplate(NO_SYSTEM).render(messages, []) == "[user]one\n\ntwo\n\nhi"
+
+
+def test_system_messages_that_a_template_passes_over_are_told_by_the_user() -> None:
+    only_first = (
+        "{{ messages[0].content }}{% for m in messages[1:] %}{% if m.role != 'system' %}"
+        "[{{ m.role }}]{{ m.content }}{% endif %}{% endfor %}"
+    )
+    messages = chat_messages("one", [user_message("hi"), said("developer", "two")])
+    assert ChatTemplate(only_first).render(messages, []) == "one[user]hi[user]two"
+
+
+def test_a_template_that_rewrites_what_it_is_given_is_believed() -> None:
+    loud = "{% for m in messages %}[{{ m.role }}]{{ m.content | upper }}{% endfor %}"
+    messages = chat_messages("one", [user_message("hi"), said("developer", "two")])
+    assert ChatTemplate(loud).render(messages, []) == "[system]ONE[user]HI[system]TWO"
+
+
+def test_where_roles_must_alternate_all_system_text_goes_in_front() -> None:
+    strict = (
+        "{% for m in messages %}{% if m.role == 'system' and not loop.first or not loop.first and "
+        "m.role == messages[loop.index0 - 1].role %}{{ raise_exception('order') }}{% endif %}"
+        "[{{ m.role }}]{{ m.content }}{% endfor %}"
+    )
+    messages = chat_messages("one", [user_message("hi"), said("developer", "two")])
+    assert ChatTemplate(strict).render(messages, []) == "[system]one\n\ntwo[user]hi"
+
+
+def test_reasoning_can_be_left_out() -> None:
+    source = "{% if enable_thinking is defined and not enable_thinking %}quick{% endif %}"
+    assert ChatTemplate(source).render([], [], can_think=False) == "quick"
+    assert ChatTemplate(source).render([], []) == ""
 
 
 def test_the_names_templates_rely_on_are_there() -> None:

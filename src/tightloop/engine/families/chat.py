@@ -8,10 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from tightloop.engine.families.answer_rules import TAGS, constraint_for
 from tightloop.engine.families.chat_template import ChatTemplate, chat_messages, chat_tools
+from tightloop.engine.families.constraint import Constraint
+from tightloop.engine.families.content import refuse_unreadable
+from tightloop.engine.families.grammars import GrammarCompiler
 from tightloop.engine.families.sampling import Sampler
 from tightloop.engine.families.text_stream import StopStrings, Utf8Stream
 from tightloop.engine.families.tool_calls import CALL_OPEN, THINK_OPEN, ToolCallParser
+from tightloop.engine.families.vocabulary import Vocabulary
 from tightloop.engine.interface import EngineError, GenerationRequest, Job
 from tightloop.engine.sequence_pool import SequencePool
 from tightloop.protocol.deltas import FinishReason
@@ -47,12 +52,31 @@ def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
 
 
 def forced_call(choice: ToolChoice) -> str:
-    """How the answer must begin so that a tool is called; nothing when the model may choose."""
+    """How the answer must begin so that a tool is called; nothing when the model may choose.
+
+    No space at the end: models have tokens that begin with one.
+    """
     if choice in ("auto", "none"):
         return ""
     if choice == "required":
-        return f"{CALL_OPEN}\n"
-    return f'{CALL_OPEN}\n{{"name": {json.dumps(choice)}, "arguments": '
+        return f'{CALL_OPEN}\n{{"name":'
+    return f'{CALL_OPEN}\n{{"name": {json.dumps(choice)}, "arguments":'
+
+
+def most_calls(request: GenerationRequest) -> int | None:
+    """How many calls the answer may hold; None is any number."""
+    is_named = request.tool_choice not in ("auto", "none", "required")
+    return 1 if is_named or not request.parallel_tool_calls else None
+
+
+def opens_thinking(prompt: str) -> bool:
+    """Whether the answer begins inside a block of reasoning."""
+    return prompt.rstrip().endswith(THINK_OPEN)
+
+
+def can_think(request: GenerationRequest) -> bool:
+    """Whether the client wants reasoning, or leaves it to the model."""
+    return request.reasoning_effort not in ("none", "minimal")
 
 
 class ChatFamily:
@@ -63,6 +87,8 @@ class ChatFamily:
     def __init__(self, pool: SequencePool, *, new_call_id: Callable[[], str] | None = None) -> None:
         self._pool = pool
         self._eos = pool.eos_tokens
+        self._compiler = GrammarCompiler()
+        self._vocabulary = Vocabulary(pool)
         self._new_call_id = new_call_id or (lambda: f"call_{secrets.token_hex(12)}")
         metadata = pool.metadata
         self._bos_text = self._control_text("bos")
@@ -82,6 +108,15 @@ class ChatFamily:
         """One response: prefill what is new, then decode token by token."""
         request = job.request
         text, forced = self._prompt(request)
+        is_thinking = opens_thinking(text)
+        rules = constraint_for(
+            request,
+            self._compiler,
+            is_thinking=is_thinking,
+            may_think=self._template.knows_thinking and can_think(request),
+        )
+        if rules is not None and not rules.accept(forced.encode()):
+            raise EngineError(f"no answer may begin with {forced!r}")
         prompt = self._pool.tokenize(text, special=True)
         window = self._pool.context_window
         if len(prompt) >= window:
@@ -100,11 +135,12 @@ class ChatFamily:
             parser = ToolCallParser(
                 self._new_call_id,
                 custom_tools=custom,
-                is_thinking=text.rstrip().endswith(THINK_OPEN),
+                is_thinking=is_thinking,
+                max_calls=most_calls(request),
             )
             for delta in parser.feed(forced):
                 job.emit(delta)
-            return (yield from self._decode(job, warm, logits, parser))
+            return (yield from self._decode(job, warm, logits, parser, rules))
         finally:
             self._put_back(request, warm)
 
@@ -116,11 +152,14 @@ class ChatFamily:
     def _prompt(self, request: GenerationRequest) -> tuple[str, str]:
         """The rendered conversation, and the beginning of the answer that it ends with, if any."""
         tools = [] if request.tool_choice == "none" else chat_tools(request.tools)
-        messages = chat_messages(request.instructions, request.context())
-        text = self._template.render(messages, tools)
+        items = request.context()
+        refuse_unreadable(items, request.model)
+        messages = chat_messages(request.instructions, items)
+        text = self._template.render(messages, tools, can_think=can_think(request))
         if self._adds_bos and not text.startswith(self._bos_text):
             text = self._bos_text + text
-        forced = forced_call(request.tool_choice) if tools else ""
+        # A template that opens the reasoning itself lets the model finish it first.
+        forced = forced_call(request.tool_choice) if tools and not opens_thinking(text) else ""
         return text + forced, forced
 
     def _claim(self, request: GenerationRequest, prompt: list[int]) -> WarmSequence:
@@ -172,7 +211,12 @@ class ChatFamily:
         return logits
 
     def _decode(
-        self, job: Job, warm: WarmSequence, logits: Logits, parser: ToolCallParser
+        self,
+        job: Job,
+        warm: WarmSequence,
+        logits: Logits,
+        parser: ToolCallParser,
+        rules: Constraint | None,
     ) -> Generator[None, None, FinishReason]:
         request = job.request
         sampler = Sampler(request.sampling)
@@ -186,7 +230,10 @@ class ChatFamily:
         num_output = num_reasoning = num_steps = inside_ns = 0
         try:
             while num_output < limit:
-                token = sampler.choose(logits)
+                if rules is None:
+                    token = sampler.choose(logits)
+                else:
+                    token = self._choose_legal(sampler, logits, rules)
                 if token in self._eos:
                     reason = FinishReason.STOP
                     break
@@ -194,7 +241,7 @@ class ChatFamily:
                 num_reasoning += parser.is_thinking
                 for delta in parser.feed(stops.feed(text.feed(token_bytes(token)))):
                     emit(delta)
-                if stops.is_stopped:
+                if stops.is_stopped or parser.is_full or (rules is not None and rules.is_over):
                     reason = FinishReason.STOP
                     break
                 if num_output == limit:
@@ -216,3 +263,34 @@ class ChatFamily:
             emit(delta)
         has_called = parser.num_calls and reason is FinishReason.STOP
         return FinishReason.TOOL_CALLS if has_called else reason
+
+    def _choose_legal(self, sampler: Sampler, logits: Logits, rules: Constraint) -> int:
+        """A token that the rules let follow; they have gone on by it.
+
+        The model's own choice is tried first: it is legal nearly always, and judging one token
+        takes microseconds where a mask of the whole vocabulary takes a hundred times as long.
+        """
+        token = sampler.choose(logits)
+        if self._is_legal(token, rules):
+            return token
+        is_possible = self._vocabulary.beginning_with(rules.next_bytes())
+        is_possible[list(self._eos)] = rules.may_stop
+        is_possible[token] = False
+        for other in sampler.ranked(logits, is_possible):
+            if self._is_legal(other, rules):
+                return other
+        raise EngineError(
+            "no token of this model can follow what the grammar demands here; it may ask for "
+            "text that cannot end",
+            code="invalid_grammar",
+        )
+
+    def _is_legal(self, token: int, rules: Constraint) -> bool:
+        if token in self._eos:
+            return rules.may_stop
+        data = self._pool.token_bytes(token)
+        if not data:
+            return False
+        if not rules.is_free and data not in TAGS and self._vocabulary.is_control(token, data):
+            return False
+        return rules.accept(data)

@@ -122,7 +122,8 @@ def chat_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:
             parameters = {"type": "object", "properties": {"input": text}, "required": ["input"]}
             description = tool.description
             if tool.grammar:
-                description += f"\nThe input must match this Lark grammar:\n{tool.grammar}"
+                form = "Lark grammar" if tool.syntax == "lark" else "regular expression"
+                description += f"\nThe input must match this {form}:\n{tool.grammar}"
         else:
             continue
         function = {"name": tool.name, "description": description, "parameters": parameters}
@@ -157,28 +158,49 @@ class ChatTemplate:
         except jinja2.TemplateSyntaxError as error:
             raise EngineError(f"the model's chat template cannot be read: {error}") from error
         self._knows_tools = "tools" in self.source
+        self.knows_thinking = "think" in self.source
 
-    def render(self, messages: Sequence[ChatMessage], tools: Sequence[dict[str, Any]]) -> str:
+    def render(
+        self,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[dict[str, Any]],
+        *,
+        can_think: bool = True,
+    ) -> str:
         """The prompt up to where the assistant speaks.
 
-        A template that refuses later system messages, or any, gets their text in front of the
-        first message, or of the first user message. Raises ``EngineError`` when none is accepted.
+        ``can_think`` False tells templates that know ``enable_thinking`` to leave reasoning out.
+        A template that refuses later system messages, or does not show them, gets them as user
+        messages in their places, so that what came before stays as it was and warm; failing
+        that, in front of the first message, or of the first user message. Raises ``EngineError``
+        when none is accepted.
         """
         told = list(messages)
         if tools and not self._knows_tools:
             told = _with_system(told, _tool_prompt(tools))
+        options: dict[str, Any] = {} if can_think else {"enable_thinking": False}
+        later = [m["content"].strip() for m in told[1:] if m["role"] == "system"]
         refusal: Exception | None = None
-        for form in (told, _merged(told), _without_system(told)):
+        incomplete: str | None = None
+        forms = (_as_told, _with_later_as_user, _merged, _without_system)
+        for form in forms if later else (_as_told, _merged, _without_system):
             try:
-                return self._template.render(
-                    messages=form,
+                text = self._template.render(
+                    messages=form(told),
                     tools=list(tools) if tools and self._knows_tools else None,
                     add_generation_prompt=True,
                     bos_token=self._bos,
                     eos_token=self._eos,
+                    **options,
                 )
             except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
                 refusal = refusal or error
+                continue
+            if all(said in text for said in later):
+                return text
+            incomplete = incomplete or text
+        if incomplete is not None:  # a template that rewrites what it is given
+            return incomplete
         raise EngineError(
             f"the model's chat template refuses this conversation: {refusal}",
             code="invalid_request",
@@ -195,6 +217,17 @@ def _with_system(messages: list[ChatMessage], text: str) -> list[ChatMessage]:
 def _split_system(messages: Sequence[ChatMessage]) -> tuple[str, list[ChatMessage]]:
     text = "\n\n".join(m["content"] for m in messages if m["role"] == "system")
     return text, [m for m in messages if m["role"] != "system"]
+
+
+def _as_told(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    return list(messages)
+
+
+def _with_later_as_user(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    return [
+        {**message, "role": "user"} if n and message["role"] == "system" else message
+        for n, message in enumerate(messages)
+    ]
 
 
 def _merged(messages: Sequence[ChatMessage]) -> list[ChatMessage]:

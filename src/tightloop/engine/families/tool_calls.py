@@ -33,6 +33,7 @@ class ToolCallParser:
 
     ``custom_tools`` are tools whose input is free text: their JSON string is unescaped.
     ``is_thinking`` starts inside reasoning, for templates that open the block themselves.
+    Whatever follows the last of ``max_calls`` calls is dropped.
     """
 
     def __init__(
@@ -41,7 +42,9 @@ class ToolCallParser:
         *,
         custom_tools: Collection[str] = (),
         is_thinking: bool = False,
+        max_calls: int | None = None,
     ) -> None:
+        self._max_calls = max_calls
         self._new_call_id = new_call_id
         self._custom = frozenset(custom_tools)
         self.is_thinking = is_thinking
@@ -49,6 +52,11 @@ class ToolCallParser:
         self._call: CallBody | None = None
         self._at_line_start = False
         self.num_calls = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many calls were made as may be."""
+        return self.num_calls == self._max_calls
 
     @property
     def is_plain(self) -> bool:
@@ -88,6 +96,9 @@ class ToolCallParser:
 
     def _advance(self, deltas: list[Delta]) -> bool:
         """Consume from the pending text; False when more is needed to go on."""
+        if self.is_full:
+            self._pending = ""
+            return False
         if self._call is not None:
             return self._advance_call(self._call, deltas)
         if self._at_line_start:
