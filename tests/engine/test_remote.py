@@ -4,15 +4,19 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiohttp import web
+from msgspec import Raw
 
 from tests.engine.collecting import Answer, ask, request, start
 from tightloop.engine.interface import EngineError, Sampling
 from tightloop.engine.remote import HostTimes, RemoteEngine, host_times, parse_remote_name
 from tightloop.protocol.deltas import FinishReason, ToolCallDone, ToolCallStarted
+from tightloop.protocol.items import Message, OpaquePart
+from tightloop.protocol.output_format import OutputFormat
 from tightloop.protocol.requests import CustomTool, FunctionTool
 
 Reply = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -115,6 +119,37 @@ async def serving(reply: Reply) -> AsyncIterator[tuple[RemoteEngine, Host]]:
 async def answered(reply: Reply) -> Answer:
     async with serving(reply) as (engine, _):
         return await ask(engine, request("hi"))
+
+
+async def test_what_is_demanded_is_passed_on() -> None:
+    """The host must make it hold; tools that were ruled out are not offered."""
+    asked = replace(
+        request("hi", tools=(FunctionTool("run", strict=True),), tool_choice="required"),
+        output_format=OutputFormat("json_object"),
+        parallel_tool_calls=False,
+        reasoning_effort="low",
+    )
+    async with serving(stream(chunk("stop", content="{}"), USAGE)) as (engine, host):
+        answer = await ask(engine, asked)
+        assert engine.models()[0].reads_images
+    (body,) = host.bodies
+    assert body["response_format"] == {"type": "json_object"}
+    assert body["parallel_tool_calls"] is False
+    assert body["reasoning_effort"] == "low"
+    assert body["tool_choice"] == "required"
+    assert body["tools"][0]["function"]["strict"] is True
+    assert answer.finished.usage.cached_tokens == 8
+
+
+async def test_images_are_the_hosts_business_and_files_are_refused() -> None:
+    image = OpaquePart("input_image", Raw(b'{"type":"input_image","image_url":"data:x"}'))
+    odd = OpaquePart("input_file", Raw(b'{"type":"input_file","file_id":"f"}'))
+    async with serving(stream(chunk("stop", content="ok"))) as (engine, host):
+        await ask(engine, request([Message("user", (image,))]))
+        refused = await ask(engine, request([Message("user", (odd,))], name="r2"))
+    shown = [{"type": "image_url", "image_url": {"url": "data:x"}}]
+    assert [body["messages"][0]["content"] for body in host.bodies] == [shown]
+    assert refused.finished.error_code == "unsupported_content"
 
 
 async def test_text_with_usage() -> None:

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from tightloop.protocol.chat_request import (
+    IMAGE_FOLLOWS,
     NO_OUTPUT,
     build_messages,
     build_request,
@@ -23,6 +24,7 @@ from tightloop.protocol.items import (
     TextPart,
     user_message,
 )
+from tightloop.protocol.output_format import OutputFormat
 from tightloop.protocol.requests import CustomTool, FunctionTool, OpaqueTool, Tool
 
 USER = user_message("hi")
@@ -118,6 +120,83 @@ def test_images_are_carried_and_files_refused() -> None:
         with pytest.raises(ApiError) as caught:
             build_messages([Message("user", (part(raw),))])
         assert str(caught.value.param).startswith("input[0].content[0]")
+
+
+def test_images_in_outputs_follow_all_outputs_of_the_turn() -> None:
+    """A chat wants its tool messages next to their calls, and text in them."""
+    image = part(b'{"type":"input_image","image_url":"data:x"}')
+    items: list[Item] = [
+        FunctionCall("c1", "look", "{}"),
+        CustomToolCall("c2", "draw", "a line"),
+        FunctionCallOutput("c1", "", parts=(image,)),
+        CustomToolCallOutput("c2", "done", parts=(TextPart("input_text", "done"), image)),
+    ]
+    shown = {"type": "image_url", "image_url": {"url": "data:x"}}
+    assert build_messages(items)[1:] == [
+        {"role": "tool", "tool_call_id": "c1", "content": IMAGE_FOLLOWS},
+        {"role": "tool", "tool_call_id": "c2", "content": "done"},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "Output of c1:"},
+                shown,
+                {"type": "text", "text": "Output of c2:"},
+                shown,
+            ],
+        },
+    ]
+
+
+@pytest.mark.parametrize("role", ["developer", "assistant", "user"])
+def test_parts_that_a_chat_has_no_place_for_are_refused(role: str) -> None:
+    odd = Message(role, (part(b'{"type":"input_file","file_id":"f"}'),))
+    with pytest.raises(ApiError, match="input_file") as refused:
+        build_messages([odd])
+    assert refused.value.param == "input[0].content[0].type"
+    assert refused.value.code == "unsupported_content"
+
+
+def test_an_odd_part_of_an_output_is_refused_with_its_place() -> None:
+    output = FunctionCallOutput("c", "", parts=(part(b'{"type":"input_file","file_id":"f"}'),))
+    with pytest.raises(ApiError) as refused:
+        build_messages([FunctionCall("c", "look", "{}"), output])
+    assert refused.value.param == "input[1].output[0].type"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sent"),
+    [
+        (OutputFormat("json_object"), {"type": "json_object"}),
+        (
+            OutputFormat("json_schema", {"type": "object"}, "thing", True),
+            {
+                "type": "json_schema",
+                "json_schema": {"name": "thing", "schema": {"type": "object"}, "strict": True},
+            },
+        ),
+        (
+            OutputFormat("json_schema", {"type": "object"}, "thing"),
+            {
+                "type": "json_schema",
+                "json_schema": {"name": "thing", "schema": {"type": "object"}},
+            },
+        ),
+    ],
+)
+def test_the_output_format_is_passed_on(wanted: OutputFormat, sent: dict[str, Any]) -> None:
+    body = build_request([], model="m", output_format=wanted, reasoning_effort="low")
+    assert body["response_format"] == sent
+    assert body["reasoning_effort"] == "low"
+
+
+def test_a_grammar_becomes_a_note() -> None:
+    tools = [CustomTool("a", grammar="G"), CustomTool("b", grammar="R", syntax="regex")]
+    body = build_request([], tools=tools, model="m")
+    notes = [tool["function"]["description"] for tool in body["tools"]]
+    assert notes == [
+        "The input follows this Lark grammar:\nG",
+        "The input follows this regular expression:\nR",
+    ]
 
 
 def test_a_refusal_is_assistant_text_and_opaque_items_say_nothing() -> None:

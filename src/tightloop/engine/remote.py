@@ -118,7 +118,8 @@ class RemoteEngine:
         self.base_url = base_url.rstrip("/")
         self._host = urlsplit(base_url).netloc
         self._api_key_env = api_key_env
-        self._info = ModelInfo(model, f"{model} at {self._host}", context_window)
+        # Whether it reads images only the host can tell, and it does when it is asked.
+        self._info = ModelInfo(model, f"{model} at {self._host}", context_window, reads_images=True)
         self._clock: Clock = clock or MonotonicClock()
         self._session: aiohttp.ClientSession | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -227,6 +228,9 @@ class RemoteEngine:
             seed=sampling.seed,
             max_output_tokens=request.max_output_tokens,
             stop=sampling.stop,
+            parallel_tool_calls=request.parallel_tool_calls,
+            output_format=request.output_format,
+            reasoning_effort=request.reasoning_effort,
         )
         response = await self._post(orjson.dumps(body))
         try:

@@ -4,7 +4,8 @@ The order of a chat is stricter than that of items: a tool message must follow t
 message that made the call, and many chat templates accept a system message in the first place
 only. So neighbouring output items become one assistant message, outputs move up to their calls,
 leading system and developer messages (and the instructions) become one system message, and later
-ones become user messages.
+ones become user messages. Tool messages are text for most hosts, so images in a tool's output follow
+in a user message of their own, after the outputs of the same turn.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,6 +26,7 @@ from tightloop.protocol.items import (
     Reasoning,
     TextPart,
 )
+from tightloop.protocol.output_format import OutputFormat
 from tightloop.protocol.requests import CustomTool, FunctionTool, OpaqueTool, Tool, ToolChoice
 
 CUSTOM_INPUT: Final = "input"
@@ -32,6 +34,9 @@ CUSTOM_INPUT: Final = "input"
 
 NO_OUTPUT: Final = "[no output: the call was interrupted]"
 """Stands for the output of a call that never got one; a chat without it would be refused."""
+
+IMAGE_FOLLOWS: Final = "[the output is an image, in the next user message]"
+"""The text of a tool message whose output is nothing but images."""
 
 
 def build_request(
@@ -49,11 +54,14 @@ def build_request(
     stop: Sequence[str] = (),
     stream: bool = True,
     include_reasoning: bool = False,
+    output_format: OutputFormat | None = None,
+    reasoning_effort: str | None = None,
 ) -> dict[str, Any]:
     """The request body as a dict of JSON values, asking for a stream with a usage chunk.
 
-    Custom tools become functions with the one string argument ``input``; tool types without a
-    chat equivalent are left out. ``include_reasoning`` sends earlier reasoning back as
+    Custom tools become functions with the one string argument ``input``, their grammar a note in
+    the description: a chat has no way to demand it. Tool types without a chat equivalent are left
+    out. Tools narrowed by ``allowed_tools`` are simply the tools. ``include_reasoning`` sends earlier reasoning back as
     ``reasoning_content``. Raises ``ApiError`` 400 for content that a chat cannot carry, and for
     an output whose call is not among ``items``.
     """
@@ -67,6 +75,8 @@ def build_request(
         "max_tokens": max_output_tokens,
         "stop": list(stop) or None,
         "stream_options": {"include_usage": True} if stream else None,
+        "response_format": None if output_format is None else _response_format(output_format),
+        "reasoning_effort": reasoning_effort,
     }
     functions = [_function(tool) for tool in tools if not isinstance(tool, OpaqueTool)]
     if functions:
@@ -96,8 +106,8 @@ class _Messages:
         self._items = items
         self._include_reasoning = include_reasoning
         self._outputs = {
-            item.call_id: item.output
-            for item in items
+            item.call_id: (index, item)
+            for index, item in enumerate(items)
             if isinstance(item, FunctionCallOutput | CustomToolCallOutput)
         }
         self._called: set[str] = set()
@@ -116,8 +126,11 @@ class _Messages:
     def _leading_system(self, instructions: str | None) -> tuple[str, int]:
         texts = [instructions] if instructions else []
         num_leading = 0
-        for item in self._items:
+        for index, item in enumerate(self._items):
             if isinstance(item, Message) and item.role in ("system", "developer"):
+                for n, part in enumerate(item.content):
+                    if isinstance(part, OpaquePart):
+                        raise _unsupported(part, f"input[{index}].content[{n}]")
                 texts.append(item.text)
             elif not isinstance(item, OpaqueItem):
                 break
@@ -127,7 +140,7 @@ class _Messages:
     def _add(self, index: int, item: Item) -> None:
         match item:
             case Message(role="assistant"):
-                self._add_assistant_text(item)
+                self._add_assistant_text(item, index)
             case Message():
                 self._flush()
                 self._messages.append({"role": "user", "content": _content(item, index)})
@@ -147,8 +160,9 @@ class _Messages:
             self._assistant = {"role": "assistant", "content": None}
         return self._assistant
 
-    def _add_assistant_text(self, item: Message) -> None:
-        text = "".join(_assistant_text(part) for part in item.content)
+    def _add_assistant_text(self, item: Message, index: int) -> None:
+        places = (f"input[{index}].content[{n}]" for n in range(len(item.content)))
+        text = "".join(map(_assistant_text, item.content, places))
         message = self._open_assistant()
         if message["content"]:
             # Two messages in a row; after calls the text still belongs to the same turn.
@@ -187,9 +201,17 @@ class _Messages:
         if not calls and not message["content"]:
             return  # reasoning alone: a chat has no place for it
         self._messages.append(message)
+        images: list[dict[str, Any]] = []
         for call in calls:
-            output = self._outputs.get(call["id"], NO_OUTPUT)
-            self._messages.append({"role": "tool", "tool_call_id": call["id"], "content": output})
+            index, output = self._outputs.get(call["id"], (0, None))
+            shown = [] if output is None else _shown(output, f"input[{index}].output")
+            text = NO_OUTPUT if output is None else output.output
+            if shown:
+                text = text or IMAGE_FOLLOWS
+                images += [{"type": "text", "text": f"Output of {call['id']}:"}, *shown]
+            self._messages.append({"role": "tool", "tool_call_id": call["id"], "content": text})
+        if images:
+            self._messages.append({"role": "user", "content": images})
 
 
 class _WireImage(msgspec.Struct):
@@ -201,12 +223,30 @@ class _WireRefusal(msgspec.Struct):
     refusal: str
 
 
-def _assistant_text(part: TextPart | OpaquePart) -> str:
+def _assistant_text(part: TextPart | OpaquePart, where: str) -> str:
     if isinstance(part, TextPart):
         return part.text
-    return (
-        msgspec.json.decode(part.raw, type=_WireRefusal).refusal if part.type == "refusal" else ""
-    )
+    if part.type != "refusal":
+        raise _unsupported(part, where)
+    return msgspec.json.decode(part.raw, type=_WireRefusal).refusal
+
+
+def _shown(item: FunctionCallOutput | CustomToolCallOutput, where: str) -> list[dict[str, Any]]:
+    """The parts of a tool's output that are more than text, as a user message has them."""
+    return [
+        _part(part, f"{where}[{n}]")
+        for n, part in enumerate(item.parts)
+        if isinstance(part, OpaquePart)
+    ]
+
+
+def _response_format(wanted: OutputFormat) -> dict[str, Any]:
+    if wanted.schema is None:
+        return {"type": "json_object"}
+    schema: dict[str, Any] = {"name": wanted.name, "schema": wanted.schema}
+    if wanted.strict is not None:
+        schema["strict"] = wanted.strict
+    return {"type": "json_schema", "json_schema": schema}
 
 
 def _content(item: Message, index: int) -> str | list[dict[str, Any]]:
@@ -232,7 +272,11 @@ def _part(part: TextPart | OpaquePart, where: str) -> dict[str, Any]:
             "type": "image_url",
             "image_url": url | ({"detail": image.detail} if image.detail else {}),
         }
-    raise ApiError(
+    raise _unsupported(part, where)
+
+
+def _unsupported(part: OpaquePart, where: str) -> ApiError:
+    return ApiError(
         f"{where} is of type {part.type!r}, which this model's server cannot take",
         code="unsupported_content",
         param=f"{where}.type",
@@ -255,9 +299,8 @@ def _function(tool: FunctionTool | CustomTool) -> dict[str, Any]:
 def _custom_function(tool: CustomTool) -> dict[str, Any]:
     description = tool.description
     if tool.grammar:
-        description = (
-            f"{description}\n\nThe input follows this Lark grammar:\n{tool.grammar}".strip()
-        )
+        form = "Lark grammar" if tool.syntax == "lark" else "regular expression"
+        description = f"{description}\n\nThe input follows this {form}:\n{tool.grammar}".strip()
     return {
         "name": tool.name,
         "description": description,
