@@ -13,6 +13,7 @@ from tightloop.protocol.messages_errors import error_body, error_status
 from tightloop.protocol.websocket_mode import http_error_body, retry_headers
 from tightloop.server.access import Access
 from tightloop.server.chat import ChatApi
+from tightloop.server.context_api import ContextApi
 from tightloop.server.endpoint import Endpoint
 from tightloop.server.http import HttpApi
 from tightloop.server.lanes import MAX_CONNECTION_S
@@ -120,6 +121,7 @@ def _is_our_fault(record: logging.LogRecord) -> bool:
 def create_app(endpoint: Endpoint, access: Access, sockets: Sockets) -> web.Application:
     """The routes, without a port."""
     api = HttpApi(endpoint, sockets)
+    context = ContextApi(endpoint)
     models = ModelsApi(endpoint)
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_guard(access)])
     app.router.add_post("/v1/responses", api.create)
@@ -127,6 +129,8 @@ def create_app(endpoint: Endpoint, access: Access, sockets: Sockets) -> web.Appl
     app.router.add_get("/v1/responses/{id}", api.retrieve, allow_head=False)
     app.router.add_delete("/v1/responses/{id}", api.delete)
     app.router.add_post("/v1/responses/{id}/cancel", api.cancel)
+    app.router.add_post("/v1/responses/input_tokens", context.input_tokens)
+    app.router.add_post("/v1/responses/compact", context.compact)
     app.router.add_post("/v1/chat/completions", ChatApi(endpoint).create)
     messages = MessagesApi(endpoint)
     app.router.add_post(MESSAGES_PATH, messages.create)

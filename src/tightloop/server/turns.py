@@ -21,15 +21,19 @@ from typing import Any
 
 import msgspec
 
-from tightloop.engine.interface import Engine, Generation, GenerationRequest, Node, Sampling
-from tightloop.protocol.compaction import check_compactions
+from tightloop.engine.interface import Engine, Generation, GenerationRequest, Node
+from tightloop.protocol.compaction import visible
 from tightloop.protocol.deltas import Delta, EngineTiming, Finished, FinishReason, Usage
-from tightloop.protocol.errors import ApiError, from_validation_error
+from tightloop.protocol.errors import from_validation_error
 from tightloop.protocol.outgoing import MakeStream, OutgoingStream
 from tightloop.protocol.requests import ResponseRequest
 from tightloop.protocol.response_stream import Cancellation, ResponseStream
 from tightloop.protocol.tools import Tool
-from tightloop.server.conversations import Conversations, Record, check_call_ids, context_tools
+from tightloop.server.compacting import Compactor, asks_for_compaction, worth_keeping
+from tightloop.server.conversations import Conversations, Record, context_tools
+from tightloop.server.fitting import context_window, fitting
+from tightloop.server.generating import check_request, generation_request
+from tightloop.server.prepared import PreparedGeneration
 from tightloop.server.store import StoreError
 from tightloop.server.streams import Journal, Streams, Write
 from tightloop.server.timing import codex_metrics, figures
@@ -40,6 +44,9 @@ HEARTBEAT_S = 5.0
 
 RESUME_GRACE_S = 10.0
 """How long a response goes on without a reader. Clients reconnect within a second or two."""
+
+DEFAULT_ROOM_TOKENS = 512
+"""Left for the answer when ``truncation: auto`` shortens a context and no limit was given."""
 
 _log = logging.getLogger(__name__)
 
@@ -157,9 +164,7 @@ class Turn:
     def begin(self, parent: Record | None) -> None:
         """Start generating below ``parent``. Raises ``ApiError`` before anything was written."""
         request = self.request
-        self._check_model(request.model)
-        check_call_ids(request.input, parent.node if parent else None)
-        check_compactions(request.input)
+        check_request(self._backstage.engine, request, parent)
         self._tools = context_tools(parent, request.input)
         if self._tools:
             request = msgspec.structs.replace(request, tools=request.tools + self._tools)
@@ -170,21 +175,7 @@ class Turn:
         if self._cancellation is not None:
             self._finish(Finished(FinishReason.CANCELLED, Usage()))
             return
-        generation = GenerationRequest(
-            response_id=self.response_id,
-            model=request.model,
-            parent=parent.node if parent else None,
-            items=request.input,
-            instructions=request.instructions,
-            tools=request.tools,
-            tool_choice=request.tool_choice,
-            sampling=_sampling(request),
-            max_output_tokens=request.max_output_tokens,
-            generate=request.generate,
-            output_format=request.output_format,
-            parallel_tool_calls=request.parallel_tool_calls,
-            reasoning_effort=request.reasoning_effort,
-        )
+        generation = generation_request(self.response_id, request, parent)
         if request.generate:
             self._submit(generation)
         else:
@@ -270,15 +261,6 @@ class Turn:
 
     # ------------------------------------------------------------------ to the engine
 
-    def _check_model(self, name: str) -> None:
-        names = [model.name for model in self._backstage.engine.models()]
-        if name not in names:
-            raise ApiError(
-                f"unknown model {name[:200]!r}; this server has {', '.join(names)}",
-                code="model_not_found",
-                param="model",
-            )
-
     def _start_stream(self, request: ResponseRequest) -> None:
         suffix = self.response_id[5:21]
         numbers = iter(range(1 << 30))
@@ -296,7 +278,7 @@ class Turn:
     def _submit(self, request: GenerationRequest) -> None:
         backstage = self._backstage
         try:
-            self._generation = backstage.engine.submit(request, self._receive)
+            self._generation = self._generate(request)
         except Exception as error:  # noqa: BLE001 - a broken engine ends this response only
             self._break_off(error)
             return
@@ -304,6 +286,21 @@ class Turn:
             self._send([])  # response.created; the engine is already at work
             loop = asyncio.get_running_loop()
             self._heartbeat = loop.call_later(backstage.heartbeat_s, self._beat)
+
+    def _generate(self, request: GenerationRequest) -> Generation:
+        """The engine at work, on the request or first on a summary or a shorter context."""
+        asked, engine, sink = self.request, self._backstage.engine, self._receive
+        compactor = Compactor(engine, sink)
+        if asks_for_compaction(asked):
+            return PreparedGeneration(engine, request, sink, compactor.only)
+        if asked.compact_threshold is not None:
+            above = compactor.above(asked.compact_threshold)
+            return PreparedGeneration(engine, request, compactor.pass_on, above)
+        if asked.truncates:
+            room = asked.max_output_tokens or DEFAULT_ROOM_TOKENS
+            limit = context_window(engine, asked.model) - room
+            return PreparedGeneration(engine, request, sink, fitting(engine, max(0, limit)))
+        return engine.submit(request, sink)
 
     def _prewarm(self, request: GenerationRequest) -> None:
         """Answer at once; the engine fills its cache while the client prepares its first turn.
@@ -425,6 +422,8 @@ class Turn:
 
     def _new_record(self, stream: OutgoingStream) -> Record:
         parent = self._parent
+        if asks_for_compaction(self.request):
+            return self._new_chain(stream)
         node = Node(
             id=self.response_id,
             parent=parent.node if parent else None,
@@ -432,6 +431,19 @@ class Turn:
             usage=stream.usage or Usage(),
         )
         return Record(node, parent, len(self.request.input), self._tools)
+
+    def _new_chain(self, stream: OutgoingStream) -> Record:
+        """A summary that was asked for: whoever continues from it continues without the past."""
+        parent = self._parent.node.context() if self._parent else []
+        window = context_window(self._backstage.engine, self.request.model)
+        kept = worth_keeping(visible([*parent, *self.request.input]), window)
+        node = Node(
+            id=self.response_id,
+            parent=None,
+            items=kept + stream.output_items,
+            usage=stream.usage or Usage(),
+        )
+        return Record(node, None, len(kept), self._tools)
 
     async def _commit(self, record: Record, stream: OutgoingStream, terminal: bytes) -> None:
         is_streamed = self._manner.resumes and (self.request.stream or self.request.background)
@@ -465,11 +477,6 @@ class Turn:
         status = self._stream.status if self._stream is not None else "refused"
         _log.info("%s %s, parent %s", self.response_id, status, self.request.previous_response_id)
         self._ended(self)
-
-
-def _sampling(request: ResponseRequest) -> Sampling:
-    """As the request says; what it leaves open is the engine's choice."""
-    return Sampling(request.temperature, request.top_p, request.seed, request.stop)
 
 
 def _ignore(_deltas: Sequence[Delta]) -> None:

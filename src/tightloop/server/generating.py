@@ -1,0 +1,41 @@
+"""From a request of the API to one for the engine, for every endpoint that needs the model's view."""
+
+from tightloop.engine.interface import Engine, GenerationRequest, Sampling
+from tightloop.protocol.compaction import check_compactions
+from tightloop.protocol.errors import ApiError
+from tightloop.protocol.requests import ResponseRequest
+from tightloop.server.conversations import Record, check_call_ids
+
+
+def check_request(engine: Engine, request: ResponseRequest, parent: Record | None) -> None:
+    """What can be told without the model. Raises ``ApiError`` naming the field at fault."""
+    names = [model.name for model in engine.models()]
+    if request.model not in names:
+        raise ApiError(
+            f"unknown model {request.model[:200]!r}; this server has {', '.join(names)}",
+            code="model_not_found",
+            param="model",
+        )
+    check_call_ids(request.input, parent.node if parent else None)
+    check_compactions(request.input)
+
+
+def generation_request(
+    response_id: str, request: ResponseRequest, parent: Record | None
+) -> GenerationRequest:
+    """``request``, whose tools are complete, below ``parent``."""
+    return GenerationRequest(
+        response_id=response_id,
+        model=request.model,
+        parent=parent.node if parent else None,
+        items=request.input,
+        instructions=request.instructions,
+        tools=request.tools,
+        tool_choice=request.tool_choice,
+        sampling=Sampling(request.temperature, request.top_p, request.seed, request.stop),
+        max_output_tokens=request.max_output_tokens,
+        generate=request.generate,
+        output_format=request.output_format,
+        parallel_tool_calls=request.parallel_tool_calls,
+        reasoning_effort=request.reasoning_effort,
+    )
