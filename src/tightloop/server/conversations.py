@@ -26,6 +26,7 @@ from tightloop.protocol.items import (
     encode_items,
 )
 from tightloop.protocol.tools import Tool, additional_tools
+from tightloop.server.cache_settings import CacheSettings
 from tightloop.server.item_lists import key_of
 from tightloop.server.store import Head, Row, Store
 
@@ -42,6 +43,7 @@ class Record:
     for itself or as the context of a stored descendant. ``tools`` came as items of the context
     (``additional_tools``) rather than as a field of a request. ``body`` is the final Response object of
     a stored response when there is no disk. ``num_bytes`` is the JSON size of a stored response.
+    ``settings`` is None for a response read back from disk.
     """
 
     node: Node
@@ -51,6 +53,7 @@ class Record:
     has_row: bool = False
     body: bytes | None = None
     num_bytes: int = 0
+    settings: CacheSettings | None = None
 
 
 class Conversations:

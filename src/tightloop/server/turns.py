@@ -29,8 +29,10 @@ from tightloop.protocol.outgoing import MakeStream, OutgoingStream
 from tightloop.protocol.requests import ResponseRequest
 from tightloop.protocol.response_stream import Cancellation, ResponseStream
 from tightloop.protocol.tools import Tool
+from tightloop.server.cache_settings import settings_of
 from tightloop.server.compacting import Compactor, asks_for_compaction, worth_keeping
 from tightloop.server.conversations import Conversations, Record, context_tools
+from tightloop.server.diagnostics import diagnose
 from tightloop.server.fitting import context_window, fitting
 from tightloop.server.generating import check_request, generation_request
 from tightloop.server.prepared import PreparedGeneration
@@ -371,12 +373,25 @@ class Turn:
         )
         self._close(closing, finished.reason)
 
-    def _extra(self, finished: Finished) -> dict[str, Any] | None:
+    def _extra(self, finished: Finished) -> dict[str, Any]:
         """Fields of the Response object beyond those that every response has."""
+        extra: dict[str, Any] = {}
         is_interrupted = finished.reason is FinishReason.CANCELLED
         if is_interrupted and self._cancellation is Cancellation.DISCARDED:
-            return {"end_turn": False}  # what Codex expects after its ``response.interrupt``
-        return None
+            extra["end_turn"] = False  # what Codex expects after its ``response.interrupt``
+        if self.request.compared_with is not None and self._stream is not None:
+            output = self._stream.output_items
+            found = diagnose(self.request, self._compared(), finished.usage, output)
+            if found is not None:
+                extra["prompt_cache_diagnostics"] = found
+        return extra
+
+    def _compared(self) -> Record | None:
+        """The response whose prompt cache the client asks about."""
+        name, parent = self.request.compared_with, self._parent
+        if not name or (parent is not None and parent.node.id == name):
+            return parent
+        return self._backstage.conversations.recall(name)
 
     def _timing(self, timing: EngineTiming | None) -> list[tuple[str, dict[str, Any]]]:
         """The events that tell where the time went, to those who asked."""
@@ -430,7 +445,13 @@ class Turn:
             items=self.request.input + stream.output_items,
             usage=stream.usage or Usage(),
         )
-        return Record(node, parent, len(self.request.input), self._tools)
+        return Record(
+            node,
+            parent,
+            len(self.request.input),
+            self._tools,
+            settings=settings_of(self.request),
+        )
 
     def _new_chain(self, stream: OutgoingStream) -> Record:
         """A summary that was asked for: whoever continues from it continues without the past."""
