@@ -145,6 +145,14 @@ def test_thinking_is_shown_to_those_who_ask(thinking: Any, expected: bool) -> No
     assert expected is decode(thinking=thinking).shows_thinking
 
 
+def test_disabled_thinking_asks_for_none() -> None:
+    """An agent's small helper calls say so, and wait for the answer."""
+    config = {"effort": "high"}
+    assert asked(output_config=config, thinking={"type": "disabled"}).reasoning_effort == "none"
+    assert asked(output_config=config, thinking={"type": "adaptive"}).reasoning_effort == "high"
+    assert asked(output_config={"effort": 3}).reasoning_effort is None
+
+
 def test_tools_of_all_kinds() -> None:
     """Those that run on Anthropic's servers are kept as they came and offered to nobody."""
     search = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8}
@@ -212,6 +220,29 @@ def test_what_is_no_json_is_refused() -> None:
         with pytest.raises(ApiError) as caught:
             MessagesDecoder().decode(body)
         assert caught.value.code in ("invalid_json", "invalid_type")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "param"),
+    [
+        (b'"input":{"a":"', b'"}', "messages[0].content[0].input"),
+        (b'"text":"', b'"', "messages"),
+    ],
+)
+def test_what_is_no_utf8_is_refused_where_it_counts(
+    before: bytes, after: bytes, param: str
+) -> None:
+    """Also in what is passed on as it came."""
+    kind = b'"type":"tool_use","id":"c","name":"f",' if b"input" in before else b'"type":"text",'
+    content = b'[{"role":"assistant","content":[{' + kind + before + b"\xff" + after + b"}]}]"
+    body = b'{"model":"m","max_tokens":1,"messages":' + content + b"}"
+    with pytest.raises(ApiError) as caught:
+        MessagesDecoder().decode(body)
+    assert (caught.value.code, caught.value.param) == ("invalid_json", param)
+    search = b'{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"x"}],"tools":[{"type":"x","a":"\xff"}]}'
+    with pytest.raises(ApiError) as caught:
+        MessagesDecoder().decode(search)
+    assert (caught.value.code, caught.value.param) == ("invalid_json", "tools[0]")
 
 
 def test_half_a_character_is_replaced() -> None:

@@ -243,10 +243,13 @@ def _required(is_missing: bool, where: str, n: int, field: str) -> None:
 
 def _arguments(raw: Raw, where: str, n: int) -> str:
     """The call's input as it was written: its order of keys is part of the prompt."""
+    param = f"{where}.content[{n}].input"
     if bytes(memoryview(raw)[:1]) != b"{":
-        param = f"{where}.content[{n}].input"
         raise ApiError(f"{param} must be an object", code="invalid_type", param=param)
-    return bytes(raw).decode()
+    try:
+        return str(raw, "utf-8")
+    except UnicodeDecodeError as error:
+        raise from_validation_error(error, param) from error
 
 
 def _file_part(block: _Block, place: str) -> Part | None:
