@@ -28,7 +28,8 @@ async def second(wire: Wire, first: dict[str, Any], then: dict[str, Any]) -> Any
     """Diagnostics of a response that continues another."""
     wire.create(**first)
     parent = (await wire.end())["response"]["id"]
-    wire.create(previous_response_id=parent, **{**ASKED, **then})
+    asked = {"type": "response.create", "model": "scripted", "previous_response_id": parent}
+    wire.send({**asked, "input": "b", **ASKED, **then})
     return (await wire.end(2))["response"].get("prompt_cache_diagnostics")
 
 
