@@ -2,20 +2,23 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from tests.engine.collecting import Answer, ask, node_of, request, start
 from tests.engine.gguf_fixture import write_gguf
 from tightloop.engine.families.chat import ChatFamily, common_prefix, forced_call
-from tightloop.engine.interface import Sampling
+from tightloop.engine.interface import EngineError, Sampling
 from tightloop.engine.llama_cpp.backend import LlamaCppBackend
 from tightloop.engine.scripted_backend import IM_END, ScriptedBackend, replying
 from tightloop.engine.token_engine import TokenEngine
 from tightloop.protocol.deltas import FinishReason, TextDelta
+from tightloop.protocol.items import Message, OpaquePart
 from tightloop.protocol.requests import CustomTool, FunctionTool
 
 
@@ -127,13 +130,46 @@ async def test_a_required_call_is_begun_for_the_model(choice: str, reply: bytes)
     assert answer.finished.reason is FinishReason.TOOL_CALLS
 
 
-async def test_tools_are_left_out_when_none_may_be_called() -> None:
+async def test_the_prompt_stays_warm_when_no_tool_may_be_called() -> None:
+    """A summary of the conversation is asked for like that, and must not read it all again."""
+    tools = (FunctionTool("run"),)
     async with scripted(b"ok") as engine:
-        without = await ask(engine, request(name="r1"))
-        none = await ask(
-            engine, request(name="r2", tools=(FunctionTool("run"),), tool_choice="none")
+        first = request(name="r1", tools=tools)
+        answer = await ask(engine, first)
+        after = request(
+            "sum up",
+            name="r2",
+            parent=node_of(first, answer),
+            tools=tools,
+            tool_choice="none",
         )
-    assert without.finished.usage.input_tokens == none.finished.usage.input_tokens
+        none = await ask(engine, after)
+    assert none.text == "ok"
+    assert none.finished.usage.cached_tokens >= answer.finished.usage.input_tokens
+
+
+async def test_what_is_not_text_is_refused_by_name() -> None:
+    image = OpaquePart("input_image", Raw(b'{"type":"input_image","image_url":"data:x"}'))
+    asked = request([Message("user", (image,))])
+    async with scripted(b"ok") as engine:
+        answer = await ask(engine, asked)
+        with pytest.raises(EngineError, match="an image") as refused:
+            await engine.count_input(asked)
+    assert refused.value.code == answer.finished.error_code == "unsupported_content"
+
+
+async def test_no_reasoning_when_none_is_wanted() -> None:
+    template = (
+        "<|im_start|>assistant\n{% if enable_thinking is defined and not enable_thinking %}"
+        "<think>\n\n</think>\n\n{% endif %}"
+    )
+    metadata = {"tokenizer.chat_template": template}
+    async with scripted(b"ok", metadata=metadata) as engine:
+        counts = [
+            await engine.count_input(replace(request(), reasoning_effort=effort))
+            for effort in (None, "low", "minimal", "none")
+        ]
+    assert counts[0] == counts[1] < counts[2] == counts[3]
 
 
 async def test_reasoning_is_counted_apart() -> None:

@@ -151,7 +151,8 @@ class ChatFamily:
 
     def _prompt(self, request: GenerationRequest) -> tuple[str, str]:
         """The rendered conversation, and the beginning of the answer that it ends with, if any."""
-        tools = [] if request.tool_choice == "none" else chat_tools(request.tools)
+        # Also when none may be called: the constraint sees to that, and the prompt stays warm.
+        tools = chat_tools(request.tools)
         items = request.context()
         refuse_unreadable(items, request.model)
         messages = chat_messages(request.instructions, items)
@@ -258,6 +259,8 @@ class ChatFamily:
             job.count_reasoning(num_reasoning)
             job.count_decode(num_steps, inside_ns)
         rest = "" if stops.is_stopped else stops.feed(text.finish()) + stops.finish()
+        if stops.stopped_by is not None:
+            job.report_stop(stops.stopped_by)
         is_cut = reason is FinishReason.LENGTH
         for delta in [*parser.feed(rest), *parser.finish(is_cut=is_cut)]:
             emit(delta)

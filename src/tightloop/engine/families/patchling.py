@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tightloop.engine.families.client_tools import PatchTool, ShellTool, find_patch, find_shell
+from tightloop.engine.families.content import refuse_unreadable
 from tightloop.engine.families.patchling_policy import Repair, Run, Say, next_step
+from tightloop.engine.families.patchling_summary import asks_for_summary, summary_of
 from tightloop.engine.families.v4a import write_patch
-from tightloop.engine.interface import GenerationRequest, Job, TokenBackend
+from tightloop.engine.interface import EngineError, GenerationRequest, Job, TokenBackend
 from tightloop.engine.patchling.report import TestReport, report_from_pytest
 from tightloop.engine.patchling.search import Candidate, CandidateSearch, FunctionTooLong
 from tightloop.engine.sequence_pool import SequencePool
@@ -145,8 +147,14 @@ class PatchlingFamily:
         if not request.generate:
             job.mark_prefilled()
             return FinishReason.STOP
-        shell, patch_tool = find_shell(request.tools), find_patch(request.tools)
-        step = next_step(request.context(), shell, patch_tool, max_candidates=self._max_candidates)
+        tools = () if request.tool_choice == "none" else request.tools
+        items = request.context()
+        self._refuse(request, items)
+        if not tools and asks_for_summary(items):
+            job.mark_prefilled()
+            return self._say(job, summary_of(items))
+        shell, patch_tool = find_shell(tools), find_patch(tools)
+        step = next_step(items, shell, patch_tool, max_candidates=self._max_candidates)
         if isinstance(step, Repair):
             assert patch_tool is not None
             return (yield from self._repair(job, step, patch_tool))
@@ -156,9 +164,20 @@ class PatchlingFamily:
         assert shell is not None
         return self._run(job, step, shell)
 
+    def _refuse(self, request: GenerationRequest, items: Sequence[Item]) -> None:
+        refuse_unreadable(items, request.model)
+        if request.output_format is not None:
+            raise EngineError(
+                f"the model {request.model!r} says what it has to say in its own words and cannot "
+                "write JSON; leave the output format out, or choose another model",
+                code="unsupported_parameter",
+            )
+
     def count_input(self, request: GenerationRequest) -> int:
         """Tokens of all the text the policy reads; the network itself sees one function of it."""
-        texts = [request.instructions or "", *map(_text, request.context())]
+        items = request.context()
+        refuse_unreadable(items, request.model)
+        texts = [request.instructions or "", *map(_text, items)]
         return sum(len(self._pool.tokenize(text, special=False)) for text in texts)
 
     def _say(self, job: Job, text: str) -> FinishReason:

@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from tightloop.engine.families.client_tools import PatchTool, ShellTool, plain_output
+from tightloop.engine.families.patchling_summary import is_summary
 from tightloop.engine.families.pytest_output import (
     Failure,
     TestRun,
@@ -190,11 +191,16 @@ test_command.__test__ = False  # type: ignore[attr-defined]
 
 
 def _last_request(items: Sequence[Item]) -> tuple[str, list[Item]]:
+    """What the user asked last, and what happened since; a summary only stands in for the user."""
+    summary: tuple[str, list[Item]] = ("", [])
     for place in range(len(items) - 1, -1, -1):
         item = items[place]
         if isinstance(item, Message) and item.role == "user":
-            return item.text, list(items[place + 1 :])
-    return "", []
+            said = item.text, list(items[place + 1 :])
+            if not is_summary(item):
+                return said
+            summary = summary if summary[0] else said
+    return summary
 
 
 def _calls(items: Sequence[Item]) -> Iterator[tuple[FunctionCall | CustomToolCall, str]]:

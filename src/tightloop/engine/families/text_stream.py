@@ -28,12 +28,20 @@ def overlap(text: str, marker: str) -> int:
 
 
 class StopStrings:
-    """Holds text back while it could be the beginning of a stop string."""
+    """Holds text back while it could be the beginning of a stop string.
+
+    ``stopped_by`` is the stop string that was seen.
+    """
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
-        self.is_stopped = False
+        self.stopped_by: str | None = None
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a stop string was seen."""
+        return self.stopped_by is not None
 
     def feed(self, text: str) -> str:
         """What may be given out now; after a stop string was seen, nothing more."""
@@ -42,11 +50,11 @@ class StopStrings:
         if self.is_stopped:
             return ""
         text = self._held + text
-        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        found = [(at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
-            self.is_stopped = True
+            at, self.stopped_by = min(found)
             self._held = ""
-            return text[: min(found)]
+            return text[:at]
         keep = max(overlap(text, stop) for stop in self._stops)
         self._held = text[len(text) - keep :] if keep else ""
         return text[: len(text) - keep]
