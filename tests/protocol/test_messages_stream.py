@@ -264,6 +264,15 @@ def test_the_stop_reason(deltas: list[Delta], finished: Finished, expected: str)
     )
 
 
+def test_a_stop_string_is_named() -> None:
+    """Where the engine tells which one it was."""
+    stream = started()
+    stream.feed([TextDelta("a")])
+    *_, last, _stop = stream.finish(Finished(FinishReason.STOP, Usage(), stop_sequence="END"))
+    expected = {"stop_reason": "stop_sequence", "stop_sequence": "END"}
+    assert json.loads(last)["delta"] == expected
+
+
 def test_a_cut_call_is_closed_with_what_there_is() -> None:
     """As the API does it; the reason says not to run it."""
     stream = started()

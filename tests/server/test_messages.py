@@ -282,6 +282,14 @@ def token_engine(reply: bytes) -> TokenEngine:
     return TokenEngine(lambda: backend, ChatFamily, name="scripted")
 
 
+async def test_a_stop_string_ends_the_text_and_is_named() -> None:
+    """Through a token engine, where it lies across tokens."""
+    async with client(token_engine(b"one END two")) as c:
+        message = await c.post(stop_sequences=["never", "END"])
+    assert (message["stop_reason"], message["stop_sequence"]) == ("stop_sequence", "END")
+    assert message["content"] == [{"type": "text", "text": "one "}]
+
+
 async def test_the_second_turn_finds_the_first_one_warm() -> None:
     """Text and parallel calls sent back render to the prompt they came from, token for token.
 

@@ -210,6 +210,7 @@ class Job:
     count_decode: Callable[[int, int], None]  # (network steps, ns inside them)
     count_output: Callable[[int], None]  # output tokens of usage
     count_reasoning: Callable[[int], None]  # those of them that were reasoning
+    report_stop: Callable[[str], None]  # the stop string that ended the text
 
 
 class ModelFamily(Protocol):

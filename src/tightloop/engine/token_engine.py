@@ -56,6 +56,7 @@ class Run:
         self.started_ns = self.prefilled_ns = self.first_delta_ns = 0
         self.num_prefill = self.num_reused = self.num_steps = 0
         self.decode_ns = self.num_output = self.num_reasoning = 0
+        self.stop_sequence: str | None = None
 
     def cancel(self) -> None:
         """The response ends soon with ``Finished`` (CANCELLED); after its end this does nothing."""
@@ -72,6 +73,7 @@ class Run:
             count_decode=self._count_decode,
             count_output=self._count_output,
             count_reasoning=self._count_reasoning,
+            report_stop=self._report_stop,
         )
 
     def finished(self, reason: FinishReason, code: str | None, message: str | None) -> Finished:
@@ -94,7 +96,7 @@ class Run:
             output_tokens=self.num_output,
             reasoning_tokens=self.num_reasoning,
         )
-        return Finished(reason, usage, timing, code, message)
+        return Finished(reason, usage, timing, code, message, self.stop_sequence)
 
     def _emit(self, delta: Delta) -> None:
         is_first = not self.first_delta_ns
@@ -120,6 +122,9 @@ class Run:
 
     def _count_reasoning(self, tokens: int) -> None:
         self.num_reasoning += tokens
+
+    def _report_stop(self, text: str) -> None:
+        self.stop_sequence = text
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,13 +93,17 @@ class EngineTiming(Struct, frozen=True, gc=False):
 
 
 class Finished(Struct, frozen=True, gc=False, tag="finished"):
-    """The last delta. ``error_code``/``error_message`` are set when ``reason`` is ERROR."""
+    """The last delta. ``error_code``/``error_message`` are set when ``reason`` is ERROR.
+
+    ``stop_sequence`` is the stop string of the request that ended the text, where the engine knows.
+    """
 
     reason: FinishReason
     usage: Usage
     timing: EngineTiming | None = None
     error_code: str | None = None
     error_message: str | None = None
+    stop_sequence: str | None = None
 
 
 Delta = (

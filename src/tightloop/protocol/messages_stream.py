@@ -170,7 +170,10 @@ class MessagesStream:
                 return self.fail(
                     finished.error_code or "server_error", message, usage=finished.usage
                 )
-        self._stop["stop_reason"] = self._stop_reason(finished.reason)
+        self._stop = {
+            "stop_reason": self._stop_reason(finished),
+            "stop_sequence": finished.stop_sequence,
+        }
         last = {"type": "message_delta", "delta": self._stop, "usage": self._usage()}
         return [*events, _encode(last), MESSAGE_STOP]
 
@@ -264,9 +267,11 @@ class MessagesStream:
 
     # ------------------------------------------------------------------ what is written
 
-    def _stop_reason(self, reason: FinishReason) -> str:
-        if reason is FinishReason.LENGTH or not self._request.generate:
+    def _stop_reason(self, finished: Finished) -> str:
+        if finished.reason is FinishReason.LENGTH or not self._request.generate:
             return "max_tokens"  # also of max_tokens 0, which only fills the cache
+        if finished.stop_sequence is not None:
+            return "stop_sequence"
         return "tool_use" if self._num_calls else "end_turn"
 
     def _message(self, content: Raw) -> dict[str, Any]:
