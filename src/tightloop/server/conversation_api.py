@@ -1,12 +1,12 @@
 """``/v1/conversations``: conversations by name, and their items."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
 import orjson
 from aiohttp import web
-from msgspec import Meta, Raw
+from msgspec import Raw
 
 from tightloop.protocol.errors import ApiError, from_validation_error
 from tightloop.protocol.items import Item, decode_item
@@ -18,18 +18,19 @@ from tightloop.server.item_references import resolve_references
 MAX_ITEMS: Final = 20
 """Items added at a time. Source: Conversations API reference."""
 
-_Key = Annotated[str, Meta(max_length=64)]
-_Value = Annotated[str, Meta(max_length=512)]
-_Metadata = Annotated[dict[_Key, _Value], Meta(max_length=16)]
+MAX_PAIRS: Final = 16
+MAX_KEY_CHARS: Final = 64
+MAX_VALUE_CHARS: Final = 512
+"""Of metadata. Source: Conversations API reference."""
 
 
 class _Create(msgspec.Struct):
     items: list[Raw] | None = None
-    metadata: _Metadata | None = None
+    metadata: dict[str, str] | None = None
 
 
 class _Update(msgspec.Struct):
-    metadata: _Metadata | None
+    metadata: dict[str, str] | None
 
 
 class _AddItems(msgspec.Struct):
@@ -61,25 +62,25 @@ class ConversationApi:
         router.add_delete(item, self.delete_item)
 
     async def create(self, request: web.Request) -> web.Response:
-        """``POST /v1/conversations``."""
+        """``POST /v1/conversations``: a new conversation, with up to 20 ``items`` to begin with."""
         wire: _Create = _decode(_create, await request.read() or b"{}")
         items = await resolve_references(
             self._book.responses, _items(wire.items or ()), None, "items"
         )
-        return _answer(await self._book.create(items, wire.metadata or {}))
+        return _answer(await self._book.create(items, _metadata(wire.metadata)))
 
     async def retrieve(self, request: web.Request) -> web.Response:
-        """``GET /v1/conversations/{id}``."""
+        """``GET /v1/conversations/{id}``: the conversation without its items."""
         return _answer(await self._book.get(request.match_info["id"]))
 
     async def update(self, request: web.Request) -> web.Response:
         """``POST /v1/conversations/{id}``: the metadata given replaces the old."""
         wire: _Update = _decode(_update, await request.read())
         conversation_id = request.match_info["id"]
-        return _answer(await self._book.set_metadata(conversation_id, wire.metadata or {}))
+        return _answer(await self._book.set_metadata(conversation_id, _metadata(wire.metadata)))
 
     async def delete(self, request: web.Request) -> web.Response:
-        """``DELETE /v1/conversations/{id}``."""
+        """``DELETE /v1/conversations/{id}``: its name goes; responses made in it stay."""
         conversation_id = request.match_info["id"]
         await self._book.delete(conversation_id)
         deleted = {"id": conversation_id, "object": "conversation.deleted", "deleted": True}
@@ -101,7 +102,7 @@ class ConversationApi:
         return _json(query.page(conversation.entries))
 
     async def retrieve_item(self, request: web.Request) -> web.Response:
-        """``GET /v1/conversations/{id}/items/{item_id}``."""
+        """``GET /v1/conversations/{id}/items/{item_id}``: one item of the conversation."""
         conversation = await self._book.get(request.match_info["id"])
         entry = _find(conversation.entries, request.match_info["item_id"])
         return _json(bytes(wire_item(entry)))
@@ -131,6 +132,21 @@ def _items(raws: Sequence[Raw]) -> tuple[Item, ...]:
             param="items",
         )
     return tuple(decode_item(raw, where=f"items[{n}]") for n, raw in enumerate(raws))
+
+
+def _metadata(given: dict[str, str] | None) -> dict[str, str]:
+    pairs = given or {}
+    if len(pairs) > MAX_PAIRS:
+        raise _bad_metadata(f"metadata has {len(pairs)} pairs, the limit is {MAX_PAIRS}")
+    for key, value in pairs.items():
+        if len(key) > MAX_KEY_CHARS or len(value) > MAX_VALUE_CHARS:
+            limits = f"{MAX_KEY_CHARS} for a key and {MAX_VALUE_CHARS} for a value"
+            raise _bad_metadata(f"metadata[{key[:100]!r}] is too long; limits are {limits}")
+    return pairs
+
+
+def _bad_metadata(reason: str) -> ApiError:
+    return ApiError(reason, code="invalid_value", param="metadata")
 
 
 def _find(entries: Sequence[ListedItem], item_id: str) -> ListedItem:

@@ -151,6 +151,8 @@ class ConversationBook:
         """``record`` is the conversation's new head, on disk. Only for its holder."""
         before = conversation.head
         is_child = record.parent is before
+        if not is_child:
+            disown(before)  # what the conversation leaves behind may go with this commit
         # First, so that a caller who is cancelled leaves what the disk is going to say.
         conversation.head = record
         try:
@@ -164,6 +166,7 @@ class ConversationBook:
     async def rewind(self, conversation: Conversation, base: Record | None) -> None:
         """An earlier node, or none, is the conversation's head again. Only for its holder."""
         before, conversation.head = conversation.head, base
+        disown(before, base)
         if self._store is not None:
             head = Head(conversation.id, base.node.id if base is not None else None)
             try:
@@ -260,7 +263,6 @@ class Hold:
             link = link.parent
         if link is None:
             raise no_item(item_id, status=404, param="item_id")
-        disown(self.head, link.parent)
         if later:
             await self.append(_node(tuple(with_id(entry) for entry in later), link.parent))
         else:
