@@ -5,7 +5,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from scripts import reference
 from tightloop.cli.main import VERBS
+from tightloop.protocol.header_fields import READ, SENT
 from tightloop.trace.ledger import PARTS
 
 ROOT = Path(__file__).parent.parent
@@ -56,6 +58,33 @@ def test_every_environment_variable_is_documented() -> None:
 def test_every_verb_has_a_heading() -> None:
     text = page("command-line.md")
     assert [verb for verb in VERBS if f"## tightloop {verb}" not in text] == []
+
+
+def headings(name: str) -> set[str]:
+    """The headings of a page that stand for one endpoint, event or header."""
+    return set(re.findall(r"^### (.+)$", page(name), re.MULTILINE))
+
+
+def test_every_endpoint_has_its_heading_and_no_other() -> None:
+    """The page was written from the routes there are: after a new one, ``make docs``."""
+    documented = {heading for heading in headings("reference.md") if " /" in heading}
+    assert documented == {route.heading for route in reference.routes()}
+
+
+def test_every_endpoint_says_more_than_its_name() -> None:
+    """A handler's docstring is its documentation."""
+    assert [f"{r.handler} ({r.heading})" for r in reference.routes() if len(r.text) < 20] == []
+
+
+def test_every_event_and_header_has_its_heading() -> None:
+    """In the pages' words, which the registries' own tests compare with the code."""
+    wanted = {
+        reference.event_heading(event, api)
+        for _title, api, events in reference.EVENT_SECTIONS
+        for event in events
+    }
+    wanted |= {f"`{header.name}`" for header in (*READ, *SENT)}
+    assert wanted - headings("reference.md") == set()
 
 
 def test_every_part_of_the_ledger_is_in_the_glossary() -> None:

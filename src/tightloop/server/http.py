@@ -25,7 +25,13 @@ class HttpApi:
         self._sockets = sockets
 
     async def create(self, request: web.Request) -> web.StreamResponse:
-        """``POST /v1/responses``."""
+        """``POST /v1/responses``: make one response.
+
+        With ``stream: true`` its events as server-sent events, which another connection can go on
+        reading by the response's id; else one JSON object when it has ended, at once with
+        ``background: true``. With ``store: true``, the default, it can be fetched and continued
+        later.
+        """
         use_small_reads(request.transport)
         body = await request.read()
         receive_ns = self._endpoint.backstage.now_ns()
@@ -40,7 +46,12 @@ class HttpApi:
         return await answer(request, self._endpoint, asked, parent, RESPONSES, receive_ns)
 
     async def connect(self, request: web.Request) -> web.StreamResponse:
-        """``GET /v1/responses``: a WebSocket, or a hint that there is one."""
+        """``GET /v1/responses``: WebSocket mode, with ``Upgrade: websocket``; 400 without.
+
+        One connection carries many responses: creates of one lane in turn, lanes beside each other.
+        It remembers the latest response of each lane, stored or not, so a turn sends only what is
+        new.
+        """
         if request.headers.get("Upgrade", "").lower() != "websocket":
             raise ApiError(
                 "GET /v1/responses is the WebSocket mode and needs an upgrade; use POST for HTTP",
@@ -49,7 +60,11 @@ class HttpApi:
         return await self._sockets.serve(request)
 
     async def retrieve(self, request: web.Request) -> web.StreamResponse:
-        """``GET /v1/responses/{id}``; with ``?stream=true`` its events from ``starting_after`` on."""
+        """``GET /v1/responses/{id}``: the Response object as it is now.
+
+        With ``?stream=true`` its events instead, those after number ``starting_after`` if that is
+        given: what was missed, then what is still to come, byte for byte as on the first connection.
+        """
         response_id = request.match_info["id"]
         if request.query.get("stream", "").lower() == "true":
             return await self._resume(request, response_id)

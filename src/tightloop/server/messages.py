@@ -34,7 +34,11 @@ class MessagesApi:
         self._decoder = MessagesDecoder()
 
     async def create(self, request: web.Request) -> web.StreamResponse:
-        """``POST /v1/messages``; what stands after the ``?`` only names beta features."""
+        """``POST /v1/messages``: the Anthropic Messages API, as a stream or whole.
+
+        The client sends its whole conversation; the engine finds the part that it has computed
+        before. What stands after the ``?`` only names beta features.
+        """
         use_small_reads(request.transport)
         body = await request.read()
         receive_ns = self._endpoint.backstage.now_ns()
