@@ -2,10 +2,14 @@
 
 import asyncio
 import sqlite3
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec import Raw
 
 from tightloop.engine.interface import Node
@@ -18,8 +22,9 @@ from tightloop.protocol.items import (
     OpaqueItem,
     user_message,
 )
-from tightloop.server.conversation_book import Conversation, ConversationBook
+from tightloop.server.conversation_book import Conversation, ConversationBook, Hold
 from tightloop.server.conversations import Conversations, Record
+from tightloop.server.item_lists import ListedItem, listed
 from tightloop.server.store import Store, StoreError
 
 
@@ -355,3 +360,76 @@ async def test_a_disk_that_fails_changes_nothing_in_memory(tmp_path: Path) -> No
     assert texts(made) == ["0"]
     assert made.metadata == {"a": "b"}
     await book.responses.close()
+
+
+@dataclass
+class Deed:
+    """One change of a conversation; ``place`` is taken modulo what there is."""
+
+    kind: str
+    place: int
+
+
+DEEDS = st.lists(
+    st.builds(
+        Deed,
+        st.sampled_from(["add", "answer", "store", "remove", "restart", "delete response"]),
+        st.integers(0, 20),
+    ),
+    max_size=12,
+)
+
+
+@given(DEEDS)
+@settings(max_examples=40, deadline=None)
+def test_any_order_of_changes_gives_the_list_that_a_list_would(deeds: list[Deed]) -> None:
+    """The same texts under the same ids, on disk as in memory; no row without a reason to be."""
+    with TemporaryDirectory() as folder:
+        asyncio.run(_do(Path(folder) / "db", deeds))
+
+
+async def _do(path: Path, deeds: list[Deed]) -> None:
+    book = await opened(path)
+    conversation_id = (await book.create((), {})).id
+    expected: list[ListedItem] = []
+    stored: list[str] = []
+    for number, deed in enumerate(deeds):
+        if deed.kind == "restart":
+            await book.responses.close()
+            book = await opened(path)
+        elif deed.kind == "delete response":
+            if stored:
+                assert await book.responses.delete(stored.pop(deed.place % len(stored)))
+        else:
+            with await book.hold(conversation_id) as hold:
+                if await _change(hold, deed, f"resp_{number}", expected):
+                    stored.append(f"resp_{number}")
+        assert (await book.get(conversation_id)).entries == expected
+    await book.delete(conversation_id)
+    for response_id in stored:
+        assert await book.responses.delete(response_id)
+    await book.responses.close()
+    assert num_rows(path) == 0
+
+
+async def _change(hold: Hold, deed: Deed, name: str, expected: list[ListedItem]) -> bool:
+    """Do it and write it down; whether a response was stored."""
+    if deed.kind == "add":
+        expected += await hold.add((user_message(name), user_message("and")))
+    elif deed.kind != "remove":
+        record = answer(name, hold.head, f"q {name}", f"a {name}")
+        body = b"{}" if deed.kind == "store" else None
+        await hold.append(record, body)
+        expected += listed(record.node)
+        return body is not None
+    elif expected:
+        gone = expected.pop(deed.place % len(expected))
+        await hold.remove(gone.id)
+        _pin_ids(hold.conversation, expected)
+    return False
+
+
+def _pin_ids(conversation: Conversation, expected: list[ListedItem]) -> None:
+    """Items that were moved hold their ids themselves now; the ids must not have changed."""
+    assert [entry.id for entry in conversation.entries] == [entry.id for entry in expected]
+    expected[:] = conversation.entries

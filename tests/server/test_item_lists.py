@@ -32,6 +32,7 @@ from tightloop.server.item_lists import (
     key_of,
     listed,
     listed_context,
+    walk,
     wire_item,
     with_id,
 )
@@ -66,7 +67,8 @@ def test_a_context_is_listed_from_the_root() -> None:
     root = Node("resp_a", None, (user_message("1"), user_message("2")))
     leaf = Node("resp_b", root, (user_message("3"),))
     assert [entry.id for entry in listed_context(leaf)] == ["msg_ai0", "msg_ai1", "msg_bi0"]
-    assert listed_context(None) == []
+    assert list(walk(leaf)) == listed_context(leaf)[::-1]
+    assert listed_context(None) == list(walk(None)) == []
 
 
 @pytest.mark.parametrize(
@@ -174,10 +176,11 @@ ENTRIES = [ListedItem(f"msg_{n}", user_message(str(n))) for n in range(45)]
 @given(st.integers(1, 100), st.booleans(), st.integers(0, 45))
 def test_pages_cover_a_list_once_and_in_order(limit: int, is_ascending: bool, size: int) -> None:
     """Following last_id while has_more."""
+    expected = ENTRIES[:size] if is_ascending else ENTRIES[:size][::-1]
     seen: list[str] = []
     after: str | None = None
     while True:
-        page = orjson.loads(PageQuery(limit, is_ascending, after).page(ENTRIES[:size]))
+        page = orjson.loads(PageQuery(limit, is_ascending, after).page(expected))
         ids = [item["id"] for item in page["data"]]
         assert (page["first_id"], page["last_id"]) == ((ids[0], ids[-1]) if ids else (None, None))
         seen += ids
@@ -185,8 +188,7 @@ def test_pages_cover_a_list_once_and_in_order(limit: int, is_ascending: bool, si
             break
         assert len(ids) == limit
         after = page["last_id"]
-    expected = [entry.id for entry in ENTRIES[:size]]
-    assert seen == (expected if is_ascending else expected[::-1])
+    assert seen == [entry.id for entry in expected]
 
 
 def test_a_query_says_how_to_page() -> None:

@@ -1,6 +1,6 @@
 """``/v1/conversations``: conversations by name, and their items."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -99,12 +99,12 @@ class ConversationApi:
         """``GET /v1/conversations/{id}/items``: one page, newest first unless ``order=asc``."""
         query = decode_query(request.query)
         conversation = await self._book.get(request.match_info["id"])
-        return _json(query.page(conversation.entries))
+        return _json(query.page(conversation.walk(is_ascending=query.is_ascending)))
 
     async def retrieve_item(self, request: web.Request) -> web.Response:
         """``GET /v1/conversations/{id}/items/{item_id}``: one item of the conversation."""
         conversation = await self._book.get(request.match_info["id"])
-        entry = _find(conversation.entries, request.match_info["item_id"])
+        entry = _find(conversation.walk(), request.match_info["item_id"])
         return _json(bytes(wire_item(entry)))
 
     async def delete_item(self, request: web.Request) -> web.Response:
@@ -149,7 +149,7 @@ def _bad_metadata(reason: str) -> ApiError:
     return ApiError(reason, code="invalid_value", param="metadata")
 
 
-def _find(entries: Sequence[ListedItem], item_id: str) -> ListedItem:
+def _find(entries: Iterable[ListedItem], item_id: str) -> ListedItem:
     for entry in entries:
         if entry.id == item_id:
             return entry

@@ -11,7 +11,7 @@ rather than made to wait: official SDKs try a 409 again by themselves.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Final
@@ -29,7 +29,7 @@ from tightloop.server.conversations import (
     context_tools,
     disown,
 )
-from tightloop.server.item_lists import ListedItem, listed, listed_context, no_item, with_id
+from tightloop.server.item_lists import ListedItem, listed, no_item, walk, with_id
 from tightloop.server.store import ConversationRow, Head, Store
 from tightloop.trace import clock
 
@@ -54,7 +54,11 @@ class Conversation:
     @property
     def entries(self) -> list[ListedItem]:
         """All its items, oldest first."""
-        return listed_context(self.head.node if self.head else None)
+        return list(self.walk(is_ascending=True))
+
+    def walk(self, *, is_ascending: bool = False) -> Iterator[ListedItem]:
+        """Its items, newest or oldest first, one at a time."""
+        return walk(self.head.node if self.head else None, is_ascending=is_ascending)
 
     def wire(self) -> bytes:
         """JSON of the conversation object."""

@@ -22,5 +22,6 @@ class InputItemsApi:
         record = await self._conversations.single(response_id)
         if record is None:
             raise no_response(response_id)
-        page = query.page(listed(record.node, 0, record.num_input))
+        entries = listed(record.node, 0, record.num_input)
+        page = query.page(entries if query.is_ascending else reversed(entries))
         return web.Response(body=page, content_type="application/json")

@@ -4,8 +4,9 @@ An item keeps the id that it came with. One without gets an id made of its node'
 there, so that it is the same in every listing, now and after a restart, and nothing is stored.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -58,13 +59,25 @@ def listed(node: Node, start: int = 0, stop: int | None = None) -> list[ListedIt
     return [ListedItem(_id(node, n, item), item) for n, item in enumerate(items, start)]
 
 
-def listed_context(node: Node | None) -> list[ListedItem]:
-    """The items of the node and all its ancestors, oldest first."""
+def walk(node: Node | None, *, is_ascending: bool = False) -> Iterator[ListedItem]:
+    """The items of the node and all its ancestors, newest or oldest first, one at a time.
+
+    A page of a long conversation costs what it shows, not what there is.
+    """
     links: list[Node] = []
     while node is not None:
         links.append(node)
+        if not is_ascending:
+            yield from reversed(listed(node))
         node = node.parent
-    return [entry for link in reversed(links) for entry in listed(link)]
+    if is_ascending:
+        for link in reversed(links):
+            yield from listed(link)
+
+
+def listed_context(node: Node | None) -> list[ListedItem]:
+    """The items of the node and all its ancestors, oldest first."""
+    return list(walk(node, is_ascending=True))
 
 
 def key_of(node_id: str) -> str:
@@ -102,13 +115,16 @@ class PageQuery:
     is_ascending: bool = False
     after: str | None = None
 
-    def page(self, entries: Sequence[ListedItem]) -> bytes:
-        """JSON of the part of ``entries`` (oldest first). Raises ``ApiError`` for bad ``after``."""
-        ordered = entries if self.is_ascending else entries[::-1]
-        start = 0
-        if self.after is not None:
-            start = 1 + _index(ordered, self.after)
-        return item_list(ordered[start : start + self.limit], start + self.limit < len(ordered))
+    def page(self, entries: Iterable[ListedItem]) -> bytes:
+        """JSON of the part of ``entries``, which come in the order that was asked for.
+
+        Raises ``ApiError`` when there is none to come after.
+        """
+        rest = iter(entries)
+        if self.after is not None and all(entry.id != self.after for entry in rest):
+            raise no_item(self.after, status=400, param="after")
+        shown = list(islice(rest, self.limit))
+        return item_list(shown, next(rest, None) is not None)
 
 
 def decode_query(query: Mapping[str, str]) -> PageQuery:
@@ -210,13 +226,6 @@ def _part(part: Part) -> Any:
     if part.type == "output_text":
         return text_part(part.text)
     return {"type": part.type, "text": part.text}
-
-
-def _index(entries: Sequence[ListedItem], item_id: str) -> int:
-    for index, entry in enumerate(entries):
-        if entry.id == item_id:
-            return index
-    raise no_item(item_id, status=400, param="after")
 
 
 def _bad_query(param: str, expected: str, given: str) -> ApiError:
