@@ -278,8 +278,27 @@ async def test_a_client_that_hangs_up_stops_its_answer() -> None:
 
 
 def token_engine(reply: bytes) -> TokenEngine:
-    backend = ScriptedBackend(replying(reply), context_window=1 << 14, num_cells=1 << 16)
+    return engine_over(ScriptedBackend(replying(reply), context_window=1 << 14, num_cells=1 << 16))
+
+
+def engine_over(backend: ScriptedBackend) -> TokenEngine:
     return TokenEngine(lambda: backend, ChatFamily, name="scripted")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_a_prewarm_reads_is_warm_for_the_next_request(stream: bool) -> None:
+    """It reads on after its answer has ended, however that was sent."""
+    backend = ScriptedBackend(replying(b"ok"), hold=True)
+    system = "Be good. " * 20
+    async with client(engine_over(backend)) as c:
+        if stream:
+            await c.events(max_tokens=0, system=system)
+        else:
+            await c.post(max_tokens=0, system=system)
+        await asyncio.to_thread(backend.held.wait)
+        backend.release.set()
+        usage = (await c.post(system=system))["usage"]
+    assert usage["cache_read_input_tokens"] > len(system)
 
 
 async def test_a_stop_string_ends_the_text_and_is_named() -> None:

@@ -196,7 +196,8 @@ class Turn:
     def leave(self, *, is_goodbye: bool) -> None:
         """The transport that asked is gone: for good, or it may come back for its response."""
         if is_goodbye or not self._manner.resumes:
-            self.cancel()
+            if self.phase is not Phase.OVER:  # a prewarm reads on after its answer
+                self.cancel()
             self._unread()
         elif self._write is not None:
             self.journal.leave(self._write)

@@ -45,6 +45,14 @@ def test_text_that_could_become_a_stop_string_is_held_back() -> None:
     assert stops.feed("ergy") == "ENergy"
 
 
+def test_the_first_stop_string_is_named() -> None:
+    """The first in the text, not in the list."""
+    stops = StopStrings(("never", "two", "one"))
+    assert stops.stopped_by is None
+    assert stops.feed("a one two") == "a "
+    assert stops.stopped_by == "one"
+
+
 def test_overlap_is_the_longest_proper_beginning() -> None:
     assert overlap("abab", "abac") == 2
     assert overlap("x<tool", "<tool_call>") == 5
