@@ -87,7 +87,11 @@ class ConversationApi:
         return _json(orjson.dumps(deleted))
 
     async def add_items(self, request: web.Request) -> web.Response:
-        """``POST /v1/conversations/{id}/items``; the answer lists what was added."""
+        """``POST /v1/conversations/{id}/items``: add up to 20 ``items`` at the end.
+
+        The answer lists them with their ids. Refused with 409 while a response is being made in the
+        conversation.
+        """
         wire: _AddItems = _decode(_add_items, await request.read())
         items = _items(wire.items)
         with await self._book.hold(request.match_info["id"]) as hold:
@@ -96,7 +100,11 @@ class ConversationApi:
         return _json(item_list(added))
 
     async def list_items(self, request: web.Request) -> web.Response:
-        """``GET /v1/conversations/{id}/items``: one page, newest first unless ``order=asc``."""
+        """``GET /v1/conversations/{id}/items``: one page of its items.
+
+        ``limit`` is 1 to 100 (20), ``order`` is ``asc`` or ``desc`` (``desc``: newest first), ``after``
+        is the id of the item that the page follows.
+        """
         query = decode_query(request.query)
         conversation = await self._book.get(request.match_info["id"])
         return _json(query.page(conversation.walk(is_ascending=query.is_ascending)))
@@ -108,7 +116,11 @@ class ConversationApi:
         return _json(bytes(wire_item(entry)))
 
     async def delete_item(self, request: web.Request) -> web.Response:
-        """``DELETE /v1/conversations/{id}/items/{item_id}``; the answer is the conversation."""
+        """``DELETE /v1/conversations/{id}/items/{item_id}``: take one item out.
+
+        The others keep their ids; the answer is the conversation. Refused with 409 while a response
+        is being made in it.
+        """
         with await self._book.hold(request.match_info["id"]) as hold:
             await hold.remove(request.match_info["item_id"])
             return _answer(hold.conversation)

@@ -16,7 +16,11 @@ class InputItemsApi:
         self._conversations = conversations
 
     async def list(self, request: web.Request) -> web.Response:
-        """One page of the response's input items, newest first unless ``order=asc``."""
+        """``GET /v1/responses/{id}/input_items``: one page of what a stored response was asked with.
+
+        That is its new input; what came before it is listed with its parents. ``limit``, ``order``
+        and ``after`` as for the items of a conversation.
+        """
         query = decode_query(request.query)
         response_id = request.match_info["id"]
         record = await self._conversations.single(response_id)
