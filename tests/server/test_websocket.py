@@ -178,13 +178,13 @@ async def test_a_peer_that_does_not_read_is_cut_off() -> None:
     holds = [Hold() for _ in range(4)]
     text = TextDelta("x" * (3 << 20))
     script = in_turn([[step for hold in holds for step in (text, hold)]])
-    endpoint = Endpoint(ScriptedEngine(script))
+    endpoint = Endpoint(ScriptedEngine(script), resume_grace_s=0)
     access = Access(KeyRing(), "127.0.0.1")
     server = Server(endpoint, access, host="127.0.0.1", port=0, max_unsent_bytes=1 << 18)
     await server.start()
     _, writer = await raw_socket(server)
     create = b'{"type":"response.create","model":"scripted","input":"x","store":false}'
-    writer.write(b"\x81" + bytes([0x80 | len(create)]) + b"\0\0\0\0" + create)
+    writer.write(masked(0x81, create))
     writer.transport.pause_reading()  # type: ignore[attr-defined]
     for hold in holds[:-1]:
         await hold.reached.wait()
@@ -193,6 +193,30 @@ async def test_a_peer_that_does_not_read_is_cut_off() -> None:
     assert not endpoint.backstage.running
     writer.close()
     await server.stop(grace_s=0)
+
+
+async def test_frames_split_at_every_byte_are_the_same_events() -> None:
+    """However the network cuts what a client sends, and whatever pieces a message comes in."""
+    create = b'{"type":"response.create","model":"scripted","input":"h\xc3\xa9","store":false}'
+    whole = masked(0x81, create)
+    pieces = masked(0x01, create[:20]) + masked(0x00, create[20:55]) + masked(0x80, create[55:])
+    async with serving() as server:
+        for frames in (whole, pieces):
+            reader, writer = await raw_socket(server)
+            for byte in frames:
+                writer.write(bytes([byte]))
+                await writer.drain()
+            received = b""
+            while b'"response.completed"' not in received:
+                received += await reader.read(65536)
+            assert received.count(b'"response.created"') == 1
+            assert '"text":"echo: h\u00e9"'.encode() in received
+            writer.close()
+
+
+def masked(first: int, payload: bytes) -> bytes:
+    """A client's frame with an all-zero mask."""
+    return bytes([first, 0x80 | len(payload)]) + b"\0\0\0\0" + payload
 
 
 async def raw_socket(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
