@@ -2,7 +2,8 @@
 
 The command is taken from the environment variable ``TIGHTLOOP`` (default: the one installed beside
 this interpreter), so that the same cases run against a wheel or another implementation. Cases are
-numbered: 1xx smoke, 2xx official SDK, 3xx crash and end, 4xx bad input, 5xx access and start.
+numbered: 1xx smoke, 2xx official SDK, 3xx crash and end, 4xx bad input, 5xx access and start,
+6xx the demo, 7xx agents of others.
 """
 
 import json
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+
+from tests.e2e.stock_clients import Home
 
 END_TIMEOUT_S = 30.0
 
@@ -111,12 +114,23 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> Callable[[list[Any]], str]:
-    """Write the answers into a script file; the value for ``--model``."""
+def script(tmp_path: Path) -> Callable[..., str]:
+    """Write the answers, and replies if any, into a script file; the value for ``--model``."""
 
-    def write(answers: list[Any]) -> str:
+    def write(answers: list[Any], **replies: list[Any]) -> str:
         path = tmp_path / "script.json"
-        path.write_text(json.dumps({"answers": answers}), "utf-8")
+        path.write_text(json.dumps({"answers": answers, "replies": replies}), "utf-8")
         return f"scripted:{path}"
 
     return write
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """Fresh folders for one agent."""
+    made = Home(tmp_path / "home", tmp_path / "project", tmp_path / "tmp")
+    for folder in (made.home, made.project, made.tmp):
+        folder.mkdir()
+    # Codex runs its commands in login shells, which forget the PATH that they were given.
+    (made.home / ".profile").write_text(f'PATH="{made.path}"\n', "utf-8")
+    return made

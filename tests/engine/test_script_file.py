@@ -37,6 +37,33 @@ def test_the_answer_is_chosen_by_the_tool_outputs_in_the_context() -> None:
     assert list(script(request(3))) == list(script(request(7))) == failed
 
 
+def test_a_reply_to_what_the_user_just_said_comes_first() -> None:
+    """Only while it is the newest item: after a tool's output the answers go on."""
+    script = parse_script(
+        b'{"answers": [[{"text": "first"}], [{"text": "second"}]],'
+        b' "replies": {"quick": [{"text": "at once"}]}}'
+    )
+
+    def after(*items: Item) -> list[object]:
+        return list(script(GenerationRequest("b", "scripted", None, items)))
+
+    assert after(user_message("be quick, please")) == text_answer("at once")
+    assert after(user_message("take your time")) == text_answer("first")
+    said = (user_message("be quick"), FunctionCallOutput("c", "ok"))
+    assert after(*said) == text_answer("second")
+
+
+def test_usage_ends_the_answer_with_its_counts() -> None:
+    """The deltas of the answer are the output tokens; the end fits what was said."""
+    script = parse_script(
+        b'{"answers": [[{"call": {"name": "a", "arguments": {}}},'
+        b' {"usage": {"input_tokens": 50, "cached_tokens": 7}}],'
+        b' [{"text": "a b"}, {"usage": {"input_tokens": 60}}]]}'
+    )
+    assert list(script(request(0)))[-1] == Finished(FinishReason.TOOL_CALLS, Usage(50, 7, 4))
+    assert list(script(request(1)))[-1] == Finished(FinishReason.STOP, Usage(60, 0, 2))
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -46,6 +73,8 @@ def test_the_answer_is_chosen_by_the_tool_outputs_in_the_context() -> None:
         (b'{"answers": [[{"text": "a"}, {}]]}', r"answers\[0\]\[1\] must be exactly one"),
         (b'{"answers": [[{"text": "a", "hold": true}]]}', "exactly one"),
         (b'{"answers": [[{"txet": "x"}]]}', "txet"),
+        (b'{"answers": [[]], "replies": {"a": [{}]}}', r"replies\['a'\]\[0\] must be"),
+        (b'{"answers": [[{"usage": {"input_tokens": 1}}, {"text": "a"}]]}', "the last step"),
         (b'{"answers": [[{"call": {"name": "x", "arguments": 3}}]]}', "arguments"),
     ],
 )

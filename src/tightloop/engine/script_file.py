@@ -12,8 +12,12 @@ Which answer is given depends only on the request: after n tool outputs in the c
 n, counted from 0, and the last one from then on. So several sessions can use one server, a
 restart changes nothing, and a client that asks for a title first does not upset the count.
 
+``"replies": {"be quick": [{"text": "done"}]}`` beside ``answers``: a reply is given instead when the
+newest item is a user message, or a summary, that contains its key; the first such key counts.
+
 A step is one of ``text``, ``reasoning``, ``call`` (a string as ``arguments`` makes it a custom
-tool call), ``hold`` (true: wait until the response is cancelled) and ``error`` (code, message).
+tool call), ``hold`` (true: wait until the response is cancelled), ``error`` (code, message) and
+``usage``, which comes last: the token counts to report, ``{"input_tokens": 5000}``.
 """
 
 from pathlib import Path
@@ -23,8 +27,8 @@ import msgspec
 
 from tightloop.engine.interface import EngineError, GenerationRequest
 from tightloop.engine.scripted import Answer, Hold, Script, Step, call_answer, text_answer
-from tightloop.protocol.deltas import Finished, FinishReason, ReasoningDelta, Usage
-from tightloop.protocol.items import CustomToolCallOutput, FunctionCallOutput
+from tightloop.protocol.deltas import Finished, FinishReason, ReasoningDelta, ToolCallDone, Usage
+from tightloop.protocol.items import CustomToolCallOutput, FunctionCallOutput, Message
 
 MAX_FILE_BYTES = 16 << 20
 
@@ -40,16 +44,23 @@ class _Error(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     code: str = "server_error"
 
 
+class _Usage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    input_tokens: int
+    cached_tokens: int = 0
+
+
 class _Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str | None = None
     reasoning: str | None = None
     call: _Call | None = None
     hold: bool = False
     error: _Error | None = None
+    usage: _Usage | None = None
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     answers: list[list[_Step]]
+    replies: dict[str, list[_Step]] = {}
 
 
 _file = msgspec.json.Decoder(_File)
@@ -69,25 +80,55 @@ def load_script(path: Path) -> Script:
 
 def parse_script(data: bytes) -> Script:
     """The script in JSON bytes. Raises ValueError saying where it is wrong."""
-    answers = _file.decode(data).answers
+    file = _file.decode(data)
+    answers = file.answers
     if not answers:
         raise ValueError("answers is empty; give at least one answer")
     for number, answer in enumerate(answers):
-        for n, step in enumerate(answer):
-            if _num_kinds(step) != 1:
-                raise ValueError(f"answers[{number}][{n}] must be exactly one kind of step")
+        _check(f"answers[{number}]", answer)
+    for key, reply in file.replies.items():
+        _check(f"replies[{key!r}]", reply)
 
     def script(request: GenerationRequest) -> Answer:
         number = min(_num_tool_outputs(request), len(answers) - 1)
-        steps = [_steps(step, f"call_{number}_{n}") for n, step in enumerate(answers[number])]
-        return [delta for deltas in steps for delta in deltas]
+        reply = _reply(request, file.replies)
+        steps = answers[number] if reply is None else reply
+        return _played(steps, f"call_{number}")
 
     return script
 
 
+def _check(place: str, steps: list[_Step]) -> None:
+    for n, step in enumerate(steps):
+        if _num_kinds(step) != 1:
+            raise ValueError(f"{place}[{n}] must be exactly one kind of step")
+        if step.usage is not None and n + 1 < len(steps):
+            raise ValueError(f"{place}[{n}] is usage, which must be the last step")
+
+
 def _num_kinds(step: _Step) -> int:
-    fields = (step.text, step.reasoning, step.call, step.error)
+    fields = (step.text, step.reasoning, step.call, step.error, step.usage)
     return sum(field is not None for field in fields) + step.hold
+
+
+def _reply(request: GenerationRequest, replies: dict[str, list[_Step]]) -> list[_Step] | None:
+    """The reply to what a user has just said, if there is one."""
+    context = request.context() if replies else []
+    newest = context[-1] if context else None
+    if not isinstance(newest, Message) or newest.role != "user":
+        return None
+    return next((steps for key, steps in replies.items() if key in newest.text), None)
+
+
+def _played(steps: list[_Step], call_id: str) -> Answer:
+    deltas = [delta for n, step in enumerate(steps) for delta in _steps(step, f"{call_id}_{n}")]
+    usage = steps[-1].usage if steps else None
+    if usage is None:
+        return deltas
+    has_calls = any(isinstance(delta, ToolCallDone) for delta in deltas)
+    reason = FinishReason.TOOL_CALLS if has_calls else FinishReason.STOP
+    counts = Usage(usage.input_tokens, usage.cached_tokens, len(deltas))
+    return [*deltas, Finished(reason, counts)]
 
 
 def _num_tool_outputs(request: GenerationRequest) -> int:
@@ -103,6 +144,8 @@ def _steps(step: _Step, call_id: str) -> list[Step]:
         return [failed]
     if step.hold:
         return [Hold()]
+    if step.usage is not None:
+        return []  # ``_played`` ends the answer with it
     if step.reasoning is not None:
         return [ReasoningDelta(step.reasoning)]
     return text_answer(step.text or "")
