@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.strategies import json_values
-from tightloop.protocol.chat_inbound import ChatDecoder, ChatRequest
+from tightloop.protocol.chat_inbound import NUM_TOOLS_KEPT, ChatDecoder, ChatRequest
 from tightloop.protocol.errors import ApiError
 from tightloop.protocol.items import user_message
 from tightloop.protocol.output_format import OutputFormat
-from tightloop.protocol.requests import FunctionTool, ResponseRequest
+from tightloop.protocol.requests import FunctionTool, ResponseRequest, Tool
 
 HI = {"role": "user", "content": "hi"}
 LS = {"type": "function", "function": {"name": "ls"}}
@@ -156,18 +156,29 @@ def test_half_a_character_is_replaced() -> None:
     assert (user_message("a\N{REPLACEMENT CHARACTER}"),) == ChatDecoder().decode(body).request.input
 
 
+def tools_of(decoder: ChatDecoder, *names: str) -> tuple[Tool, ...]:
+    listed = [{"type": "function", "function": {"name": name}} for name in names]
+    body = {"model": "m", "messages": [HI], "tools": listed}
+    return decoder.decode(msgspec.json.encode(body)).request.tools
+
+
 def test_the_same_tools_are_decoded_once_and_others_are_not_mixed_up() -> None:
+    """Also when a request without tools, such as one for a title, comes in between."""
     decoder = ChatDecoder()
+    first = tools_of(decoder, "a", "b")
+    assert tools_of(decoder, "b") == (FunctionTool("b"),)
+    assert tools_of(decoder) == ()
+    assert tools_of(decoder, "a", "b") is first
 
-    def tools(*names: str) -> tuple[Any, ...]:
-        listed = [{"type": "function", "function": {"name": name}} for name in names]
-        body = {"model": "m", "messages": [HI], "tools": listed}
-        return decoder.decode(msgspec.json.encode(body)).request.tools
 
-    first = tools("a", "b")
-    assert tools("a", "b") is first
-    assert (FunctionTool("b"),) == tools("b")
-    assert decoder.decode(msgspec.json.encode({"model": "m", "messages": [HI]})).request.tools == ()
+def test_few_lists_of_tools_are_kept_the_latest_used() -> None:
+    decoder = ChatDecoder()
+    kept, dropped = tools_of(decoder, "kept"), tools_of(decoder, "dropped")
+    for n in range(NUM_TOOLS_KEPT - 1):
+        assert tools_of(decoder, "kept") is kept
+        tools_of(decoder, f"other{n}")
+    assert tools_of(decoder, "kept") is kept
+    assert tools_of(decoder, "dropped") is not dropped
 
 
 _fields = st.fixed_dictionaries(

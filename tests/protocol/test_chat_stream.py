@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from tests.strategies import delta_lists, usages
 from tightloop.protocol.chat_history import WireMessage, history_items
-from tightloop.protocol.chat_stream import ChatStream, chat_streams
+from tightloop.protocol.chat_stream import CONTEXT_FULL, ChatStream, chat_streams
 from tightloop.protocol.deltas import (
     ContextCompacted,
     Delta,
@@ -242,9 +242,12 @@ def test_a_failure_is_one_error_and_nothing_after_it() -> None:
     assert (stream.status, stream.usage, stream.is_finished) == ("failed", usage, True)
 
 
-def test_a_failure_that_the_request_caused_is_typed_so() -> None:
-    [event] = started().fail("context_length_exceeded", "too long")
-    assert json.loads(event)["error"]["type"] == "invalid_request_error"
+def test_a_full_context_is_said_in_the_words_that_clients_look_for() -> None:
+    [event] = started().fail("context_length_exceeded", "9 tokens of 8")
+    error = json.loads(event)["error"]
+    assert error["type"] == "invalid_request_error"
+    assert error["message"] == f"{CONTEXT_FULL}: 9 tokens of 8"
+    assert "this model's maximum context length is" in CONTEXT_FULL
 
 
 def test_a_failure_before_the_start_and_one_with_half_a_character() -> None:

@@ -21,6 +21,7 @@ from tightloop.engine.scripted import (
 from tightloop.engine.scripted_backend import ScriptedBackend, replying
 from tightloop.engine.token_engine import TokenEngine
 from tightloop.governance.keys import KeyRing
+from tightloop.protocol.chat_stream import CONTEXT_FULL
 from tightloop.protocol.deltas import Finished, FinishReason, TextDelta, Usage
 from tightloop.protocol.items import FunctionCall, FunctionCallOutput, Message, TextPart
 from tightloop.protocol.tools import FunctionTool
@@ -197,6 +198,17 @@ async def test_a_failure_is_an_http_error_or_the_last_event() -> None:
         *_, event, done = await c.frames()
     assert orjson.loads(event)["error"]["message"] == "it is gone"
     assert done == b"[DONE]"
+
+
+async def test_a_full_context_is_said_so_that_clients_understand() -> None:
+    """In the same words whether the answer is a stream or not."""
+    backend = ScriptedBackend(replying(b"fine"), context_window=16)
+    async with client(TokenEngine(lambda: backend, ChatFamily, name="scripted")) as c:
+        error = (await c.create(status=400))["error"]
+        *_, event, _done = await c.frames()
+    assert error["code"] == "context_length_exceeded"
+    assert error["message"].startswith(CONTEXT_FULL)
+    assert orjson.loads(event)["error"] == error
 
 
 async def test_a_client_that_hangs_up_stops_its_answer() -> None:

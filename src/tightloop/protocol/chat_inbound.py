@@ -21,6 +21,10 @@ from tightloop.protocol.tools import Tool
 MAX_STOPS: Final = 4
 """Source: API reference of Chat Completions, ``stop``."""
 
+NUM_TOOLS_KEPT: Final = 16
+MAX_TOOLS_KEPT_BYTES: Final = 1 << 20
+"""Of one list; what is larger is decoded each time."""
+
 
 class ChatRequest(Struct, frozen=True):
     """A request, and the one thing that only concerns how a stream of this dialect is written."""
@@ -70,13 +74,12 @@ _raw_messages: Final = msgspec.json.Decoder(_RawMessages)
 class ChatDecoder:
     """Decodes the requests of one server.
 
-    An agent repeats tens of kilobytes of tools with every request, so the last tools are kept and
-    reused while their bytes are the same.
+    An agent repeats tens of kilobytes of tools with every request, so the latest lists are kept
+    and reused while their bytes are the same: agents at work side by side have one each.
     """
 
     def __init__(self) -> None:
-        self._tools_raw = b"null"
-        self._tools: tuple[Tool, ...] = ()
+        self._tools: dict[bytes, tuple[Tool, ...]] = {}  # the latest last
 
     def decode(self, body: bytes) -> ChatRequest:
         """The checked request. Raises ``ApiError`` 400, code ``invalid_json`` for bad JSON."""
@@ -113,10 +116,14 @@ class ChatDecoder:
 
     def _decode_tools(self, raw: Raw) -> tuple[Tool, ...]:
         seen = bytes(raw)
-        if seen != self._tools_raw:
-            self._tools = decode_chat_tools(seen)
-            self._tools_raw = seen
-        return self._tools
+        tools = self._tools.pop(seen, None)
+        if tools is None:
+            tools = decode_chat_tools(seen)
+        if tools and len(seen) <= MAX_TOOLS_KEPT_BYTES:
+            self._tools[seen] = tools
+            if len(self._tools) > NUM_TOOLS_KEPT:
+                del self._tools[next(iter(self._tools))]
+        return tools
 
 
 def _decode_wire(body: bytes) -> _WireChat:

@@ -60,6 +60,18 @@ _FAULTS_OF_REQUEST: Final = frozenset(
 """What an engine can find wrong with a request after its stream has begun."""
 
 
+CONTEXT_FULL: Final = (
+    "context length exceeded: this model's maximum context length is too small for this chat"
+)
+"""Clients know a full context, which they then sum up, by words rather than by the code: litellm
+(and so aider) by some of these, others by "context length exceeded"."""
+
+
+def failure_message(code: str, message: str) -> str:
+    """The message of a failure as clients of this dialect understand it."""
+    return f"{CONTEXT_FULL}: {message}" if code == "context_length_exceeded" else message
+
+
 def chat_streams(*, include_usage: bool) -> MakeStream:
     """What a turn makes its ``ChatStream`` with."""
     return partial(ChatStream, include_usage=include_usage)
@@ -333,7 +345,7 @@ class ChatStream:
         return "cancelled" if is_cancelled else "incomplete", "length"
 
     def _failure(self, code: str, message: str) -> bytes:
-        text = shorten(message).encode("utf-8", "replace").decode()
+        text = shorten(failure_message(code, message)).encode("utf-8", "replace").decode()
         self.status = "failed"
         kind = "invalid_request_error" if code in _FAULTS_OF_REQUEST else "server_error"
         error = {"message": text, "type": kind, "code": code, "param": None}

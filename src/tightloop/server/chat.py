@@ -5,7 +5,8 @@ from aiohttp import web
 from tightloop.client.reads import use_small_reads
 from tightloop.protocol import sse
 from tightloop.protocol.chat_inbound import ChatDecoder
-from tightloop.protocol.chat_stream import chat_streams
+from tightloop.protocol.chat_stream import chat_streams, failure_message
+from tightloop.protocol.errors import ApiError
 from tightloop.server.answer import answer
 from tightloop.server.dialect import Dialect
 from tightloop.server.endpoint import Endpoint
@@ -27,15 +28,18 @@ class ChatApi:
         self._decoder = ChatDecoder()
 
     async def create(self, request: web.Request) -> web.StreamResponse:
-        """``POST /v1/chat/completions``.
+        """``POST /v1/chat/completions``: a chat completion, as chunks or whole.
 
-        The client sends its whole conversation, so there is no parent: the engine itself finds the
-        longest prefix that it has computed before. A client that hangs up stops its answer, which
-        has no id that anybody could come back with.
+        The client sends its whole conversation; the engine finds the part that it has computed
+        before. A client that hangs up stops its answer, which has no id to come back with.
         """
         use_small_reads(request.transport)
         body = await request.read()
         receive_ns = self._endpoint.backstage.now_ns()
         asked = self._decoder.decode(body)
         dialect = WITH_USAGE if asked.include_usage else WITHOUT_USAGE
-        return await answer(request, self._endpoint, asked.request, None, dialect, receive_ns)
+        try:
+            return await answer(request, self._endpoint, asked.request, None, dialect, receive_ns)
+        except ApiError as error:
+            error.message = failure_message(error.code or "", error.message)
+            raise
