@@ -1,6 +1,7 @@
 """Greedy, seeded, and never outside the nucleus."""
 
 import numpy as np
+import pytest
 
 from tightloop.engine.families.sampling import Sampler
 from tightloop.engine.interface import Sampling
@@ -37,3 +38,41 @@ def test_shares_follow_the_softmax() -> None:
 def test_extreme_logits_do_not_overflow() -> None:
     sampler = Sampler(Sampling(temperature=0.1, seed=3))
     assert sampler.choose(np.array([1e4, -1e4], np.float32)) == 0
+
+
+MIXED = np.array([1.0, 3.0, 2.0, 3.0, -np.inf], np.float32)
+
+
+def test_ranked_is_best_first_and_leaves_out_the_impossible() -> None:
+    possible = np.array([True, False, True, True, True])
+    assert list(Sampler(Sampling()).ranked(MIXED, possible)) == [3, 2, 0, 4]
+    assert list(Sampler(Sampling()).ranked(MIXED, np.zeros(5, np.bool_))) == []
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("num_vocab", [1, 255, 256, 257, 9000])
+def test_ranked_gives_every_possible_token_once(num_vocab: int, temperature: float) -> None:
+    """Also where many logits are equal, as in a one-hot row."""
+    logits = np.zeros(num_vocab, np.float32)
+    logits[-1] = 1
+    sampler = Sampler(Sampling(temperature=temperature, top_p=0.5, seed=1))
+    given = list(sampler.ranked(logits, np.ones(num_vocab, np.bool_)))
+    assert sorted(given) == list(range(num_vocab))
+    assert temperature or given[0] == num_vocab - 1
+
+
+def test_the_first_of_ranked_is_drawn_like_a_choice_among_the_possible() -> None:
+    """Shares of 2000 draws lie within 5 standard deviations of the softmax of those two."""
+    sampler = Sampler(Sampling(temperature=1.0, seed=7))
+    possible = np.array([True, False, True, False, False])
+    draws = [next(sampler.ranked(MIXED, possible)) for _ in range(2000)]
+    share = float(1 / (1 + np.exp(-1.0)))
+    spread = float(np.sqrt(share * (1 - share) / 2000))
+    assert abs(draws.count(2) / 2000 - share) < 5 * spread
+
+
+def test_the_nucleus_comes_first() -> None:
+    sampler = Sampler(Sampling(temperature=1.0, top_p=0.5, seed=3))
+    for _ in range(50):
+        given = list(sampler.ranked(MIXED, np.ones(5, np.bool_)))
+        assert set(given[:2]) <= {1, 3}

@@ -279,8 +279,14 @@ class ChatFamily:
         is_possible = self._vocabulary.beginning_with(rules.next_bytes())
         is_possible[list(self._eos)] = rules.may_stop
         is_possible[token] = False
+        heads: dict[bytes, bool] = {}  # many tokens begin alike: judged once
         for other in sampler.ranked(logits, is_possible):
-            if self._is_legal(other, rules):
+            if other in self._eos:
+                return other
+            head = self._pool.token_bytes(other)[:2]
+            if head not in heads:
+                heads[head] = rules.allows(head)
+            if heads[head] and self._is_legal(other, rules):
                 return other
         raise EngineError(
             "no token of this model can follow what the grammar demands here; it may ask for "

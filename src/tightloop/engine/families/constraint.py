@@ -333,6 +333,15 @@ class Constraint:
             self._part = follower
         return True
 
+    def allows(self, data: bytes) -> bool:
+        """Whether ``accept`` would take ``data``; nothing has changed."""
+        part, mark = self._part, self._part.mark()
+        is_legal = self.accept(data)
+        if is_legal:
+            part.restore(mark)
+            self._part = part
+        return is_legal
+
     @property
     def may_stop(self) -> bool:
         """Whether the answer may end here."""

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from tightloop.engine.interface import Sampling
 
-_FIRST_LOOK = 32
-_LOWEST = -1e300
+_LOOKS = (256, 8192)
+_LOWEST, _FAR = -1e300, 1e100
 
 
 class Sampler:
@@ -35,36 +35,31 @@ class Sampler:
         Taking the first one that passes some test is choosing among those that pass it, with
         their probabilities in proportion. Tokens outside the nucleus come after those inside.
         """
-        keys = np.where(is_possible, np.maximum(self._keys(logits, is_possible), _LOWEST), -np.inf)
-        num_possible = int(is_possible.sum())
-        num_seen = min(_FIRST_LOOK, num_possible)
-        best = np.argpartition(keys, max(0, len(keys) - num_seen - 1))[len(keys) - num_seen :]
-        yield from map(int, best[np.argsort(-keys[best], kind="stable")])
-        if num_seen < num_possible:  # a full sort is dear, and seldom needed
-            keys[best] = np.inf
-            yield from map(int, np.argsort(-keys, kind="stable")[num_seen:num_possible])
+        places = np.flatnonzero(is_possible)
+        keys = np.maximum(self._keys(logits[places].astype(np.float64)), _LOWEST)
+        num_left = len(places)
+        for look in (*_LOOKS, num_left):  # a full sort is dear, and seldom needed
+            size = min(look, num_left)
+            if not size:
+                return
+            best = np.argpartition(keys, -size)[-size:]
+            best = best[np.argsort(-keys[best], kind="stable")]
+            yield from places[best].tolist()
+            keys[best] = -np.inf
+            num_left -= size
 
-    def _keys(
-        self, logits: NDArray[np.float32], is_possible: NDArray[np.bool_]
-    ) -> NDArray[np.float64]:
-        wide = logits.astype(np.float64)
-        if self._random is None or not is_possible.any():
-            return wide
+    def _keys(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self._random is None or not len(logits):
+            return logits
         # Logits with Gumbel noise, in order, are draws without replacement (Vieira, 2014).
-        keys: NDArray[np.float64] = wide / self._temperature
-        keys += self._random.gumbel(size=len(logits))
+        keys = logits / self._temperature + self._random.gumbel(size=len(logits))
         if self._top_p < 1:
-            weights = np.where(is_possible, self._weights(wide, is_possible), 0.0)
-            outside = self._nucleus(weights) == 0
-            keys[outside] -= 1e6
+            keys[self._nucleus(self._weights(logits)) == 0] -= _FAR
         return keys
 
-    def _weights(
-        self, logits: NDArray[np.floating], is_possible: NDArray[np.bool_] | None = None
-    ) -> NDArray[np.float64]:
+    def _weights(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
         scaled = logits.astype(np.float64) / self._temperature
-        highest = scaled.max() if is_possible is None else scaled[is_possible].max()
-        weights: NDArray[np.float64] = np.exp(np.minimum(scaled - highest, 0.0))
+        weights: NDArray[np.float64] = np.exp(scaled - scaled.max())
         return weights
 
     def _nucleus(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
