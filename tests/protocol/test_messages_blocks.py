@@ -267,6 +267,23 @@ def test_a_wrong_message_is_named(message: Any, code: str, param: str) -> None:
     assert (code, param) == refusal(message)
 
 
+@pytest.mark.parametrize("depth", [300, 3000, 100_000])
+def test_results_in_results_are_no_endless_matter(depth: int) -> None:
+    """Only the outermost counts, whichever way the message is decoded."""
+    inner = (
+        b"[" + b'{"type":"tool_result","tool_use_id":"c","content":[' * depth + b"]}" * depth + b"]"
+    )
+    for start in (b"", b'{"type":"odd","text":5},'):
+        raw = b'[{"role":"user","content":[%b{"type":"tool_use","id":"c","name":"f"},' % start
+        refused: ApiError | None = None
+        try:
+            items = decode_messages(raw + inner[1:] + b"}]")
+        except ApiError as error:
+            refused = error
+        assert refused is not None or [FunctionCall, FunctionCallOutput] == [*map(type, items)]
+        assert refused is None or "nested too deeply" in refused.message
+
+
 @settings(max_examples=150)
 @given(json_values)
 def test_any_json_is_items_or_a_refusal(value: object) -> None:

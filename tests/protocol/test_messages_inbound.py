@@ -270,6 +270,22 @@ def test_tools_are_decoded_once_for_all_that_repeat_them() -> None:
     assert tools(huge) is not tools(huge)
 
 
+def test_a_body_cut_anywhere_is_refused() -> None:
+    """Nothing of it is taken for a shorter request."""
+    body = json.dumps({**BASE, "tools": [BASH], "system": "é"}, ensure_ascii=False).encode()
+    for end in range(len(body)):
+        with pytest.raises(ApiError) as caught:
+            MessagesDecoder().decode(body[:end])
+        assert caught.value.status == 400
+
+
+@settings(max_examples=100)
+@given(st.binary(max_size=40))
+def test_any_bytes_are_refused(body: bytes) -> None:
+    with pytest.raises(ApiError):
+        MessagesDecoder().decode(body)
+
+
 @settings(max_examples=100)
 @given(
     st.sampled_from(

@@ -30,7 +30,8 @@ _ROLES: Final = {
     "system": ("developer", "input_text"),
     "developer": ("developer", "input_text"),
 }
-_KNOWN: Final = frozenset({"text", "image", "document", "tool_use", "tool_result", "thinking"})
+_IN_RESULTS: Final = frozenset({"text", "image", "document"})
+_IN_MESSAGES: Final = _IN_RESULTS | {"tool_use", "tool_result", "thinking"}
 
 
 class _Source(Struct):
@@ -110,7 +111,7 @@ def _decode(raw: bytes | Raw) -> list[_WireMessage]:
     for n, entry in enumerate(_checked(_raws, raw, "messages")):
         place = f"messages[{n}]"
         message = _checked(_loose_message, entry, place)
-        content = _loose_content(message.content, f"{place}.content")
+        content = _loose_content(message.content, f"{place}.content", _IN_MESSAGES)
         if content is None:
             raise ApiError(
                 f"{place}.content must be a string or a list of blocks",
@@ -121,7 +122,8 @@ def _decode(raw: bytes | Raw) -> list[_WireMessage]:
     return loose
 
 
-def _loose_content(raw: Raw, where: str) -> str | list[_Block] | None:
+def _loose_content(raw: Raw, where: str, known: frozenset[str]) -> str | list[_Block] | None:
+    """Content whose blocks of types other than ``known`` may hold anything."""
     first = bytes(memoryview(raw)[:1])
     if first == b"n":
         return None
@@ -129,18 +131,18 @@ def _loose_content(raw: Raw, where: str) -> str | list[_Block] | None:
         text: str = _checked(_string, raw, where)
         return text
     blocks = _checked(_raws, raw, where)
-    return [_loose_block(entry, f"{where}[{n}]") for n, entry in enumerate(blocks)]
+    return [_loose_block(entry, f"{where}[{n}]", known) for n, entry in enumerate(blocks)]
 
 
-def _loose_block(raw: Raw, place: str) -> _Block:
+def _loose_block(raw: Raw, place: str, known: frozenset[str]) -> _Block:
     kind = _checked(_peek, raw, place).type
-    if kind not in _KNOWN:
+    if kind not in known:
         return _Block(kind)  # keeps its place, so that the paths of the others stay true
     if kind != "tool_result":
         block: _Block = _checked(_block, raw, place)
         return block
     result = _checked(_loose_result, raw, place)
-    content = _loose_content(result.content, f"{place}.content")
+    content = _loose_content(result.content, f"{place}.content", _IN_RESULTS)
     return _Block(kind, tool_use_id=result.tool_use_id, content=content, is_error=result.is_error)
 
 
