@@ -289,6 +289,17 @@ def test_timing_comes_just_before_the_terminal_event() -> None:
     assert types(events) == ["tightloop:timing", "completed"]
 
 
+def test_after_a_refused_delta_nothing_more_is_taken() -> None:
+    """Not even more of the text that was open."""
+    stream = started()
+    stream.feed([TextDelta("a")])
+    with pytest.raises(LocalProtocolError):
+        stream.feed([ToolCallDone()])
+    with pytest.raises(LocalProtocolError):
+        stream.feed([TextDelta("b")])
+    assert types(stream.fail("server_error", "x"))[-1] == "failed"
+
+
 def test_an_interrupted_response_keeps_whole_items_only() -> None:
     stream = started()
     stream.feed([ToolCallStarted("c1", "f"), ToolCallDone(), TextDelta("half a sen")])

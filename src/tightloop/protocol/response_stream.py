@@ -346,6 +346,7 @@ class ResponseStream:
         if State.NEW < self._state < State.BROKEN:
             self._unsent += events
             self._state = State.BROKEN
+            self._open = None  # or its text would still pass by the hot path
 
     def _finish(
         self,
