@@ -52,11 +52,7 @@ class ToolCallParser:
         self._call: CallBody | None = None
         self._at_line_start = False
         self.num_calls = 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether as many calls were made as may be."""
-        return self.num_calls == self._max_calls
+        self.is_full = False  # as many calls were made as may be
 
     @property
     def is_plain(self) -> bool:
@@ -84,12 +80,16 @@ class ToolCallParser:
         if call is not None and not call.is_started:
             deltas.append(TextDelta(CALL_OPEN + call.raw))
         elif call is not None and not call.is_complete and not is_cut:
-            self.num_calls += 1
-            deltas.append(ToolCallDone())
+            self._count(deltas)
         elif call is None and self._pending.strip("\n" if self._at_line_start else ""):
             deltas.append(self._visible(self._pending))
         self._pending = ""
         return deltas
+
+    def _count(self, deltas: list[Delta]) -> None:
+        self.num_calls += 1
+        self.is_full = self.num_calls == self._max_calls
+        deltas.append(ToolCallDone())
 
     def _visible(self, text: str) -> Delta:
         return ReasoningDelta(text) if self.is_thinking else TextDelta(text)
@@ -142,8 +142,7 @@ class ToolCallParser:
         # The object is closed: the call can be dispatched before its closing tag arrives.
         if not call.is_announced_done:
             call.is_announced_done = True
-            self.num_calls += 1
-            deltas.append(ToolCallDone())
+            self._count(deltas)
         rest = self._pending.lstrip(_SPACE)
         if rest.startswith(CALL_CLOSE):
             self._pending = rest[len(CALL_CLOSE) :]
