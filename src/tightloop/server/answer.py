@@ -13,6 +13,7 @@ from aiohttp import HttpVersion11, web
 
 from tightloop.protocol.errors import ApiError
 from tightloop.protocol.requests import ResponseRequest
+from tightloop.server.conversation_book import Hold
 from tightloop.server.conversations import Record
 from tightloop.server.dialect import Dialect
 from tightloop.server.endpoint import Endpoint
@@ -52,14 +53,18 @@ async def answer(
     parent: Record | None,
     dialect: Dialect,
     receive_ns: int,
+    hold: Hold | None = None,
 ) -> web.StreamResponse:
-    """Make one response and send it as ``asked``. Raises ``ApiError`` before anything is sent."""
+    """Make one response and send it as ``asked``. Raises ``ApiError`` before anything is sent.
+
+    ``hold`` as in ``Turn.begin``.
+    """
     if request.headers.get(TIMING_HEADER) == "1":
         asked = msgspec.structs.replace(asked, wants_timing=True)
     manner = Manner(dialect.make_stream, dialect.resumes)
     if asked.stream:
-        return await _stream(request, endpoint, asked, parent, dialect, manner, receive_ns)
-    return await _whole(endpoint, asked, parent, manner, receive_ns)
+        return await _stream(request, endpoint, asked, parent, dialect, manner, receive_ns, hold)
+    return await _whole(endpoint, asked, parent, manner, receive_ns, hold)
 
 
 async def _whole(
@@ -68,12 +73,13 @@ async def _whole(
     parent: Record | None,
     manner: Manner,
     receive_ns: int,
+    hold: Hold | None,
 ) -> web.Response:
     over = asyncio.get_running_loop().create_future()
     turn = Turn(
         endpoint.backstage, asked, None, _settles(over), receive_ns=receive_ns, manner=manner
     )
-    turn.begin(parent)
+    turn.begin(parent, hold)
     if asked.background:
         return json_response(turn.snapshot())
     try:
@@ -97,6 +103,7 @@ async def _stream(
     dialect: Dialect,
     manner: Manner,
     receive_ns: int,
+    hold: Hold | None,
 ) -> web.StreamResponse:
     over = asyncio.get_running_loop().create_future()
     events = EventStream(request, dialect)
@@ -108,7 +115,7 @@ async def _stream(
         receive_ns=receive_ns,
         manner=manner,
     )
-    turn.begin(parent)  # a refusal is still a plain HTTP error here
+    turn.begin(parent, hold)  # a refusal is still a plain HTTP error here
     try:
         return await events.send(over)
     finally:

@@ -14,8 +14,10 @@ from tightloop.protocol.websocket_mode import http_error_body, retry_headers
 from tightloop.server.access import Access
 from tightloop.server.chat import ChatApi
 from tightloop.server.context_api import ContextApi
+from tightloop.server.conversation_api import ConversationApi
 from tightloop.server.endpoint import Endpoint
 from tightloop.server.http import HttpApi
+from tightloop.server.input_items import InputItemsApi
 from tightloop.server.lanes import MAX_CONNECTION_S
 from tightloop.server.messages import PATH as MESSAGES_PATH
 from tightloop.server.messages import MessagesApi
@@ -129,6 +131,9 @@ def create_app(endpoint: Endpoint, access: Access, sockets: Sockets) -> web.Appl
     app.router.add_get("/v1/responses/{id}", api.retrieve, allow_head=False)
     app.router.add_delete("/v1/responses/{id}", api.delete)
     app.router.add_post("/v1/responses/{id}/cancel", api.cancel)
+    items = InputItemsApi(endpoint.conversations)
+    app.router.add_get("/v1/responses/{id}/input_items", items.list, allow_head=False)
+    ConversationApi(endpoint.book).add_routes(app.router)
     app.router.add_post("/v1/responses/input_tokens", context.input_tokens)
     app.router.add_post("/v1/responses/compact", context.compact)
     app.router.add_post("/v1/chat/completions", ChatApi(endpoint).create)

@@ -14,10 +14,11 @@ from tightloop.protocol.requests import decode_request
 from tightloop.protocol.response import encode_usage
 from tightloop.server.answer import failure, json_response
 from tightloop.server.compacting import Compactor, worth_keeping
-from tightloop.server.conversations import context_tools, not_found
+from tightloop.server.conversations import context_tools
 from tightloop.server.endpoint import Endpoint
 from tightloop.server.fitting import context_window
 from tightloop.server.generating import check_request, generation_request
+from tightloop.server.openings import look_up
 from tightloop.trace import clock
 
 
@@ -69,12 +70,8 @@ class ContextApi:
         return json_response(msgspec.json.encode(compacted))
 
     async def _asked(self, body: bytes, response_id: str) -> GenerationRequest:
-        asked = decode_request(body)
-        parent = None
-        if asked.previous_response_id is not None:
-            parent = await self._endpoint.conversations.load(asked.previous_response_id)
-            if parent is None:
-                raise not_found(asked.previous_response_id)
+        opening = await look_up(self._endpoint.backstage, decode_request(body))
+        asked, parent = opening.request, opening.parent
         check_request(self._endpoint.engine, asked, parent)
         tools = asked.tools + context_tools(parent, asked.input)
         asked = msgspec.structs.replace(asked, tools=tools)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tightloop.client.in_memory import Receiver
 from tightloop.engine.interface import Engine
+from tightloop.server.conversation_book import ConversationBook
 from tightloop.server.conversations import Conversations
 from tightloop.server.lanes import Session
 from tightloop.server.store import Store
@@ -33,7 +34,10 @@ class Endpoint:
     ) -> None:
         self.engine = engine
         self.conversations = Conversations(store)
-        self.backstage = Backstage(engine, self.conversations, heartbeat_s, now_ns, resume_grace_s)
+        self.book = ConversationBook(self.conversations, store)
+        self.backstage = Backstage(
+            engine, self.conversations, self.book, heartbeat_s, now_ns, resume_grace_s
+        )
         self._store = store
         self._sessions: set[Session] = set()
 

@@ -7,12 +7,13 @@ from aiohttp import web
 
 from tightloop.client.reads import use_small_reads
 from tightloop.protocol.errors import ApiError
-from tightloop.protocol.requests import ResponseRequest, decode_request
+from tightloop.protocol.requests import decode_request
 from tightloop.protocol.response_stream import Cancellation
 from tightloop.server.answer import EventStream, answer, json_response
-from tightloop.server.conversations import Record, not_found
+from tightloop.server.conversations import no_response
 from tightloop.server.dialect import RESPONSES
 from tightloop.server.endpoint import Endpoint
+from tightloop.server.openings import open_turn
 from tightloop.server.streams import Journal
 from tightloop.server.websocket import Sockets
 
@@ -42,8 +43,16 @@ class HttpApi:
                 code="invalid_value",
                 param="background",
             )
-        parent = await self._parent(asked)
-        return await answer(request, self._endpoint, asked, parent, RESPONSES, receive_ns)
+        opening = await open_turn(self._endpoint.backstage, asked)
+        return await answer(
+            request,
+            self._endpoint,
+            opening.request,
+            opening.parent,
+            RESPONSES,
+            receive_ns,
+            opening.hold,
+        )
 
     async def connect(self, request: web.Request) -> web.StreamResponse:
         """``GET /v1/responses``: WebSocket mode, with ``Upgrade: websocket``; 400 without.
@@ -102,14 +111,6 @@ class HttpApi:
         """``GET /health``: the server answers, so its model is loaded."""
         return json_response(b'{"status":"ok"}')
 
-    async def _parent(self, asked: ResponseRequest) -> Record | None:
-        if asked.previous_response_id is None:
-            return None
-        parent = await self._endpoint.conversations.load(asked.previous_response_id)
-        if parent is None:
-            raise not_found(asked.previous_response_id)
-        return parent
-
     async def _resume(self, request: web.Request, response_id: str) -> web.StreamResponse:
         after = _starting_after(request)
         backstage = self._endpoint.backstage
@@ -161,13 +162,3 @@ def _starting_after(request: web.Request) -> int:
             param="starting_after",
         )
     return int(given[:18])
-
-
-def no_response(response_id: str) -> ApiError:
-    """The refusal for a response that is not stored, or not any more."""
-    return ApiError(
-        f"no stored response with id {response_id[:200]!r}",
-        status=404,
-        code="response_not_found",
-        param="id",
-    )

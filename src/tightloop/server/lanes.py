@@ -32,7 +32,8 @@ from tightloop.protocol.websocket_mode import (
     error_event,
     unknown_event_error,
 )
-from tightloop.server.conversations import Record, not_found
+from tightloop.server.conversations import Record
+from tightloop.server.openings import Opening, needs_opening, open_turn
 from tightloop.server.steering import (
     Steer,
     SteerRefused,
@@ -307,12 +308,12 @@ class Session:
             entry.request = with_queued(entry.request, lane.pending)
             lane.pending = []
         parent = None if parent_id is None else self._recall(parent_id)
-        if parent_id is not None and parent is None:
-            task = asyncio.get_running_loop().create_task(self._load(lane, entry, parent_id))
+        if needs_opening(entry.request) or (parent_id is not None and parent is None):
+            task = asyncio.get_running_loop().create_task(self._open(lane, entry, parent))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         else:
-            self._begin(lane, entry, parent)
+            self._begin(lane, entry, Opening(entry.request, parent))
 
     def _recall(self, response_id: str) -> Record | None:
         for lane in self._lanes.values():
@@ -320,24 +321,25 @@ class Session:
                 return lane.latest
         return self._backstage.conversations.recall(response_id)
 
-    async def _load(self, lane: _Lane, turn: Turn, parent_id: str) -> None:
+    async def _open(self, lane: _Lane, turn: Turn, parent: Record | None) -> None:
         try:
-            parent = await self._backstage.conversations.load(parent_id)
-            if parent is None:
-                raise not_found(parent_id)
+            opening = await open_turn(self._backstage, turn.request, parent)
         except StoreError as error:
             refusal = ApiError(str(error), status=500, error_type="server_error")
             self._refuse(lane, turn, refusal)
         except ApiError as error:
             self._refuse(lane, turn, error)
         else:
-            self._begin(lane, turn, parent)
+            self._begin(lane, turn, opening)
 
-    def _begin(self, lane: _Lane, turn: Turn, parent: Record | None) -> None:
+    def _begin(self, lane: _Lane, turn: Turn, opening: Opening) -> None:
         if self._is_closed:
+            if opening.hold is not None:
+                opening.hold.release()
             return
+        turn.request = opening.request
         try:
-            turn.begin(parent)
+            turn.begin(opening.parent, opening.hold)
         except ApiError as error:
             self._refuse(lane, turn, error)
         except Exception as error:  # noqa: BLE001 - it would end the lane before it, or the socket

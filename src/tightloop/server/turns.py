@@ -31,6 +31,7 @@ from tightloop.protocol.response_stream import Cancellation, ResponseStream
 from tightloop.protocol.tools import Tool
 from tightloop.server.cache_settings import settings_of
 from tightloop.server.compacting import Compactor, asks_for_compaction, worth_keeping
+from tightloop.server.conversation_book import ConversationBook, Hold
 from tightloop.server.conversations import Conversations, Record, context_tools
 from tightloop.server.diagnostics import diagnose
 from tightloop.server.fitting import context_window, fitting
@@ -59,6 +60,7 @@ class Backstage:
 
     engine: Engine
     conversations: Conversations
+    book: ConversationBook
     heartbeat_s: float = HEARTBEAT_S
     now_ns: Callable[[], int] = clock.now_ns
     resume_grace_s: float = RESUME_GRACE_S
@@ -94,6 +96,7 @@ def _is_same_client(before: ResponseRequest, now: ResponseRequest) -> bool:
     pairs = (
         (before.prompt_cache_key, now.prompt_cache_key),
         (before.previous_response_id, now.previous_response_id),
+        (before.conversation, now.conversation),
     )
     return any(left is not None and left == right for left, right in pairs)
 
@@ -151,6 +154,7 @@ class Turn:
         self._ended = ended
         self._manner = manner
         self._parent: Record | None = None
+        self._hold: Hold | None = None
         self._tools: tuple[Tool, ...] = ()
         self._cancellation: Cancellation | None = None
         self._stream: OutgoingStream | None = None
@@ -163,8 +167,20 @@ class Turn:
 
     # ------------------------------------------------------------------ from the transport
 
-    def begin(self, parent: Record | None) -> None:
-        """Start generating below ``parent``. Raises ``ApiError`` before anything was written."""
+    def begin(self, parent: Record | None, hold: Hold | None = None) -> None:
+        """Start generating below ``parent``. Raises ``ApiError`` before anything was written.
+
+        ``hold`` is that of the conversation which the response becomes a part of. It is released
+        when the turn is over, also when it is refused here.
+        """
+        self._hold = hold
+        try:
+            self._begin(parent)
+        except BaseException:
+            self._release()
+            raise
+
+    def _begin(self, parent: Record | None) -> None:
         request = self.request
         check_request(self._backstage.engine, request, parent)
         self._tools = context_tools(parent, request.input)
@@ -424,7 +440,7 @@ class Turn:
             return
         if reason is not FinishReason.ERROR:
             self.record = self._new_record(stream)
-            if self.request.store:
+            if self.request.store or self._hold is not None:
                 self.phase = Phase.COMMITTING
                 *before, terminal = events
                 self._send(before)
@@ -471,7 +487,7 @@ class Turn:
         is_streamed = self._manner.resumes and (self.request.stream or self.request.background)
         events = [*self.journal.events(), terminal] if is_streamed else None
         try:
-            await self._backstage.conversations.commit(record, stream.snapshot(), events)
+            await self._keep(record, stream.snapshot(), events)
         except StoreError as error:
             _log.error("response %s was not stored: %s", self.response_id, error)
             terminal = self._take_back(stream, "store_failed", str(error))
@@ -482,6 +498,19 @@ class Turn:
             )
         self._send([terminal])
         self._over()
+
+    async def _keep(self, record: Record, body: bytes, events: list[bytes] | None) -> None:
+        """Make durable what was promised: the response, the conversation it is in, or both."""
+        is_stored = self.request.store
+        if self._hold is not None and self.request.generate:
+            own = (body, events) if is_stored else (None, None)
+            await self._hold.append(record, *own)
+        elif is_stored:
+            await self._backstage.conversations.commit(record, body, events)
+
+    def _release(self) -> None:
+        if self._hold is not None:
+            self._hold.release()
 
     def _take_back(self, stream: OutgoingStream, code: str, message: str) -> bytes:
         """The terminal event of a response whose end could not be made durable."""
@@ -494,6 +523,7 @@ class Turn:
         if self._heartbeat is not None:
             self._heartbeat.cancel()
         self._end_grace()
+        self._release()  # in the tick of the terminal event: the next turn may come at once
         self.journal.end()
         self._backstage.leave(self)
         status = self._stream.status if self._stream is not None else "refused"
