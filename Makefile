@@ -61,6 +61,7 @@ wheel: $(READY) ## build the wheel, install it alone, smoke-test it
 lock: ## recompute the pinned, hashed requirements
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes pyproject.toml -o requirements/runtime.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes pyproject.toml --group dev -c requirements/runtime.txt -o requirements/dev.txt
+	@for name in openai-agents mini-swe-agent; do uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header clients/$$name.in -o clients/$$name.txt || exit 1; done
 
 format: $(READY) ## apply the formatter and safe lint fixes
 	ruff check -q --fix .
