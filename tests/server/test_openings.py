@@ -167,3 +167,14 @@ async def test_a_conversation_that_cannot_be_kept_fails_the_response(tmp_path: P
     assert await texts(server, made.id) == []
     (await server.book.hold(made.id)).release()
     await server.close()
+
+
+async def test_a_server_is_drained_when_what_was_opened_is_answered() -> None:
+    """A create whose parent is still being looked up is not forgotten by an orderly end."""
+    server = endpoint([TextDelta("a1")])
+    wire = Wire(server)
+    wire.create("q1", previous_response_id="resp_none")
+    wire.create("q2")
+    await server.backstage.drained()
+    assert [event["type"] for event in wire.ends()] == ["error", "response.completed"]
+    await server.close()

@@ -116,7 +116,6 @@ class Session:
         self._is_pumping = False
         self._is_closed = False
         self._expired: Callable[[], None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self._prefills: deque[Turn] = deque(maxlen=MAX_IN_FLIGHT)
 
     def send(self, frame: bytes) -> None:
@@ -310,8 +309,8 @@ class Session:
         parent = None if parent_id is None else self._recall(parent_id)
         if needs_opening(entry.request) or (parent_id is not None and parent is None):
             task = asyncio.get_running_loop().create_task(self._open(lane, entry, parent))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._backstage.openings.add(task)
+            task.add_done_callback(self._backstage.openings.discard)
         else:
             self._begin(lane, entry, Opening(entry.request, parent))
 

@@ -67,6 +67,8 @@ class Backstage:
     streams: Streams = field(default_factory=Streams)
     running: dict[str, "Turn"] = field(default_factory=dict)
     orphans: set["Turn"] = field(default_factory=set)
+    openings: set[asyncio.Task[None]] = field(default_factory=set)
+    """Turns of lanes that look up what they start from; they will run, or be refused."""
     commits: set[asyncio.Task[None]] = field(default_factory=set)
     """Commits under way; the store may be closed when they are done."""
     _idle: asyncio.Future[None] | None = None
@@ -87,7 +89,10 @@ class Backstage:
 
     async def drained(self) -> None:
         """Return when no turn is running, those that a lane starts meanwhile included."""
-        while self.running:
+        while self.running or self.openings:
+            if self.openings:
+                await asyncio.wait(self.openings)
+                continue
             self._idle = self._idle or asyncio.get_running_loop().create_future()
             await asyncio.shield(self._idle)
 
