@@ -81,7 +81,8 @@ def is_thing(text: str) -> bool:
     """Whether the text is what ``SCHEMA`` describes, judged without the compiler."""
     value = json.loads(text)
     return (
-        set(value) == {"kind", "flags", "size"}
+        text == text.strip()
+        and set(value) == {"kind", "flags", "size"}
         and value["kind"] in ("a", 'b"\n')
         and len(value["flags"]) <= 3
         and all(isinstance(flag, bool) for flag in value["flags"])
@@ -224,6 +225,15 @@ async def test_reasoning_comes_before_a_forced_call() -> None:
     answer = await answer_of(backend, tools=(RUN_TOOL,), choice="required")
     assert answer.reasoning == "no <tool_call> yet"
     assert call_of(answer) == ("run", '{"kind": "a", "flags": [], "size": 1}')
+
+
+async def test_reasoning_comes_before_a_formatted_text() -> None:
+    """Line ends between the two belong to neither."""
+    backend = replying_with("", THINKING_TEMPLATE)
+    backend.next_token = replying(b'hm</think>\n\n{"a": 1}\n\n', after=b"assistant\n<think>")
+    answer = await answer_of(backend, wanted=OutputFormat("json_object"))
+    assert (answer.reasoning, answer.text) == ("hm", '{"a": 1}')
+    assert answer.finished.reason is FinishReason.STOP
 
 
 async def test_a_formatted_answer_may_be_a_call_instead() -> None:

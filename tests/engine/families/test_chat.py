@@ -148,6 +148,14 @@ async def test_the_prompt_stays_warm_when_no_tool_may_be_called() -> None:
     assert none.finished.usage.cached_tokens >= answer.finished.usage.input_tokens
 
 
+async def test_without_tools_a_call_stays_text() -> None:
+    reply = '<tool_call>\n{"name": "p", "arguments": {}}\n</tool_call>'
+    async with scripted(reply.encode()) as engine:
+        answer = await ask(engine, request())
+    assert answer.text == reply
+    assert answer.finished.reason is FinishReason.STOP
+
+
 async def test_what_is_not_text_is_refused_by_name() -> None:
     image = OpaquePart("input_image", Raw(b'{"type":"input_image","image_url":"data:x"}'))
     asked = request([Message("user", (image,))])

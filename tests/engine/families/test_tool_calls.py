@@ -184,3 +184,23 @@ def test_any_text_gives_legal_deltas_and_loses_nothing_visible(text: str) -> Non
         elif isinstance(delta, TextDelta | ReasoningDelta):
             assert not is_open
     assert not is_open
+
+
+TWO_CALLS = '<tool_call>{"name":"run","arguments":{}}</tool_call>\n' * 2
+
+
+@pytest.mark.parametrize("size", [1, 7, 200])
+def test_what_follows_the_last_call_allowed_is_dropped(size: int) -> None:
+    parser = ToolCallParser(lambda: "call_1", max_calls=1)
+    text = "Hi " + TWO_CALLS + "bye"
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    deltas = [delta for piece in pieces for delta in parser.feed(piece)] + parser.finish()
+    assert merged(deltas) == [TextDelta("Hi "), STARTED, ToolCallDelta("{}"), DONE]
+    assert parser.is_full
+
+
+def test_a_call_is_text_where_none_can_be_made() -> None:
+    parser = ToolCallParser(lambda: "call_1", max_calls=0)
+    deltas = [*parser.feed("<think>hm</think>" + TWO_CALLS), *parser.finish()]
+    assert merged(deltas) == [ReasoningDelta("hm"), TextDelta(TWO_CALLS)]
+    assert not parser.is_full

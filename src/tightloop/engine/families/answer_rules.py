@@ -107,7 +107,7 @@ class _Rules:
         """How the answer begins."""
         if is_thinking:
             return self._thinking()
-        return self._speaking(_MAX_NEWLINES, may_think=may_think)
+        return self._speaking(0, may_think=may_think)
 
     def _thinking(self) -> Part:
         is_bound = self._must_call or self._text is not None

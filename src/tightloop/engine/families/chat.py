@@ -20,7 +20,7 @@ from tightloop.engine.families.vocabulary import Vocabulary
 from tightloop.engine.interface import EngineError, GenerationRequest, Job
 from tightloop.engine.sequence_pool import SequencePool
 from tightloop.protocol.deltas import FinishReason
-from tightloop.protocol.requests import CustomTool, ToolChoice
+from tightloop.protocol.requests import CustomTool, FunctionTool, ToolChoice
 from tightloop.trace.clock import now_ns
 
 CHUNK_TOKENS = 512
@@ -64,7 +64,12 @@ def forced_call(choice: ToolChoice) -> str:
 
 
 def most_calls(request: GenerationRequest) -> int | None:
-    """How many calls the answer may hold; None is any number."""
+    """How many calls the answer may hold; None is any number.
+
+    Where no tool is offered a call means nothing, and stays the text that it is.
+    """
+    if not any(isinstance(tool, FunctionTool | CustomTool) for tool in request.tools):
+        return 0
     is_named = request.tool_choice not in ("auto", "none", "required")
     return 1 if is_named or not request.parallel_tool_calls else None
 

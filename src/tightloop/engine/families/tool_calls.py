@@ -33,7 +33,7 @@ class ToolCallParser:
 
     ``custom_tools`` are tools whose input is free text: their JSON string is unescaped.
     ``is_thinking`` starts inside reasoning, for templates that open the block themselves.
-    Whatever follows the last of ``max_calls`` calls is dropped.
+    Whatever follows the last of ``max_calls`` calls is dropped; with 0 a call is text like any.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class ToolCallParser:
         max_calls: int | None = None,
     ) -> None:
         self._max_calls = max_calls
+        self._tags = (THINK_OPEN,) if max_calls == 0 else (CALL_OPEN, THINK_OPEN)
         self._new_call_id = new_call_id
         self._custom = frozenset(custom_tools)
         self.is_thinking = is_thinking
@@ -106,7 +107,7 @@ class ToolCallParser:
             if not self._pending:
                 return False
             self._at_line_start = False
-        tags = (THINK_CLOSE,) if self.is_thinking else (CALL_OPEN, THINK_OPEN)
+        tags = (THINK_CLOSE,) if self.is_thinking else self._tags
         found = sorted((at, tag) for tag in tags if (at := self._pending.find(tag)) >= 0)
         if not found:
             keep = max(overlap(self._pending, tag) for tag in tags)
