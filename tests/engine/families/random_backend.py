@@ -24,6 +24,10 @@ class RandomBackend(ScriptedBackend):
         self._bonus = np.zeros(self.num_vocab, np.float32)
         self._bonus[list(favoured)] = bonus
 
+    def favour(self, token: int, bonus: float) -> None:
+        """``token`` gets ``bonus`` more, too."""
+        self._bonus[token] = bonus
+
     def evaluate(
         self, sequence: int, tokens: Sequence[int], *, all_logits: bool = False
     ) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ from tightloop.engine.families.chat import ChatFamily
 from tightloop.engine.families.grammars import GrammarCompiler, Source
 from tightloop.engine.interface import EngineError, GenerationRequest, Sampling, TokenBackend
 from tightloop.engine.llama_cpp.backend import LlamaCppBackend
-from tightloop.engine.scripted_backend import ScriptedBackend, replying
+from tightloop.engine.scripted_backend import IM_START, ScriptedBackend, replying
 from tightloop.engine.token_engine import TokenEngine
 from tightloop.protocol.deltas import FinishReason
 from tightloop.protocol.output_format import OutputFormat
@@ -249,6 +249,16 @@ async def test_no_tag_inside_a_formatted_text() -> None:
     answer = await answer_of(replying_with(reply), wanted=wanted, max_output_tokens=40)
     assert "<tool_call>" not in answer.text
     assert answer.text.startswith('"a<tool_call')
+
+
+async def test_control_tokens_are_no_text() -> None:
+    """Their names would match inside a string, but they are not what they spell."""
+    backend = RandomBackend(1, favoured=b'"', bonus=2.0)
+    backend.favour(IM_START, 30.0)
+    wanted = OutputFormat("json_schema", {"type": "string", "minLength": 5}, "s")
+    answer = await answer_of(backend, wanted=wanted)
+    assert "im_start" not in answer.text
+    assert len(json.loads(answer.text)) >= 5
 
 
 async def test_nothing_follows_a_complete_answer() -> None:

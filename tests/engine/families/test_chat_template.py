@@ -1,6 +1,7 @@
 """Templates as model files carry them, and conversations as they expect them."""
 
 import pytest
+from msgspec import Raw
 
 from tightloop.engine.families.chat_template import ChatTemplate, chat_messages, chat_tools
 from tightloop.engine.interface import EngineError
@@ -10,6 +11,7 @@ from tightloop.protocol.items import (
     FunctionCall,
     FunctionCallOutput,
     Message,
+    OpaqueItem,
     Reasoning,
     TextPart,
     user_message,
@@ -113,6 +115,13 @@ def test_where_roles_must_alternate_all_system_text_goes_in_front() -> None:
     )
     messages = chat_messages("one", [user_message("hi"), said("developer", "two")])
     assert ChatTemplate(strict).render(messages, []) == "[system]one\n\ntwo[user]hi"
+
+
+def test_items_that_mean_nothing_to_a_chat_are_passed_over() -> None:
+    tools = OpaqueItem("additional_tools", Raw(b'{"type":"additional_tools","tools":[]}'))
+    assert chat_messages(None, [tools, user_message("hi")]) == chat_messages(
+        None, [user_message("hi")]
+    )
 
 
 def test_reasoning_can_be_left_out() -> None:
