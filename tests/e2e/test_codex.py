@@ -1,16 +1,17 @@
 """70x: Codex CLI from its registry, unmodified, over HTTP and over WebSocket."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.codex import Codex, items, usage
+from tests.e2e.codex import Codex, items, program, usage
 from tests.e2e.conftest import Serve
 from tests.e2e.relay import Event, Relay, Socket
-from tests.e2e.stock_clients import LIMIT_S, Home, started
+from tests.e2e.stock_clients import LIMIT_S, Home, run, started
 from tightloop.bench.bugs import load_bugs, write_repository
 from tightloop.bench.paths import PROMPT
 
@@ -205,3 +206,14 @@ async def test_706_the_bundled_model_repairs_a_bug_through_it(serve: Serve, home
     (socket,) = relay.sockets
     assert all("previous_response_id" in create for create in socket.creates[1:])
     assert usage(done)["output_tokens"] > 0
+
+
+async def test_707_its_doctor_finds_the_server_and_the_socket(serve: Serve, home: Home) -> None:
+    """What a user is told to run when something seems wrong."""
+    served = serve("--model", "scripted")
+    async with Relay(served.url) as relay:
+        env = await Codex(home, relay.url, relay.origin).configure()
+        done = await run([program(), "doctor", "--network-only", "--json"], home, env)
+    checks = json.loads(done.well().out)["checks"]
+    for name in ("provider_reachability", "websocket_reachability"):
+        assert checks[f"network.{name}"]["status"] == "ok", checks[f"network.{name}"]
