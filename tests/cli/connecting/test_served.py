@@ -19,8 +19,10 @@ def test_the_models_of_a_real_server() -> None:
     """With their windows, which Codex's half of the answer has."""
     with scripted_server("k") as url:
         assert ask_models(url, "k", "KEY") == [ServedModel("scripted", 1 << 20)]
-        with pytest.raises(ConnectError, match=r"refuses the key in \$KEY .*--api-key-env"):
+        with pytest.raises(ConnectError, match=r"wants an API key .*put it into \$KEY"):
             ask_models(url, None, "KEY")
+        with pytest.raises(ConnectError, match=r"refuses the key in \$KEY .*--api-key-env"):
+            ask_models(url, "wrong", "KEY")
 
 
 def test_a_server_that_only_sdks_know_will_do() -> None:

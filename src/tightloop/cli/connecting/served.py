@@ -48,8 +48,11 @@ def ask_models(url: str, key: str | None, key_variable: str) -> list[ServedModel
     except urllib.error.HTTPError as error:
         error.close()
         if error.code in (401, 403):
-            text = f"{url} refuses the key in ${key_variable} (status {error.code})"
-            raise ConnectError(f"{text}; name the right variable with --api-key-env") from error
+            reason = f"refuses the key in ${key_variable}" if key else "wants an API key"
+            raise ConnectError(
+                f"{url} {reason} (status {error.code}); put it into ${key_variable}, or name"
+                " another variable with --api-key-env"
+            ) from error
         raise ConnectError(f"{url}/models answers with status {error.code}") from error
     except OSError as error:
         raise ConnectError(
