@@ -117,3 +117,19 @@ def test_246_a_killed_server_has_lost_nothing(serve: Serve) -> None:
         client.responses.create(model="scripted", input="q2", conversation=made.id)
         listed = texts(client.conversations.items.list(made.id, order="asc"))
         assert listed == ["rules", "q1", "echo: q1", "note", "q2", "echo: q2"]
+
+
+def test_247_a_stream_can_be_resumed_after_a_kill(serve: Serve) -> None:
+    """The events of a stored response come back from where its reader stopped, and are the same."""
+    served = serve("--model", "scripted")
+    with openai.OpenAI(base_url=served.url, api_key="x", max_retries=0) as client:
+        events = list(client.responses.create(model="scripted", input="a b c", stream=True))
+    served.signal(signal.SIGKILL)
+    first = events[0]
+    assert first.type == "response.created"
+    served = serve("--model", "scripted")
+    with openai.OpenAI(base_url=served.url, api_key="x", max_retries=0) as client:
+        rest = client.responses.retrieve(first.response.id, stream=True, starting_after=2)
+        assert list(rest) == events[3:]
+        whole = client.responses.retrieve(first.response.id, stream=True)
+        assert list(whole) == events

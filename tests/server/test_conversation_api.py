@@ -250,3 +250,20 @@ async def test_the_tokens_of_a_turn_in_a_conversation_can_be_counted(client: Cli
     )
     assert inside["input_tokens"] > alone["input_tokens"]
     assert len(await client.texts(f"/conversations/{conversation_id}/items")) == 1
+
+
+async def test_a_conversation_can_be_summed_up(client: Client) -> None:
+    """What was asked for: the messages worth keeping and the summary take the place of the rest."""
+    conversation_id = await client.new("rules")
+    await client.create(conversation=conversation_id, input="one")
+    await client.create(
+        conversation=conversation_id, input=[message("two"), {"type": "compaction_trigger"}]
+    )
+    path = f"/conversations/{conversation_id}/items?order=asc"
+    types = [item["type"] for item in (await client.call("GET", path))["data"]]
+    assert types[-1] == "compaction"
+    assert "echo: one" not in await client.texts(f"/conversations/{conversation_id}/items")
+    after = await client.create(conversation=conversation_id, input="three")
+    assert after["output"][0]["content"][0]["text"] == "echo: three"
+    types = [item["type"] for item in (await client.call("GET", path))["data"]]
+    assert types[-3:] == ["compaction", "message", "message"]
