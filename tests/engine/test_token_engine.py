@@ -205,7 +205,7 @@ async def test_a_full_queue_refuses_with_a_code() -> None:
         for answer in answers[:2]:
             assert (await answer.wait()).reason is FinishReason.STOP
         assert (await ask(engine, request(name="later"))).text == "ok"
-    assert done.error_code == "server_is_overloaded"
+    assert done.error_code == "rate_limit_exceeded"
     assert done.error_message is not None
     assert "2 responses" in done.error_message
 

@@ -150,7 +150,7 @@ async def test_a_refusal_is_json_even_when_a_stream_was_asked_for() -> None:
         ("rate_limit_exceeded", 429),
         ("server_error", 500),
         ("invalid_api_key", 502),
-        ("server_is_overloaded", 503),
+        ("server_is_overloaded", 429),
     ],
 )
 async def test_a_failed_response_is_an_http_error_without_a_stream(code: str, status: int) -> None:

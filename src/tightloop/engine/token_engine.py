@@ -37,6 +37,9 @@ from tightloop.protocol.deltas import (
 )
 from tightloop.trace.clock import Clock, MonotonicClock
 
+MAX_OPEN = 512
+"""Responses running or waiting: a wait with heartbeats serves an agent better than a refusal."""
+
 FamilyFactory = Callable[[SequencePool], ModelFamily]
 Describe = Callable[[TokenBackend], ModelInfo]
 
@@ -140,7 +143,8 @@ class TokenEngine:
 
     ``load`` makes the backend and ``family`` its family, both on the owner thread. ``describe``
     says what is served once it is loaded. ``max_running`` jobs share the machine, others wait in
-    order; a job beyond ``max_open`` is refused with code ``server_is_overloaded``.
+    order; a job beyond ``max_open`` is refused with code ``rate_limit_exceeded`` and words that
+    clients read a pause from.
     """
 
     def __init__(
@@ -151,7 +155,7 @@ class TokenEngine:
         name: str,
         describe: Describe | None = None,
         max_running: int = 8,
-        max_open: int = 64,
+        max_open: int = MAX_OPEN,
         clock: Clock | None = None,
     ) -> None:
         self.clock: Clock = clock or MonotonicClock()
@@ -221,8 +225,9 @@ class TokenEngine:
             error = self._unavailable()
             loop.call_soon(self._refuse, run, str(error), error.code)
         elif self._num_open > self._max_open:
-            text = f"{self._max_open} responses are running or waiting; try again later"
-            loop.call_soon(self._refuse, run, text, "server_is_overloaded")
+            # Codex gives up at once on "overloaded", and waits for as long as these words say.
+            text = f"{self._max_open} responses are running or waiting. Please try again in 1s."
+            loop.call_soon(self._refuse, run, text, "rate_limit_exceeded")
         else:
             self._incoming.put(run)
         return run

@@ -38,7 +38,7 @@ FAILURE_STATUS = {
     "permission_denied": 502,
     "insufficient_quota": 502,
     "engine_unavailable": 503,
-    "server_is_overloaded": 503,
+    "server_is_overloaded": 429,  # a 503 makes clients try again at once, and often
     "upstream_timeout": 504,
 }
 """By error code of a failed response; with any other code the request was at fault: 400."""
