@@ -55,6 +55,7 @@ class Socket:
 
 
 Cut = Callable[[Socket, Event], bool]
+CutStream = Callable[[Exchange], bool]
 Gate = Callable[[Socket, Event], Awaitable[object]]
 
 
@@ -62,18 +63,27 @@ class Relay:
     """``async with Relay(url)``; clients are given ``url`` of this object instead.
 
     ``cut`` is asked about each event of the server before it is passed on: True drops it, and
-    the client's connection with it, without a close frame. ``gate`` is awaited before each event is
-    passed on: what comes after it waits too.
+    the client's connection with it, without a close frame. ``cut_stream`` is asked about an HTTP
+    answer each time more of it has come, before that is passed on. ``gate`` is awaited before each
+    event is passed on: what comes after it waits too. ``upstream`` may be changed at any time.
     """
 
-    def __init__(self, upstream: str, *, cut: Cut | None = None, gate: Gate | None = None) -> None:
+    def __init__(
+        self,
+        upstream: str,
+        *,
+        cut: Cut | None = None,
+        cut_stream: CutStream | None = None,
+        gate: Gate | None = None,
+    ) -> None:
         self.exchanges: list[Exchange] = []
         self.sockets: list[Socket] = []
         self.outside: list[str] = []
         self.url = ""
         self.origin = ""
-        self._upstream = upstream.removesuffix("/v1")
+        self.upstream = upstream
         self._cut = cut
+        self._cut_stream = cut_stream
         self._gate = gate
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
@@ -127,7 +137,7 @@ class Relay:
         self.exchanges.append(exchange)
         async with self._session.request(
             request.method,
-            self._upstream + request.path_qs,
+            self._address(request),
             headers=_passed_on(request.headers.items()),
             data=exchange.body or None,
         ) as upstream:
@@ -138,9 +148,16 @@ class Relay:
             await answer.prepare(request)
             async for chunk in upstream.content.iter_any():
                 exchange.answer += chunk
+                if self._cut_stream is not None and self._cut_stream(exchange):
+                    assert request.transport is not None
+                    request.transport.abort()
+                    return answer
                 await answer.write(chunk)
             await answer.write_eof()
         return answer
+
+    def _address(self, request: web.Request) -> str:
+        return self.upstream.removesuffix("/v1") + request.path_qs
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
         assert self._session is not None
@@ -151,7 +168,7 @@ class Relay:
             for name, value in _passed_on(request.headers.items()).items()
             if not name.lower().startswith("sec-websocket")
         ]
-        address = self._upstream.replace("http", "ws", 1) + request.path_qs
+        address = self._address(request).replace("http", "ws", 1)
         try:
             upstream = await self._session.ws_connect(address, headers=headers, max_msg_size=0)
         except aiohttp.WSServerHandshakeError as error:

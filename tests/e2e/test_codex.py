@@ -141,29 +141,7 @@ async def test_702_a_prewarm_is_answered_at_once_and_empty(
     assert turn["previous_response_id"] == answer["id"]
 
 
-async def test_703_a_connection_killed_in_the_middle_of_an_answer(
-    serve: Serve, script: Script, home: Home
-) -> None:
-    """It connects again and sends everything; then only what is new again; the patch is made once."""
-    served = serve("--model", script(TWO_TOOLS))
-
-    def cut(socket: Socket, event: Event) -> bool:
-        is_first = socket is relay.sockets[0]
-        return is_first and event["type"] == "response.custom_tool_call_input.delta"
-
-    async with Relay(served.url, cut=cut) as relay:
-        done = await Codex(home, relay.url, relay.origin).exec()
-    check_both_tools(done, home.project)
-    first, second = relay.sockets
-    assert (first.is_cut, second.is_cut) == (True, False)
-    again, last = second.creates
-    assert "previous_response_id" not in again
-    assert kinds(again)[-2:] == ["function_call", "function_call_output"]
-    assert last["previous_response_id"] == answer_ids(second)[0]
-    assert kinds(last) == ["custom_tool_call_output"]
-
-
-async def test_704_the_servers_catalog_unchanged_gives_a_patch_tool(
+async def test_703_the_servers_catalog_unchanged_gives_a_patch_tool(
     serve: Serve, script: Script, home: Home
 ) -> None:
     """Read by Codex from ``/v1/models``; it neither warns about the model nor loses a tool."""
@@ -175,7 +153,7 @@ async def test_704_the_servers_catalog_unchanged_gives_a_patch_tool(
     assert [e.status for e in relay.exchanges if e.path.startswith("/v1/models")] == [200]
 
 
-async def test_705_lite_mode_sends_its_tools_once_and_keeps_them(
+async def test_704_lite_mode_sends_its_tools_once_and_keeps_them(
     serve: Serve, script: Script, home: Home
 ) -> None:
     """The tools are an input item of the first request; the server offers them ever after."""
@@ -192,14 +170,17 @@ async def test_705_lite_mode_sends_its_tools_once_and_keeps_them(
     ]
 
 
-async def test_706_the_bundled_model_repairs_a_bug_through_it(serve: Serve, home: Home) -> None:
+@pytest.mark.parametrize("lite", [False, None], ids=["classic", "the-servers-catalog"])
+async def test_705_the_bundled_model_repairs_a_bug_through_it(
+    serve: Serve, home: Home, lite: bool | None
+) -> None:
     """No script: the network that ships with tightloop, a real function, its own tests."""
     home.project.rmdir()
     bug = next(bug for bug in load_bugs() if bug.id == BUG)
     write_repository(bug, home.project)
     served = serve("--model", "patchling")
     async with Relay(served.url) as relay:
-        codex = Codex(home, relay.url, relay.origin, model="patchling")
+        codex = Codex(home, relay.url, relay.origin, model="patchling", lite=lite)
         done = (await codex.exec(PROMPT)).well()
     assert (home.project / "target.py").read_text() == bug.module
     assert items(done, "command_execution")[-1]["exit_code"] == 0
@@ -208,7 +189,7 @@ async def test_706_the_bundled_model_repairs_a_bug_through_it(serve: Serve, home
     assert usage(done)["output_tokens"] > 0
 
 
-async def test_707_its_doctor_finds_the_server_and_the_socket(serve: Serve, home: Home) -> None:
+async def test_706_its_doctor_finds_the_server_and_the_socket(serve: Serve, home: Home) -> None:
     """What a user is told to run when something seems wrong."""
     served = serve("--model", "scripted")
     async with Relay(served.url) as relay:

@@ -1,4 +1,4 @@
-"""71x: what Codex CLI itself measures and exports about a server."""
+"""710: what Codex CLI itself measures and exports about a server."""
 
 import pytest
 
