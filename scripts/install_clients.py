@@ -84,10 +84,11 @@ def fill_python(requirements: Path) -> Callable[[Path], None]:
         pinned = ("install", "-q", "--require-hashes", "-r", str(requirements))
         env = {"UV_SYSTEM_CERTS": "true", **os.environ, "VIRTUAL_ENV": str(folder)}
         uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
-        venv.create(folder, clear=True, with_pip=uv is None, symlinks=True)
-        if uv is not None and run(uv, "pip", *pinned, "--compile-bytecode", env=env):
-            return
-        print("uv could not install; trying pip, which reads pip's own configuration", flush=True)
+        venv.create(folder, clear=True, with_pip=False, symlinks=True)
+        if uv is not None:
+            if run(uv, "pip", *pinned, "--compile-bytecode", env=env):
+                return
+            print("uv could not; trying pip, which reads pip's own configuration", flush=True)
         venv.create(folder, clear=True, with_pip=True, symlinks=True)
         if not run(str(folder / "bin" / "python"), "-m", "pip", *pinned):
             stop(f"pip could not install {requirements.name}; its output is above")
