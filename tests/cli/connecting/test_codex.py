@@ -30,7 +30,8 @@ def test_websocket_mode_compaction_and_the_catalogue_are_on() -> None:
         "model_catalog_url": f"{URL}/models",
         "capabilities": {"remote_compaction": "v2"},
     }
-    assert config()["features"] == {"api_key_model_discovery": True}
+    features = {"api_key_model_discovery": True, "apps": False, "plugins": False}
+    assert config()["features"] == features
 
 
 def test_nothing_is_sent_elsewhere_unasked() -> None:

@@ -35,6 +35,9 @@ remote_compaction = "v2"
 [features]
 # Read model_catalog_url.
 api_key_model_discovery = true
+# These two ask other hosts at every start.
+apps = false
+plugins = false
 
 [analytics]
 enabled = false
