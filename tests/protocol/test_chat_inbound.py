@@ -151,6 +151,15 @@ def test_no_json_or_no_object(body: bytes) -> None:
     assert caught.value.status == 400
 
 
+def test_a_message_that_is_nested_too_deeply_is_refused() -> None:
+    """Also where the reason for the refusal is looked for."""
+    content = b"[" * 5000 + b"]" * 5000
+    body = b'{"model":"m","messages":[{"role":"user","content":%b}]}' % content
+    with pytest.raises(ApiError) as caught:
+        ChatDecoder().decode(body)
+    assert caught.value.code == "invalid_json"
+
+
 def test_half_a_character_is_replaced() -> None:
     body = b'{"model":"m","messages":[{"role":"user","content":"a\\ud83d"}]}'
     assert (user_message("a\N{REPLACEMENT CHARACTER}"),) == ChatDecoder().decode(body).request.input

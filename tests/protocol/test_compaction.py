@@ -1,5 +1,7 @@
 """What a compaction item holds, and what a model reads of a conversation that has one."""
 
+import base64
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.strategies import items, texts
 from tightloop.protocol.compaction import (
+    PREFIX,
     SUMMARY_HEAD,
     Summary,
     check_compactions,
@@ -16,7 +19,14 @@ from tightloop.protocol.compaction import (
     visible,
 )
 from tightloop.protocol.errors import ApiError
-from tightloop.protocol.items import Compaction, Item, OpaqueItem, decode_input, user_message
+from tightloop.protocol.items import (
+    Compaction,
+    Item,
+    Message,
+    OpaqueItem,
+    decode_input,
+    user_message,
+)
 
 TRIGGER = OpaqueItem("compaction_trigger", msgspec.Raw(b'{"type":"compaction_trigger"}'))
 
@@ -25,7 +35,10 @@ def compaction(summary: Summary) -> Compaction:
     return Compaction(seal(summary), "cmp_1")
 
 
-@given(texts, st.lists(items, max_size=3).map(tuple), st.booleans())
+worth_keeping = items.filter(lambda item: isinstance(item, Message | OpaqueItem))
+
+
+@given(texts, st.lists(worth_keeping, max_size=3).map(tuple), st.booleans())
 def test_what_was_sealed_is_unsealed(text: str, kept: tuple[Item, ...], hides: bool) -> None:
     summary = Summary(text, kept, hides)
     assert summary == unseal(compaction(summary))
@@ -49,6 +62,24 @@ def test_a_foreign_item_is_refused_by_its_place(content: str) -> None:
     with pytest.raises(ApiError) as refusal:
         check_compactions([user_message("a"), Compaction(content)])
     assert refusal.value.param == "input[1].encrypted_content"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"summary":"x","kept":' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"summary":"x","more":' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"summary":"x","kept":[{"type":"unknown","text":"\xff"}]}',
+        b'{"summary":"x","kept":[{"type":"compaction","encrypted_content":"y"}]}',
+        b'{"summary":"x","kept":[{"type":"function_call_output","call_id":"c","output":"y"}]}',
+    ],
+)
+def test_content_that_only_a_stranger_would_write_is_refused(content: bytes) -> None:
+    """It must not reach an engine, nor end in an error of this server."""
+    item = Compaction(PREFIX + base64.urlsafe_b64encode(content).decode())
+    with pytest.raises(ApiError) as caught:
+        check_compactions([item])
+    assert caught.value.code == "invalid_encrypted_content"
 
 
 def test_the_item_survives_the_wire() -> None:

@@ -112,6 +112,15 @@ def test_a_steer_with_a_wrong_input_keeps_it_to_give_it_back(given: str) -> None
     assert ResponseSteer("r", (), Raw(given.encode()), is_valid=False) == event
 
 
+def test_a_steer_that_is_no_utf8_is_refused() -> None:
+    """What is given back must be a legal text frame."""
+    with pytest.raises(ApiError) as caught:
+        ClientEventDecoder().decode(
+            b'{"type":"response.steer","previous_response_id":"r","input":"\xff"}'
+        )
+    assert (caught.value.code, caught.value.param) == ("invalid_json", "input")
+
+
 TYPES = st.sampled_from(["response.create", "response.cancel", "response.steer", "x"])
 
 

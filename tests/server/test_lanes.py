@@ -9,10 +9,10 @@ import pytest
 from tests.server.wire import Wire, text_of
 from tightloop.engine.interface import GenerationRequest, ModelInfo
 from tightloop.engine.scripted import Answer, Hold, ScriptedEngine, in_turn, text_answer
-from tightloop.protocol.items import Message
+from tightloop.protocol.items import MAX_INPUT_CHARS, Message
 from tightloop.protocol.websocket_mode import MAX_IN_FLIGHT, MAX_NAMED_STREAMS
 from tightloop.server.endpoint import Endpoint
-from tightloop.server.lanes import MAX_WAITING
+from tightloop.server.lanes import MAX_WAITING, MAX_WAITING_BYTES
 from tightloop.server.store import Row, Store, StoreError
 
 
@@ -89,6 +89,37 @@ async def test_more_than_the_limit_in_flight_wait(held: Held, wire: Wire) -> Non
     wire.session.close()
 
 
+async def test_a_lane_with_a_long_queue_does_not_starve_the_others(held: Held, wire: Wire) -> None:
+    """When more lanes wait than may run, they take turns."""
+    for n in range(MAX_IN_FLIGHT + 2):
+        for k in range(3):
+            wire.create(f"s{n}.{k}", stream_id=f"s{n}")
+    held.release("s0.0")
+    await wire.end(1)
+    held.release("s1.0")
+    await wire.end(2)
+    begun = list(held.holds)[MAX_IN_FLIGHT:]
+    assert begun == [f"s{MAX_IN_FLIGHT}.0", f"s{MAX_IN_FLIGHT + 1}.0"]
+    wire.session.close()
+
+
+async def test_cancelling_a_lane_that_waits_for_its_turn_ends_its_oldest_create(
+    held: Held, wire: Wire
+) -> None:
+    """It has no id yet; it ends in order, without asking the engine."""
+    for n in range(MAX_IN_FLIGHT):
+        wire.create(f"t{n}", stream_id=f"s{n}")
+    wire.create("late", stream_id="late")
+    wire.create("later", stream_id="late")
+    wire.send({"type": "response.cancel", "stream_id": "late"})
+    held.release("t0")
+    await wire.until(lambda: "later" in held.holds)
+    assert "late" not in held.holds
+    (end,) = [end for end in wire.ends() if end.get("stream_id") == "late"]
+    assert end["response"]["incomplete_details"] == {"reason": "interrupted"}
+    wire.session.close()
+
+
 async def test_too_many_names_are_refused_and_old_ones_go_on(echo: Wire) -> None:
     """A name once used stays usable."""
     for n in range(MAX_NAMED_STREAMS):
@@ -107,6 +138,15 @@ async def test_the_queue_of_a_connection_is_bounded(held: Held, wire: Wire) -> N
         wire.create(f"t{n}")
     end = await wire.end()
     assert (end["status"], end["headers"]) == (429, {"retry-after": "1"})
+    wire.session.close()
+
+
+async def test_what_waits_on_a_connection_is_bounded_in_bytes_too(held: Held, wire: Wire) -> None:
+    """The frames of few creates can fill the memory as well as many can; one may always wait."""
+    text = "x" * (MAX_INPUT_CHARS - 1)
+    for _ in range(3 + MAX_WAITING_BYTES // MAX_INPUT_CHARS):
+        wire.create(text)
+    assert (await wire.end())["status"] == 429
     wire.session.close()
 
 
@@ -367,3 +407,17 @@ async def test_a_turn_that_cannot_begin_harms_neither_lane_nor_connection() -> N
     engine.is_broken = False
     wire.create()
     assert (await wire.end(3))["type"] == "response.completed"
+
+
+async def test_a_parent_that_cannot_be_looked_up_for_a_bug_ends_only_its_create() -> None:
+    """The lane goes on, and the connection keeps its place for another response."""
+
+    class BrokenStore(Store):
+        async def chain(self, response_id: str) -> list[Row]:
+            raise RuntimeError(f"a bug with {response_id}")
+
+    wire = Wire(Endpoint(ScriptedEngine(), BrokenStore(Path("unused"))))
+    wire.create(previous_response_id="resp_x")
+    assert (await wire.end())["status"] == 500
+    wire.create(store=False)
+    assert (await wire.end(2))["type"] == "response.completed"

@@ -1,16 +1,16 @@
 """Steers: accepted, pending, failed, and the response that follows by itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from tests.server.wire import Wire, text_of
-from tightloop.engine.interface import GenerationRequest
+from tightloop.engine.interface import GenerationRequest, ModelInfo
 from tightloop.engine.scripted import Answer, Hold, ScriptedEngine, call_answer, text_answer
 from tightloop.protocol.deltas import TextDelta
-from tightloop.protocol.items import FunctionCallOutput, Message
+from tightloop.protocol.items import MAX_INPUT_CHARS, FunctionCallOutput, Message
 from tightloop.server.endpoint import Endpoint
-from tightloop.server.steering import MAX_PENDING_STEERS
+from tightloop.server.steering import MAX_PENDING_STEERS, MAX_STEER_BYTES
 
 
 class Steered:
@@ -33,7 +33,7 @@ class Steered:
 async def begun(script: Steered, **fields: object) -> tuple[Wire, str]:
     """A connection whose first response is held, and that response's id."""
     wire = Wire(Endpoint(ScriptedEngine(script)))
-    wire.create("go", store=False, **fields)
+    wire.create("go", **{"store": False, **fields})
     await script.hold.reached.wait()
     return wire, wire.events[0]["response"]["id"]
 
@@ -178,3 +178,49 @@ async def test_an_interrupted_response_keeps_whole_items_and_can_be_continued() 
     assert end["response"]["end_turn"] is False
     wire.create("go on", store=False, previous_response_id=response_id)
     assert text_of(await wire.end(2)) == "told: go on"
+
+
+async def test_a_steer_waits_on_when_the_create_that_was_to_bring_it_is_refused() -> None:
+    """It was accepted: the next create below the same parent still brings it."""
+    script = Steered(calls=True)
+    wire, response_id = await begun(script, store=True)
+    steer(wire, response_id)
+    script.hold.release.set()
+    await wire.until(lambda: steers(wire, "pending"))
+    wire.create("a", model="unknown", previous_response_id=response_id)
+    assert (await wire.end(2))["error"]["code"] == "model_not_found"
+    wire.create("b", previous_response_id=response_id)
+    assert text_of(await wire.end(3)) == "told: use pytest / b"
+
+
+class Vanishing(ScriptedEngine):
+    """Serves no model any more once it is told to."""
+
+    is_gone = False
+
+    def models(self) -> Sequence[ModelInfo]:
+        return [] if self.is_gone else super().models()
+
+
+async def test_a_successor_that_cannot_begin_gives_the_steers_back() -> None:
+    """Nobody sent a create, so there is no error of one."""
+    script = Steered()
+    engine = Vanishing(script)
+    wire = Wire(Endpoint(engine))
+    wire.create("go", store=False)
+    await script.hold.reached.wait()
+    steer(wire, wire.events[0]["response"]["id"])
+    engine.is_gone = True
+    await wire.until(lambda: steers(wire, "failed"))
+    (failed,) = steers(wire, "failed")
+    assert failed["error"]["code"] == "successor_creation_failed"  # type: ignore[index]
+    assert "error" not in wire.types()
+
+
+async def test_what_the_steers_of_a_response_hold_is_bounded() -> None:
+    script = Steered(calls=True)
+    wire, response_id = await begun(script)
+    for _ in range(2 + MAX_STEER_BYTES // MAX_INPUT_CHARS):
+        steer(wire, response_id, "x" * MAX_INPUT_CHARS)
+    assert steers(wire, "failed")[0]["error"]["code"] == "too_many_pending_steers"  # type: ignore[index]
+    wire.session.close()

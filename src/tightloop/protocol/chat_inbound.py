@@ -131,8 +131,16 @@ def _decode_wire(body: bytes) -> _WireChat:
         return _wire_chat.decode(body)
     except msgspec.ValidationError as error:
         if "$.messages[" in str(error):
-            explain(_raw_messages.decode(body).messages)
+            _explain(body)
         raise from_validation_error(error) from error
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise from_validation_error(error) from error
+
+
+def _explain(body: bytes) -> None:
+    """Raise the ``ApiError`` of the message at fault, if it can be found."""
+    try:
+        explain(_raw_messages.decode(body).messages)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise from_validation_error(error) from error
 

@@ -69,14 +69,24 @@ def unseal(item: Compaction, where: str = "input") -> Summary:
     try:
         if not encoded.startswith(PREFIX):
             raise ValueError("it was not made by this server")
-        wire = _wire.decode(base64.urlsafe_b64decode(encoded[len(PREFIX) :]))
-        return Summary(wire.summary, decode_input(wire.kept), wire.hides_earlier)
-    except (ValueError, binascii.Error, msgspec.DecodeError, ApiError) as error:
+        # As text: what stays Raw is not checked by the decoder.
+        wire = _wire.decode(str(base64.urlsafe_b64decode(encoded[len(PREFIX) :]), "utf-8"))
+        return Summary(wire.summary, _kept(wire.kept), wire.hides_earlier)
+    except (ValueError, binascii.Error, msgspec.DecodeError, RecursionError, ApiError) as error:
         raise ApiError(
             f"the content of the compaction item cannot be read: {error}; pass it on unchanged",
             code="invalid_encrypted_content",
             param=f"{where}.encrypted_content",
         ) from error
+
+
+def _kept(raw: Raw) -> tuple[Item, ...]:
+    """Messages and uninterpreted items only: others mean something by what is around them."""
+    items = decode_input(raw)
+    for item in items:
+        if not isinstance(item, Message | OpaqueItem):
+            raise ValueError(f"it keeps an item of type {type(item).__name__}")
+    return items
 
 
 def is_trigger(item: Item) -> bool:

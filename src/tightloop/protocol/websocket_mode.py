@@ -118,6 +118,7 @@ class ClientEventDecoder:
 
 def _decode_steer(raw: bytes) -> ResponseSteer:
     wire = _typed(_steer, raw)
+    _check_utf8(wire.input)  # it may be given back
     given = wire.input.copy()
     try:
         items = decode_input(wire.input)
@@ -134,6 +135,14 @@ def _typed(decoder: "msgspec.json.Decoder[Any]", raw: bytes) -> Any:
         return decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise from_validation_error(error) from error
+
+
+def _check_utf8(raw: Raw) -> None:
+    """Bytes kept as ``Raw`` are not checked by the decoder."""
+    try:
+        str(raw, "utf-8")
+    except UnicodeDecodeError as error:
+        raise from_validation_error(error, "input") from error
 
 
 def unknown_event_error(type: str) -> ApiError:

@@ -11,7 +11,7 @@ Source of these rules: WebSocket mode guide of the Responses API.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,9 @@ from tightloop.server.turns import PLAIN, Backstage, Manner, Phase, Turn
 MAX_WAITING = 256
 """Creates that may wait on one connection: each holds its decoded input in memory."""
 
+MAX_WAITING_BYTES = 64 << 20
+"""Of the frames of those creates. One create may always wait, however large."""
+
 MAX_CONNECTION_S = 3600.0
 """After this a connection begins no more responses. Source: WebSocket mode guide."""
 
@@ -64,12 +67,25 @@ class _Refusal:
 
 
 @dataclass(slots=True, eq=False)
+class _Create:
+    """A response to be made; ``num_bytes`` is the length of the frame that asked for it.
+
+    ``steers`` are those whose input it carries. ``is_successor``: it follows by itself.
+    """
+
+    turn: Turn
+    num_bytes: int = 0
+    steers: list[Steer] = field(default_factory=list)
+    is_successor: bool = False
+
+
+@dataclass(slots=True, eq=False)
 class _Lane:
     """``steers`` are those of the active response; ``pending`` those of the latest one, which
     wait for the create that brings its tools' outputs."""
 
     name: str | None
-    waiting: deque[Turn | _Refusal] = field(default_factory=deque)
+    waiting: deque[_Create | _Refusal] = field(default_factory=deque)
     active: Turn | None = None
     latest: Record | None = None
     steers: list[Steer] = field(default_factory=list)
@@ -113,6 +129,7 @@ class Session:
         self._lanes: dict[str | None, _Lane] = {None: _Lane(None)}
         self._num_active = 0
         self._num_waiting = 0
+        self._waiting_bytes = 0
         self._is_pumping = False
         self._is_closed = False
         self._expired: Callable[[], None] | None = None
@@ -125,7 +142,7 @@ class Session:
             event = self._decoder.decode(frame)
             match event:
                 case ResponseCreate():
-                    self._create(event.request, receive_ns)
+                    self._create(event.request, receive_ns, len(frame))
                 case ResponseCancel():
                     self._cancel(event.response_id, event.stream_id, Cancellation.INTERRUPTED)
                 case ResponseInterrupt():
@@ -168,19 +185,22 @@ class Session:
 
     # ------------------------------------------------------------------ client events
 
-    def _create(self, request: ResponseRequest, receive_ns: int) -> None:
+    def _create(self, request: ResponseRequest, receive_ns: int, num_bytes: int) -> None:
         if self._expired is not None:
             raise _connection_limit()
         lane = self._lane(request.stream_id)
-        if self._num_waiting >= MAX_WAITING:
+        is_full = self._num_waiting and self._waiting_bytes + num_bytes > MAX_WAITING_BYTES
+        if is_full or self._num_waiting >= MAX_WAITING:
             raise ApiError(
-                f"{MAX_WAITING} responses are waiting on this connection; wait for some to end",
+                f"{self._num_waiting} responses are waiting on this connection; wait for some to"
+                " end",
                 status=429,
                 error_type="rate_limit_error",
                 code="too_many_waiting_responses",
                 retry_after_s=1.0,
             )
-        self._enqueue(lane, self._turn(request, receive_ns))
+        self._waiting_bytes += num_bytes
+        self._enqueue(lane, _Create(self._turn(request, receive_ns), num_bytes))
 
     def _turn(self, request: ResponseRequest, receive_ns: int) -> Turn:
         return Turn(
@@ -214,7 +234,8 @@ class Session:
         name = peek.stream_id
         is_name = name is None or (isinstance(name, str) and STREAM_ID.fullmatch(name) is not None)
         lane = self._lanes.get(name) if is_name and peek.type == "response.create" else None
-        if lane is None or self._num_waiting >= MAX_WAITING:
+        is_urgent = error.status == 429 or self._num_waiting >= MAX_WAITING
+        if lane is None or is_urgent:
             self._write([error_event(error, name if is_name else None)])
             return
         self._enqueue(lane, _Refusal(error, peek.previous_response_id))
@@ -222,8 +243,12 @@ class Session:
     def _cancel(self, response_id: str | None, stream_id: str | None, how: Cancellation) -> None:
         """Cancel a response by id, or the oldest one of the lane. One that is over is no error."""
         lane = self._lanes.get(stream_id) if response_id is None else self._active_in(response_id)
-        if lane is not None and lane.active is not None:
+        if lane is None:
+            return
+        if lane.active is not None:
             lane.active.cancel(how)
+        elif lane.waiting and isinstance(lane.waiting[0], _Create):
+            lane.waiting[0].turn.cancel(how)
 
     def _active_in(self, response_id: str) -> _Lane | None:
         """The lane whose active response this is."""
@@ -263,14 +288,14 @@ class Session:
         if turn.is_cancelled and not lane.steers:
             text = f"{response_id!r} was cancelled"
             raise SteerRefused("response_not_active", text)
-        steer = accept(event, turn.request, len(lane.steers))
+        steer = accept(event, turn.request, lane.steers)
         lane.steers.append(steer)
         turn.aside("response.steer.accepted", {"steer": steer.fields()})
         return turn
 
     # ------------------------------------------------------------------ order
 
-    def _enqueue(self, lane: _Lane, entry: Turn | _Refusal) -> None:
+    def _enqueue(self, lane: _Lane, entry: _Create | _Refusal) -> None:
         lane.waiting.append(entry)
         self._num_waiting += 1
         self._pump()
@@ -295,24 +320,25 @@ class Session:
                 return lane
         return None
 
-    def _start(self, lane: _Lane, entry: Turn | _Refusal) -> None:
+    def _start(self, lane: _Lane, entry: _Create | _Refusal) -> None:
         if isinstance(entry, _Refusal):
             lane.forget(entry.parent_id)
             self._write([error_event(entry.error, lane.name)])
             return
-        lane.active = entry
+        self._waiting_bytes -= entry.num_bytes
+        turn = lane.active = entry.turn
         self._num_active += 1
-        parent_id = entry.request.previous_response_id
+        parent_id = turn.request.previous_response_id
         if lane.pending and lane.pending[0].previous_response_id == parent_id:
-            entry.request = with_queued(entry.request, lane.pending)
-            lane.pending = []
+            turn.request = with_queued(turn.request, lane.pending)
+            entry.steers, lane.pending = lane.pending, []
         parent = None if parent_id is None else self._recall(parent_id)
-        if needs_opening(entry.request) or (parent_id is not None and parent is None):
+        if needs_opening(turn.request) or (parent_id is not None and parent is None):
             task = asyncio.get_running_loop().create_task(self._open(lane, entry, parent))
             self._backstage.openings.add(task)
             task.add_done_callback(self._backstage.openings.discard)
         else:
-            self._begin(lane, entry, Opening(entry.request, parent))
+            self._begin(lane, entry, Opening(turn.request, parent))
 
     def _recall(self, response_id: str) -> Record | None:
         for lane in self._lanes.values():
@@ -320,38 +346,55 @@ class Session:
                 return lane.latest
         return self._backstage.conversations.recall(response_id)
 
-    async def _open(self, lane: _Lane, turn: Turn, parent: Record | None) -> None:
+    async def _open(self, lane: _Lane, entry: _Create, parent: Record | None) -> None:
         try:
-            opening = await open_turn(self._backstage, turn.request, parent)
+            opening = await open_turn(self._backstage, entry.turn.request, parent)
         except StoreError as error:
             refusal = ApiError(str(error), status=500, error_type="server_error")
-            self._refuse(lane, turn, refusal)
+            self._refuse(lane, entry, refusal)
         except ApiError as error:
-            self._refuse(lane, turn, error)
+            self._refuse(lane, entry, error)
+        except Exception as error:  # noqa: BLE001 - it would leave the lane waiting for ever
+            self._refuse_for_bug(lane, entry, error)
         else:
-            self._begin(lane, turn, opening)
+            self._begin(lane, entry, opening)
 
-    def _begin(self, lane: _Lane, turn: Turn, opening: Opening) -> None:
+    def _begin(self, lane: _Lane, entry: _Create, opening: Opening) -> None:
         if self._is_closed:
             if opening.hold is not None:
                 opening.hold.release()
             return
+        turn = entry.turn
         turn.request = opening.request
         try:
             turn.begin(opening.parent, opening.hold)
         except ApiError as error:
-            self._refuse(lane, turn, error)
+            self._refuse(lane, entry, error)
         except Exception as error:  # noqa: BLE001 - it would end the lane before it, or the socket
-            _log.exception("response %s could not begin", turn.response_id)
-            text = f"internal error: {type(error).__name__}"
-            self._refuse(lane, turn, ApiError(text, status=500, error_type="server_error"))
+            self._refuse_for_bug(lane, entry, error)
 
-    def _refuse(self, lane: _Lane, turn: Turn, error: ApiError) -> None:
+    def _refuse_for_bug(self, lane: _Lane, entry: _Create, error: Exception) -> None:
+        _log.error("response %s could not begin", entry.turn.response_id, exc_info=error)
+        text = f"internal error: {type(error).__name__}"
+        self._refuse(lane, entry, ApiError(text, status=500, error_type="server_error"))
+
+    def _refuse(self, lane: _Lane, entry: _Create, error: ApiError) -> None:
         if self._is_closed:
             return
-        lane.forget(turn.request.previous_response_id)
-        self._write([error_event(error, lane.name)])
+        lane.forget(entry.turn.request.previous_response_id)
+        if entry.is_successor:  # nobody sent a create that an error could answer
+            self._fail_steers(lane, entry.steers, error.message)
+        else:
+            lane.pending = entry.steers or lane.pending
+            self._write([error_event(error, lane.name)])
         self._free(lane)
+
+    def _fail_steers(self, lane: _Lane, steers: Sequence[Steer], reason: str) -> None:
+        refused = SteerRefused("successor_creation_failed", reason)
+        for steer in steers:
+            given = [encode_item(item) for item in steer.input]
+            parent_id = steer.previous_response_id
+            self._write([refusal_event(refused, parent_id, given, lane.name)])
 
     def _ended(self, turn: Turn) -> None:
         lane = self._lanes[turn.request.stream_id]
@@ -369,16 +412,12 @@ class Session:
         """Honour what was accepted for a response that has just ended."""
         steers, lane.steers = lane.steers, []
         if turn.record is None:
-            refused = SteerRefused("successor_creation_failed", "the response failed")
-            for steer in steers:
-                given = [encode_item(item) for item in steer.input]
-                event = refusal_event(refused, turn.response_id, given, lane.name)
-                self._write([event])
+            self._fail_steers(lane, steers, "the response failed")
             return
         owed = owed_outputs(turn.record.node.items)
         if not owed:
             successor = self._turn(successor_of(turn.request, steers), self._backstage.now_ns())
-            lane.waiting.appendleft(successor)
+            lane.waiting.appendleft(_Create(successor, steers=steers, is_successor=True))
             self._num_waiting += 1
             return
         lane.pending = steers
@@ -388,6 +427,7 @@ class Session:
     def _free(self, lane: _Lane) -> None:
         lane.active = None
         self._num_active -= 1
+        self._lanes[lane.name] = self._lanes.pop(lane.name)  # the others come first
         self._pump()
         self._end_if_expired()
 

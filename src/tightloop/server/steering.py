@@ -28,6 +28,10 @@ MAX_PENDING_STEERS: Final = 16
 """Steers that one response may collect."""
 
 
+MAX_STEER_BYTES: Final = 32 << 20
+"""Of JSON in them."""
+
+
 class SteerRefused(Exception):
     """A steer that cannot be honoured; ``code`` is one of the documented ones."""
 
@@ -42,25 +46,31 @@ class Steer(msgspec.Struct, frozen=True):
     id: str
     previous_response_id: str
     input: tuple[Item, ...]
+    num_bytes: int = 0
 
     def fields(self) -> dict[str, Any]:
         """How events name it."""
         return {"id": self.id, "previous_response_id": self.previous_response_id}
 
 
-def accept(event: ResponseSteer, request: ResponseRequest, num_pending: int) -> Steer:
-    """The steer of a response made for ``request``. Raises ``SteerRefused``."""
+def accept(event: ResponseSteer, request: ResponseRequest, queued: Sequence[Steer]) -> Steer:
+    """The steer of a response made for ``request`` that has ``queued`` already.
+
+    Raises ``SteerRefused``.
+    """
     if request.conversation is not None or request.compact_threshold is not None:
         raise SteerRefused(
             "steering_not_supported",
             "a response with a conversation or with automatic compaction cannot be steered",
         )
-    if num_pending >= MAX_PENDING_STEERS:
+    num_bytes = len(bytes(event.given))
+    held_bytes = sum(steer.num_bytes for steer in queued)
+    if len(queued) >= MAX_PENDING_STEERS or held_bytes + num_bytes > MAX_STEER_BYTES:
         raise SteerRefused(
             "too_many_pending_steers",
-            f"{MAX_PENDING_STEERS} steers of this response are waiting; wait for its successor",
+            f"{len(queued)} steers of this response are waiting; wait for its successor",
         )
-    return Steer(f"st_{token_hex(12)}", event.previous_response_id, event.input)
+    return Steer(f"st_{token_hex(12)}", event.previous_response_id, event.input, num_bytes)
 
 
 def owed_outputs(items: Iterable[Item]) -> list[dict[str, str]]:
