@@ -8,7 +8,7 @@ DEMO_FLAGS ?=
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export COLUMNS := 80
 
-.PHONY: help setup clients demo test check e2e bench docs wheel lock format clean
+.PHONY: help setup clients demo test check e2e bench soak docs wheel lock format clean
 help: ## this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t12
 
@@ -45,6 +45,9 @@ e2e: $(READY) $(CLIENTS_READY) ## real processes, real clients, the official SDK
 
 bench: $(READY) ## the project's own benchmarks; each prints one JSON object
 	@for script in benchmarks/bench_*.py; do python $$script || exit 1; done
+
+soak: $(READY) ## ten minutes of drops, steers, cancels and resumes on 64 lanes; fails if anything is lost
+	PYTHONPATH=. python benchmarks/soak_wire.py
 
 docs: $(READY) ## write program output into the docs, then check every name is documented
 	cog -r README.md docs/*.md
