@@ -1,12 +1,14 @@
 """Idle state makes room; live state never does."""
 
+import threading
 from dataclasses import dataclass
 
 import pytest
 
+from tests.engine.stepping import result_of
 from tightloop.engine.interface import Cancelled, EngineError
 from tightloop.engine.scripted_backend import ScriptedBackend
-from tightloop.engine.sequence_pool import SequencePool
+from tightloop.engine.sequence_pool import SHORT_CHARS, SequencePool
 
 
 @dataclass(slots=True)
@@ -147,3 +149,44 @@ def test_shutdown_releases_everything() -> None:
     pool.shutdown()
     assert isinstance(pool.backend, ScriptedBackend)
     assert pool.backend.is_shut_down
+
+
+class SlowReader(ScriptedBackend):
+    """Tokenises once it may, and notes on which thread."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda held: 0)
+        self.may_read = threading.Event()
+        self.threads: list[str] = []
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        self.threads.append(threading.current_thread().name)
+        self.may_read.wait()
+        assert not self.is_shut_down
+        return [len(text)]
+
+
+def test_a_long_text_is_read_aside() -> None:
+    backend = SlowReader()
+    pool = SequencePool(backend, lambda: False)
+    steps = pool.read("x" * (SHORT_CHARS + 1), special=True)
+    next(steps)
+    next(steps)  # others go on
+    backend.may_read.set()
+    assert result_of(steps) == [SHORT_CHARS + 1]
+    assert result_of(pool.read("x" * SHORT_CHARS, special=True)) == [SHORT_CHARS]
+    here = threading.current_thread().name
+    assert [name == here for name in backend.threads] == [False, True]
+    pool.shutdown()
+
+
+def test_the_backend_is_released_when_nobody_reads_with_it() -> None:
+    """Also by a reader whose asker has left."""
+    backend = SlowReader()
+    pool = SequencePool(backend, lambda: False)
+    steps = pool.read("x" * (SHORT_CHARS + 1), special=True)
+    next(steps)
+    steps.close()
+    threading.Timer(0, backend.may_read.set).start()
+    pool.shutdown()
+    assert backend.is_shut_down

@@ -65,9 +65,10 @@ class Steps:
             yield
         return FinishReason.LENGTH
 
-    def count_input(self, request: GenerationRequest) -> int:
+    def count_input(self, request: GenerationRequest) -> Generator[None, None, int]:
         if request.response_id == "bad":
             raise ValueError("no such thing")
+        yield
         self._log.append("counted")
         return len(request.items)
 
@@ -98,6 +99,53 @@ async def test_a_count_that_fails_says_so_and_spares_the_others() -> None:
             await engine.count_input(request(name="bad"))
         assert await engine.count_input(request(name="good")) == 1
     assert log == ["counted"]
+
+
+class Panic(BaseException):
+    """As a native library raises it."""
+
+
+class Panicking(Steps):
+    """One whose bad job, and whose bad count, end in a panic."""
+
+    def generate(self, job: Job) -> Generator[None, None, FinishReason]:
+        if job.request.response_id == "bad":
+            raise Panic("native")
+        return (yield from super().generate(job))
+
+    def count_input(self, request: GenerationRequest) -> Generator[None, None, int]:
+        if request.response_id == "bad":
+            raise Panic("native")
+        return (yield from super().count_input(request))
+
+
+async def test_a_panic_of_native_code_ends_one_job_only() -> None:
+    async with running(ScriptedBackend(replying(b"")), lambda _: Panicking([])) as engine:
+        answer = await ask(engine, request(name="bad"))
+        assert answer.finished.reason is FinishReason.ERROR
+        assert answer.finished.error_message == "Panic: native"
+        with pytest.raises(EngineError, match="Panic: native"):
+            await engine.count_input(request(name="bad"))
+        assert (await ask(engine, request(name="good"))).text == "012"
+
+
+class Counting(Steps):
+    """Its counts take steps for as long as nothing was generated."""
+
+    def count_input(self, request: GenerationRequest) -> Generator[None, None, int]:
+        while not self._log:
+            yield
+        return len(self._log)
+
+
+async def test_a_long_count_lets_responses_on() -> None:
+    async with running(ScriptedBackend(replying(b"")), lambda _: Counting([])) as engine:
+        count = asyncio.ensure_future(engine.count_input(request()))
+        given_up = asyncio.ensure_future(engine.count_input(request()))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        assert (await ask(engine, request(name="r"))).text == "012"
+        assert await count > 0
 
 
 async def test_no_count_before_the_start_nor_after_the_end() -> None:

@@ -225,8 +225,8 @@ class ModelFamily(Protocol):
         ``Finished``. The generator's end is the response's end; its return value says why.
         """
 
-    def count_input(self, request: GenerationRequest) -> int:
-        """Tokens of the prompt that ``request`` renders to; evaluates nothing."""
+    def count_input(self, request: GenerationRequest) -> Generator[None, None, int]:
+        """Tokens of the prompt that ``request`` renders to; evaluates nothing. Yields as above."""
 
 
 class EngineError(Exception):

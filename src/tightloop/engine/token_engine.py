@@ -130,12 +130,13 @@ class Run:
         self.stop_sequence = text
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Count:
     """Somebody on the event loop wants to know how long a request's prompt is."""
 
     request: GenerationRequest
     answer: asyncio.Future[int]
+    steps: Generator[None, None, int] | None = None
 
 
 class TokenEngine:
@@ -352,9 +353,12 @@ class TokenEngine:
         counts: deque[_Count] = deque()
         is_open = True
         while is_open:
-            is_open = self._receive(waiting, counts, is_idle=not running and not waiting)
-            while counts:
-                self._count(counts.popleft(), family)
+            is_idle = not (running or waiting or counts)
+            is_open = self._receive(waiting, counts, is_idle=is_idle)
+            for _ in range(len(counts)):
+                count = counts.popleft()
+                if self._count(count, family):
+                    counts.append(count)
             self._drop_cancelled(waiting)
             while waiting and len(running) < self._max_running:
                 running.append(waiting.popleft())
@@ -365,18 +369,28 @@ class TokenEngine:
         for run in [*running, *waiting]:
             run.is_cancelled = True
             self._step(run, family)
+        for count in counts:
+            while self._count(count, family):
+                pass
 
-    def _count(self, count: _Count, family: ModelFamily) -> None:
+    def _count(self, count: _Count, family: ModelFamily) -> bool:
+        """One step of counting; False once it was answered, however, or nobody asks any more."""
         answer = count.answer
+        if answer.done():
+            return False
         try:
-            num_tokens = family.count_input(count.request)
+            count.steps = count.steps or family.count_input(count.request)
+            next(count.steps)
+        except StopIteration as end:
+            self._on_loop(partial(_tell, answer, end.value))
         except EngineError as error:
             self._on_loop(partial(_settle, answer, error))
-        except Exception as error:  # noqa: BLE001 - one bad request must not end the others
+        except BaseException as error:  # noqa: BLE001 - as in _step
             failure = EngineError(f"{type(error).__name__}: {error}")
             self._on_loop(partial(_settle, answer, failure))
         else:
-            self._on_loop(partial(_tell, answer, num_tokens))
+            return True
+        return False
 
     def _receive(self, waiting: deque[Run], counts: deque[_Count], *, is_idle: bool) -> bool:
         """Take what was submitted, waiting for it when idle; False once the engine closes."""
@@ -418,7 +432,8 @@ class TokenEngine:
             self._finish(run, FinishReason.CANCELLED)
         except EngineError as error:
             self._finish(run, FinishReason.ERROR, error.code, str(error))
-        except Exception as error:  # noqa: BLE001 - one bad job must not end the others
+        except BaseException as error:  # noqa: BLE001 - one bad job must not end the others
+            # A panic of a native library is no Exception, and no signal is handled in this thread.
             text = f"{type(error).__name__}: {error}"
             self._finish(run, FinishReason.ERROR, "server_error", text)
         else:

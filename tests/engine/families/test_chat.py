@@ -18,7 +18,7 @@ from tightloop.engine.llama_cpp.backend import LlamaCppBackend
 from tightloop.engine.scripted_backend import IM_END, ScriptedBackend, replying
 from tightloop.engine.token_engine import TokenEngine
 from tightloop.protocol.deltas import FinishReason, TextDelta
-from tightloop.protocol.items import Message, OpaquePart
+from tightloop.protocol.items import CustomToolCall, Message, OpaquePart, TextPart
 from tightloop.protocol.requests import CustomTool, FunctionTool
 
 
@@ -128,6 +128,22 @@ async def test_a_required_call_is_begun_for_the_model(choice: str, reply: bytes)
     await engine.close()
     assert answer.calls == [("run", '{"a": 1}')]
     assert answer.finished.reason is FinishReason.TOOL_CALLS
+
+
+async def test_text_and_calls_side_by_side_are_repeated_as_they_were_written() -> None:
+    """By ChatML: what follows the answer is all that the next prompt must read."""
+    call = '<tool_call>\n{{"name": "p", "arguments": {{"input": "{}"}}}}\n</tool_call>'
+    reply = "Two.\n" + call.format("a") + "\n" + call.format("b")
+    asked = request(tools=(CustomTool("p"),))
+    calls = [CustomToolCall("c1", "p", "a"), CustomToolCall("c2", "p", "b")]
+    async with scripted(reply.encode()) as engine:
+        answer = await ask(engine, asked)
+        assert answer.calls == [("p", "a"), ("p", "b")]
+        said = Message("assistant", (TextPart("output_text", answer.text),))
+        after = replace(asked, response_id="r2", items=(*asked.items, said, *calls))
+        again = (await ask(engine, after)).finished.usage
+    first = answer.finished.usage
+    assert again.cached_tokens == first.input_tokens + first.output_tokens
 
 
 async def test_the_prompt_stays_warm_when_no_tool_may_be_called() -> None:

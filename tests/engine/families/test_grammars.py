@@ -3,8 +3,11 @@
 import pytest
 
 from tests.engine.families.recorded_grammars import APPLY_PATCH
+from tests.engine.stepping import result_of
+from tightloop.engine.aside import aside
 from tightloop.engine.families.grammars import (
     MAX_CACHED,
+    STACK_BYTES,
     ByteMatcher,
     GrammarCompiler,
     Source,
@@ -84,10 +87,30 @@ def test_an_error_names_the_owner_and_the_reason() -> None:
     assert refused.value.code == "invalid_grammar"
 
 
-def test_odd_options_in_a_schema_are_an_error_too() -> None:
-    with pytest.raises(EngineError) as refused:
-        GrammarCompiler().matcher(json_source({"x-guidance": {"no": 1}}, "it"))
-    assert refused.value.code == "invalid_json_schema"
+def test_a_schema_cannot_change_how_json_is_written() -> None:
+    schema = {"x-guidance": {"whitespace_pattern": "x*", "no": 1}, "items": {}, "type": "array"}
+    assert GrammarCompiler().matcher(json_source(schema, "it")).take(b"[xx1]") == 1
+
+
+def test_a_long_chain_of_rules_does_not_overflow_the_stack() -> None:
+    """On the stack that is meant for it: half as long a chain ended the process on the usual one."""
+    rules = "\n".join(f"r{n}: r{n + 1}" for n in range(5000))
+    chain = Source("lark", f'start: r0\n{rules}\nr5000: "ab"', "it")
+    matcher = result_of(aside(lambda: GrammarCompiler().matcher(chain), stack_bytes=STACK_BYTES))
+    assert matcher.take(b"abc") == 2
+
+
+def test_an_ambiguous_grammar_is_given_up_before_it_is_slow() -> None:
+    matcher = GrammarCompiler().matcher(
+        Source("lark", 'start: e\ne: e e e | e e | "a"', "tool 'x'")
+    )
+    with pytest.raises(EngineError, match="too complex to follow"):
+        matcher.take(b"a" * 1000)
+
+
+def test_a_costly_schema_is_refused() -> None:
+    with pytest.raises(EngineError, match="multipleOf"):
+        GrammarCompiler().matcher(json_source({"multipleOf": 1000003}, "it"))
 
 
 def test_compiled_grammars_are_kept_up_to_a_limit() -> None:

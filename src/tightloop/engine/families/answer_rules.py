@@ -66,11 +66,17 @@ def constraint_for(
     which no rule binds; a model that never learnt to could stay in there. Raises ``EngineError`` with code
     ``invalid_grammar``, ``invalid_json_schema`` or ``invalid_value`` (a tool that is not there).
     """
+    if not is_constrained(request):
+        return None
+    tools = [tool for tool in request.tools if isinstance(tool, NamedTool)]
+    return Constraint(_Rules(request, tools, compiler).first(is_thinking, may_think))
+
+
+def is_constrained(request: GenerationRequest) -> bool:
+    """Whether anything is demanded of the answer."""
     tools = [tool for tool in request.tools if isinstance(tool, NamedTool)]
     is_free_call = request.tool_choice == "auto" and not any(map(_is_strict, tools))
-    if request.output_format is None and (not tools or is_free_call):
-        return None
-    return Constraint(_Rules(request, tools, compiler).first(is_thinking, may_think))
+    return request.output_format is not None or (bool(tools) and not is_free_call)
 
 
 def _is_strict(tool: NamedTool) -> bool:

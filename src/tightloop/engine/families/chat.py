@@ -4,15 +4,17 @@ import json
 import secrets
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tightloop.engine.families.answer_rules import TAGS, constraint_for
+from tightloop.engine.aside import aside
+from tightloop.engine.families.answer_rules import TAGS, constraint_for, is_constrained
 from tightloop.engine.families.chat_template import ChatTemplate, chat_messages, chat_tools
 from tightloop.engine.families.constraint import Constraint
 from tightloop.engine.families.content import refuse_unreadable
-from tightloop.engine.families.grammars import GrammarCompiler
+from tightloop.engine.families.grammars import STACK_BYTES, GrammarCompiler
 from tightloop.engine.families.sampling import Sampler
 from tightloop.engine.families.text_stream import StopStrings, Utf8Stream
 from tightloop.engine.families.tool_calls import CALL_OPEN, THINK_OPEN, ToolCallParser
@@ -25,6 +27,9 @@ from tightloop.trace.clock import now_ns
 
 CHUNK_TOKENS = 512
 """Most prefill tokens in one step: what another session may have to wait for."""
+
+PATIENCE_NS = 5_000_000
+"""A search for a legal token lets other sessions on after this."""
 
 Logits = NDArray[np.float32]
 
@@ -114,15 +119,10 @@ class ChatFamily:
         request = job.request
         text, forced = self._prompt(request)
         is_thinking = opens_thinking(text)
-        rules = constraint_for(
-            request,
-            self._compiler,
-            is_thinking=is_thinking,
-            may_think=self._template.knows_thinking and can_think(request),
-        )
+        rules = yield from self._rules(request, is_thinking=is_thinking)
         if rules is not None and not rules.accept(forced.encode()):
             raise EngineError(f"no answer may begin with {forced!r}")
-        prompt = self._pool.tokenize(text, special=True)
+        prompt = yield from self._pool.read(text, special=True)
         window = self._pool.context_window
         if len(prompt) >= window:
             raise EngineError(
@@ -149,10 +149,10 @@ class ChatFamily:
         finally:
             self._put_back(request, warm)
 
-    def count_input(self, request: GenerationRequest) -> int:
+    def count_input(self, request: GenerationRequest) -> Generator[None, None, int]:
         """Tokens of the rendered prompt. Raises ``EngineError`` when it cannot be rendered."""
         text, _ = self._prompt(request)
-        return len(self._pool.tokenize(text, special=True))
+        return len((yield from self._pool.read(text, special=True)))
 
     def _prompt(self, request: GenerationRequest) -> tuple[str, str]:
         """The rendered conversation, and the beginning of the answer that it ends with, if any."""
@@ -167,6 +167,21 @@ class ChatFamily:
         # A template that opens the reasoning itself lets the model finish it first.
         forced = forced_call(request.tool_choice) if tools and not opens_thinking(text) else ""
         return text + forced, forced
+
+    def _rules(
+        self, request: GenerationRequest, *, is_thinking: bool
+    ) -> Generator[None, None, Constraint | None]:
+        """What the answer must obey; a client's grammar is compiled aside."""
+        if not is_constrained(request):
+            return None
+        work = partial(
+            constraint_for,
+            request,
+            self._compiler,
+            is_thinking=is_thinking,
+            may_think=self._template.knows_thinking and can_think(request),
+        )
+        return (yield from aside(work, stack_bytes=STACK_BYTES))
 
     def _claim(self, request: GenerationRequest, prompt: list[int]) -> WarmSequence:
         """A sequence of this response's own that holds as much of the prompt as any warm one."""
@@ -239,7 +254,7 @@ class ChatFamily:
                 if rules is None:
                     token = sampler.choose(logits)
                 else:
-                    token = self._choose_legal(sampler, logits, rules)
+                    token = yield from self._choose_legal(sampler, logits, rules)
                 if token in self._eos:
                     reason = FinishReason.STOP
                     break
@@ -272,7 +287,9 @@ class ChatFamily:
         has_called = parser.num_calls and reason is FinishReason.STOP
         return FinishReason.TOOL_CALLS if has_called else reason
 
-    def _choose_legal(self, sampler: Sampler, logits: Logits, rules: Constraint) -> int:
+    def _choose_legal(
+        self, sampler: Sampler, logits: Logits, rules: Constraint
+    ) -> Generator[None, None, int]:
         """A token that the rules let follow; they have gone on by it.
 
         The model's own choice is tried first: it is legal nearly always, and judging one token
@@ -285,7 +302,11 @@ class ChatFamily:
         is_possible[list(self._eos)] = rules.may_stop
         is_possible[token] = False
         heads: dict[bytes, bool] = {}  # many tokens begin alike: judged once
+        until = now_ns() + PATIENCE_NS
         for other in sampler.ranked(logits, is_possible):
+            if now_ns() > until:
+                yield
+                until = now_ns() + PATIENCE_NS
             if other in self._eos:
                 return other
             head = self._pool.token_bytes(other)[:2]

@@ -29,11 +29,13 @@ from tightloop.protocol.requests import CustomTool, FunctionTool, Tool
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
-    "{% for c in m.tool_calls or [] %}\n<tool_call>\n"
+    "{% for c in m.tool_calls or [] %}{{ '' if loop.first else '\n' }}<tool_call>\n"
     '{"name": {{ c.function.name | tojson }}, "arguments": {{ c.function.arguments | tojson }}}'
     "\n</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+"""Text in front of the first call ends as the model ended it; calls are a line apart."""
+
 ChatMessage = dict[str, Any]
 
 

@@ -2,14 +2,22 @@
 
 The alphabet is bytes, not a model's tokens: a token is judged by the bytes it stands for, so one
 compiled grammar serves every model, and a token may reach over the end of what a grammar rules.
+
+Clients write them, so what they may cost is bounded here; ``grammar_limits`` has the reasons.
 """
 
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
+from tightloop.engine.families.grammar_limits import (
+    MAX_AMBIGUITY,
+    MAX_OPTIONS,
+    refuse_costly,
+)
 from tightloop.engine.interface import EngineError
 
 if TYPE_CHECKING:
@@ -18,6 +26,12 @@ if TYPE_CHECKING:
 _END: Final = 256
 MAX_CACHED: Final = 64
 """Compiled grammars kept; a session repeats its tools with every request."""
+
+STACK_BYTES: Final = 128 << 20
+"""For the thread that compiles: the compiler recurses as deep as rules follow one another."""
+
+_OWN_OPTIONS: Final = "x-guidance"
+"""Where the compiler would let a schema change how JSON is written."""
 
 # What Jinja's ``tojson`` and ``json.dumps`` write: the next prompt repeats a call in this form, so
 # its tokens are still warm. Free white space would also let a model write spaces for ever.
@@ -39,7 +53,8 @@ class Source:
 
 def json_source(schema: dict[str, Any], owner: str, *, is_lenient: bool = False) -> Source:
     """The source for a JSON schema."""
-    return Source("json", msgspec.json.encode(schema).decode(), owner, is_lenient)
+    plain = {key: value for key, value in schema.items() if key != _OWN_OPTIONS}
+    return Source("json", msgspec.json.encode(plain).decode(), owner, is_lenient)
 
 
 class ByteMatcher:
@@ -92,9 +107,13 @@ class ByteMatcher:
 
 
 class GrammarCompiler:
-    """Compiles sources to matchers at their beginning, and keeps the latest ones."""
+    """Compiles sources to matchers at their beginning, and keeps the latest ones.
+
+    Any thread may call; see ``STACK_BYTES``. None waits for what another one compiles.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._tokenizer: LLTokenizer | None = None
         self._compiled: OrderedDict[Source, ByteMatcher] = OrderedDict()
 
@@ -104,18 +123,24 @@ class GrammarCompiler:
         Raises ``EngineError``, code ``invalid_grammar`` or ``invalid_json_schema``, with the
         owner's name and the compiler's message.
         """
-        known = self._compiled.get(source)
+        with self._lock:
+            known = self._compiled.get(source)
         if known is None:
-            known = self._compiled[source] = self._compile(source)
+            known = self._compile(source)
+        with self._lock:
+            self._compiled[source] = known
+            self._compiled.move_to_end(source)
             if len(self._compiled) > MAX_CACHED:
                 self._compiled.popitem(last=False)
-        self._compiled.move_to_end(source)
-        return known.fresh()
+            return known.fresh()
 
     def _compile(self, source: Source) -> ByteMatcher:
         from llguidance import LLMatcher, LLParserLimits
 
-        limits = LLParserLimits(verbose_errors=False)  # else errors quote the whole grammar
+        refuse_costly(source.kind, source.text, source.owner)
+        widest = MAX_OPTIONS if source.kind == "json" else MAX_AMBIGUITY
+        # Verbose errors would quote the whole grammar.
+        limits = LLParserLimits(verbose_errors=False, max_items_in_row=widest)
         try:
             matcher = LLMatcher(self._bytes(), _grammar(source), log_level=0, limits=limits)
         except ValueError as error:
@@ -125,11 +150,12 @@ class GrammarCompiler:
         return ByteMatcher(matcher, source.owner)
 
     def _bytes(self) -> "LLTokenizer":
-        if self._tokenizer is None:
-            from llguidance import LLTokenizer, TokenizerWrapper
+        from llguidance import LLTokenizer, TokenizerWrapper
 
-            self._tokenizer = LLTokenizer(TokenizerWrapper(_Bytes()), eos_token=_END)
-        return self._tokenizer
+        with self._lock:
+            if self._tokenizer is None:
+                self._tokenizer = LLTokenizer(TokenizerWrapper(_Bytes()), eos_token=_END)
+            return self._tokenizer
 
 
 class _Bytes:

@@ -173,12 +173,15 @@ class PatchlingFamily:
                 code="unsupported_parameter",
             )
 
-    def count_input(self, request: GenerationRequest) -> int:
+    def count_input(self, request: GenerationRequest) -> Generator[None, None, int]:
         """Tokens of all the text the policy reads; the network itself sees one function of it."""
         items = request.context()
         refuse_unreadable(items, request.model)
         texts = [request.instructions or "", *map(_text, items)]
-        return sum(len(self._pool.tokenize(text, special=False)) for text in texts)
+        num_tokens = 0
+        for text in texts:
+            num_tokens += len((yield from self._pool.read(text, special=False)))
+        return num_tokens
 
     def _say(self, job: Job, text: str) -> FinishReason:
         self._count(job, text)
