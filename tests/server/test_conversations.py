@@ -235,3 +235,19 @@ async def test_without_a_store_there_are_no_events() -> None:
     conversations = Conversations()
     await conversations.commit(record("a"), b"{}", [b"{}"])
     assert await conversations.events("a") is None
+
+
+async def test_a_response_that_is_read_while_it_is_deleted_does_not_come_back(
+    tmp_path: Path,
+) -> None:
+    """Whoever was first still gets it; nobody after that does."""
+    store = Store(tmp_path / "db")
+    await store.open()
+    await Conversations(store).commit(record("resp_1"), b"{}")
+    conversations = Conversations(store)
+    reading = asyncio.create_task(conversations.load("resp_1"))
+    await asyncio.sleep(0)
+    assert await conversations.delete("resp_1")
+    assert await reading is not None
+    assert await conversations.load("resp_1") is None
+    await store.close()

@@ -1,9 +1,14 @@
 """The endpoint: one engine, many connections, an orderly end."""
 
+from pathlib import Path
+
+import pytest
+
 from tests.server.wire import Wire, text_of
 from tightloop.engine.scripted import Hold, ScriptedEngine, in_turn
 from tightloop.protocol.deltas import TextDelta
 from tightloop.server.endpoint import Endpoint
+from tightloop.server.store import Store
 
 
 async def test_connections_do_not_see_each_others_unstored_responses() -> None:
@@ -45,3 +50,30 @@ async def test_drained_gives_up_when_the_time_is_up() -> None:
     await endpoint.close()
     assert wire.ends() == []
     assert not endpoint.backstage.running
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"input": [{"role": "user", "content": "x"}, {"type": "compaction_trigger"}]},
+        {"context_management": [{"type": "compaction", "compact_threshold": 1}]},
+        {"truncation": "auto"},
+    ],
+)
+async def test_close_ends_and_stores_what_the_engine_has_not_begun_yet(
+    tmp_path: Path, fields: dict[str, object]
+) -> None:
+    """A response that is being prepared ends before the store is closed."""
+    engine = ScriptedEngine(lambda _: [TextDelta("a"), Hold()])
+    endpoint = Endpoint(engine, Store(tmp_path / "db"))
+    await endpoint.start()
+    wire = Wire(endpoint)
+    wire.create(**fields)  # type: ignore[arg-type]
+    wire.session.close(is_goodbye=False)
+    await endpoint.close()
+    assert not endpoint.backstage.running
+    store = Store(tmp_path / "db")
+    await store.open()
+    body = await store.get(wire.events[0]["response"]["id"])
+    assert body is not None
+    await store.close()

@@ -231,3 +231,71 @@ async def test_a_header_asks_for_the_timing_event() -> None:
         headers = {"X-Tightloop-Timing": "1"}
         async with c.http.post(c.root + "/v1/responses", json=body, headers=headers) as response:
             assert b"event: tightloop:timing" in await response.read()
+
+
+async def test_an_event_that_was_never_sent_is_no_place_to_resume_from() -> None:
+    """Else its reader would get events that it says it has; when all is said nothing follows."""
+    slow = Slow()
+    async with serving(slow) as c, begin(c) as response:
+        early = await frames(response, 4)
+        path = f"/v1/responses/{response_id_of(early[0])}?stream=true&starting_after="
+        refused = await c.call("GET", f"{path}99", status=400)
+        assert refused["error"]["param"] == "starting_after"
+        slow.holds[0].release.set()
+        await response.read()
+        assert await resumed(c, response_id_of(early[0]), 99) == [b"data: [DONE]"]
+
+
+async def test_who_resumes_and_leaves_again_is_not_kept() -> None:
+    """Neither its connection nor its wait for the end."""
+    slow = Slow()
+    async with serving(slow) as c, begin(c) as response:
+        early = await frames(response, 4)
+        journal = c.endpoint.backstage.streams.get(response_id_of(early[0]))
+        assert journal is not None
+        before = journal.num_waiting
+        url = f"{c.root}/v1/responses/{journal.response_id}?stream=true"
+        for _ in range(5):
+            async with c.http.get(url) as again:
+                await frames(again, 4)
+        while journal.num_waiting > before:
+            await c.call("GET", "/health")
+
+
+async def test_a_running_response_that_is_deleted_is_stopped_and_gone(tmp_path: Path) -> None:
+    slow = Slow()
+    async with serving(slow, store=Store(tmp_path / "db")) as c:
+        made = await c.create(background=True)
+        path = f"/v1/responses/{made['id']}"
+        assert (await c.call("DELETE", path))["deleted"] is True
+        assert not c.endpoint.backstage.running
+        await c.call("GET", path, status=404)
+        await c.call("GET", path + "?stream=true", status=404)
+
+
+class HeldStore(Store):
+    """Saves when it is let go."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.saving, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def save(self, *args: Any, **options: Any) -> None:
+        self.saving.set()
+        await self.go_on.wait()
+        await super().save(*args, **options)
+
+
+async def test_nobody_sees_an_end_that_is_not_on_disk_yet(tmp_path: Path) -> None:
+    """Who asks for the response meanwhile waits; who resumes gets the terminal event after it."""
+    store = HeldStore(tmp_path / "db")
+    async with serving(lambda _: WORDS, store=store) as c:
+        made = await c.create(background=True)
+        await store.saving.wait()
+        asking = asyncio.create_task(c.call("GET", f"/v1/responses/{made['id']}"))
+        reading = asyncio.create_task(resumed(c, made["id"]))
+        await c.call("GET", "/health")
+        assert not asking.done()
+        store.go_on.set()
+        assert (await asking)["status"] == "completed"
+        assert (await reading)[-2].startswith(b"event: response.completed")

@@ -117,3 +117,32 @@ def test_a_forgotten_journal_takes_no_room() -> None:
     streams.forget("r")
     assert streams.get("r") is None
     assert streams.num_bytes == 0
+
+
+def test_who_no_longer_waits_for_the_end_is_not_kept() -> None:
+    """A client may come and go a thousand times while one response is made."""
+    told: list[str] = []
+    journal = Journal("r")
+
+    def call() -> None:
+        told.append("x")
+
+    journal.when_over(call)
+    journal.not_when_over(call)
+    journal.not_when_over(call)
+    assert journal.num_waiting == 0
+    journal.end()
+    assert told == []
+
+
+def test_a_reader_that_leaves_while_it_is_called_takes_nothing_from_the_others() -> None:
+    journal, other = Journal("r"), Reader()
+
+    def once(_events: Sequence[bytes]) -> None:
+        journal.leave(once)
+
+    journal.read(once)
+    journal.read(other.write)
+    journal.append(EVENTS[:1])
+    journal.append(EVENTS[1:])
+    assert other.events == EVENTS

@@ -187,11 +187,17 @@ class ConversationBook:
 
     def trim(self) -> None:
         """Forget the conversations that were not used for longest, as the limits say."""
+        if self._fits():
+            return
         idle = [found for found in self._recent.values() if not found.is_held]
         for found in idle[:-1]:  # the latest one stays however large it is
-            if len(self._recent) <= self._num_recent and self._num_bytes <= self._max_recent_bytes:
-                return
             self._forget(found.id)
+            if self._fits():
+                return
+
+    def _fits(self) -> bool:
+        num, size = len(self._recent), self._num_bytes
+        return num <= self._num_recent and size <= self._max_recent_bytes
 
     async def _get(self, conversation_id: str) -> Conversation:
         found = self._recent.get(conversation_id)

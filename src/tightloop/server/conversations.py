@@ -176,7 +176,12 @@ class Conversations:
         if self._store is None:
             return record is not None
         disown(record)  # of the ancestors those go with it that were only kept as its context
-        return await self._store.delete(response_id)
+        is_gone = await self._store.delete(response_id)
+        # Again: it may have been read from disk by somebody who was just before the deletion.
+        disown(self._alive.pop(response_id, None))
+        self._by_key.pop(key_of(response_id), None)
+        self._drop_recent(response_id)
+        return is_gone
 
     async def close(self) -> None:
         """Close the store."""

@@ -13,6 +13,9 @@ from tightloop.server.store import Store
 from tightloop.server.turns import HEARTBEAT_S, PLAIN, RESUME_GRACE_S, Backstage, Manner
 from tightloop.trace import clock
 
+CLOSE_S = 5.0
+"""How long ``close`` waits for what it has cancelled; only an engine that is broken takes it."""
+
 
 class Endpoint:
     """The one meeting point of engine, conversations and connections.
@@ -63,7 +66,10 @@ class Endpoint:
         """End every connection, the engine and the store. May be called twice."""
         for session in list(self._sessions):
             session.close()
+        for turn in list(self.backstage.running.values()):
+            turn.cancel()  # an engine only ends what has reached it
         await self.engine.close()
+        await self.drained(CLOSE_S)
         if self.backstage.commits:
             await asyncio.wait(self.backstage.commits)
         await self.conversations.close()

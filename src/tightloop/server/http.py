@@ -15,6 +15,7 @@ from tightloop.server.dialect import RESPONSES
 from tightloop.server.endpoint import Endpoint
 from tightloop.server.openings import open_turn
 from tightloop.server.streams import Journal
+from tightloop.server.turns import Phase
 from tightloop.server.websocket import Sockets
 
 
@@ -79,6 +80,8 @@ class HttpApi:
             return await self._resume(request, response_id)
         turn = self._endpoint.backstage.running.get(response_id)
         if turn is not None and turn.request.store:
+            if turn.phase is Phase.COMMITTING:  # how it ends is not decided yet
+                await _over(turn.journal)
             return json_response(turn.snapshot())
         body = await self._endpoint.conversations.body(response_id)
         if body is None:
@@ -91,7 +94,7 @@ class HttpApi:
         turn = self._endpoint.backstage.running.get(response_id)
         if turn is not None:
             turn.cancel(Cancellation.CANCELLED)
-            await _end_of(turn.journal)
+            await _over(turn.journal)
             return json_response(turn.snapshot())
         body = await self._endpoint.conversations.body(response_id)
         if body is None:
@@ -99,8 +102,15 @@ class HttpApi:
         return json_response(body)
 
     async def delete(self, request: web.Request) -> web.Response:
-        """``DELETE /v1/responses/{id}``: it can no longer be fetched, resumed or continued."""
+        """``DELETE /v1/responses/{id}``: it can no longer be fetched, resumed or continued.
+
+        One that is still running is stopped first.
+        """
         response_id = request.match_info["id"]
+        turn = self._endpoint.backstage.running.get(response_id)
+        if turn is not None and turn.request.store:
+            turn.cancel(Cancellation.CANCELLED)
+            await _over(turn.journal)
         if not await self._endpoint.conversations.delete(response_id):
             raise no_response(response_id)
         self._endpoint.backstage.streams.forget(response_id)
@@ -115,15 +125,25 @@ class HttpApi:
         after = _starting_after(request)
         backstage = self._endpoint.backstage
         journal = backstage.streams.get(response_id) or await self._stored(response_id)
+        if not journal.is_over and after >= journal.num_events:
+            raise _no_event(f"the stream has {journal.num_events} events so far", after)
         events = EventStream(request, RESPONSES)
         turn = backstage.running.get(response_id)
         if turn is None:
             journal.read(events.write, after)
         else:
             turn.resume(events.write, after)
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def settle() -> None:
+            if not over.done():
+                over.set_result(None)
+
+        journal.when_over(settle)
         try:
-            return await events.send(_end_of(journal))
+            return await events.send(over)
         finally:
+            journal.not_when_over(settle)
             journal.leave(events.write)
 
     async def _stored(self, response_id: str) -> Journal:
@@ -144,11 +164,14 @@ class HttpApi:
         return journal
 
 
-def _end_of(journal: Journal) -> "asyncio.Future[None]":
-    """Done when the response has ended."""
-    over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    journal.when_over(lambda: None if over.done() else over.set_result(None))
-    return over
+async def _over(journal: Journal) -> None:
+    """Return when the response has ended."""
+    over = asyncio.Event()
+    journal.when_over(over.set)
+    try:
+        await over.wait()
+    finally:
+        journal.not_when_over(over.set)
 
 
 def _starting_after(request: web.Request) -> int:
@@ -156,9 +179,13 @@ def _starting_after(request: web.Request) -> int:
     if given is None:
         return -1
     if not given.isascii() or not given.isdigit():
-        raise ApiError(
-            f"starting_after must be the sequence_number of an event, got {given[:100]!r}",
-            code="invalid_value",
-            param="starting_after",
-        )
+        raise _no_event("it is the sequence_number of an event", given)
     return int(given[:18])
+
+
+def _no_event(reason: str, given: object) -> ApiError:
+    return ApiError(
+        f"starting_after must name an event: {reason}, got {str(given)[:100]!r}",
+        code="invalid_value",
+        param="starting_after",
+    )

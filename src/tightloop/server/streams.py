@@ -28,8 +28,18 @@ class Journal:
         self._keeps = keeps
         self._events: list[bytes] = []
         self._readers: list[Write] = []
-        self._waiting: list[Callable[[], None]] = []
+        self._waiting: dict[Callable[[], None], None] = {}
         self._left = left
+
+    @property
+    def num_events(self) -> int:
+        """Events kept so far; the next one has this number."""
+        return len(self._events)
+
+    @property
+    def num_waiting(self) -> int:
+        """How many ``when_over`` calls are still to come."""
+        return len(self._waiting)
 
     @property
     def has_readers(self) -> bool:
@@ -40,7 +50,7 @@ class Journal:
         """Keep the events and hand them to every reader."""
         if self._keeps:
             self._events += events
-        for read in self._readers:
+        for read in tuple(self._readers):  # a reader may leave while it is called
             read(events)
 
     def end(self) -> None:
@@ -49,7 +59,7 @@ class Journal:
         self.num_bytes = sum(map(len, self._events))
         self._readers.clear()  # a kept journal must not keep connections
         self._left = None
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, {}
         for call in waiting:
             call()
 
@@ -77,7 +87,11 @@ class Journal:
         if self.is_over:
             call()
         else:
-            self._waiting.append(call)
+            self._waiting[call] = None
+
+    def not_when_over(self, call: Callable[[], None]) -> None:
+        """Take back a ``when_over``: who no longer waits must not be kept until the end."""
+        self._waiting.pop(call, None)
 
 
 class Streams:

@@ -29,7 +29,7 @@ from tightloop.protocol.outgoing import MakeStream, OutgoingStream
 from tightloop.protocol.requests import ResponseRequest
 from tightloop.protocol.response_stream import Cancellation, ResponseStream
 from tightloop.protocol.tools import Tool
-from tightloop.server.cache_settings import settings_of
+from tightloop.server.cache_settings import settings_like
 from tightloop.server.compacting import Compactor, asks_for_compaction, worth_keeping
 from tightloop.server.conversation_book import ConversationBook, Hold
 from tightloop.server.conversations import Conversations, Record, context_tools
@@ -472,7 +472,7 @@ class Turn:
             parent,
             len(self.request.input),
             self._tools,
-            settings=settings_of(self.request),
+            settings=settings_like(self.request, parent.settings if parent else None),
         )
 
     def _new_chain(self, stream: OutgoingStream) -> Record:
