@@ -152,6 +152,17 @@ async def test_images_are_the_hosts_business_and_files_are_refused() -> None:
     assert refused.finished.error_code == "unsupported_content"
 
 
+async def test_what_cannot_be_demanded_is_not_passed_on() -> None:
+    twins = (FunctionTool("find", namespace="a"), FunctionTool("find", namespace="b"))
+    async with serving(stream(chunk("stop", content="ok"))) as (engine, host):
+        answers = [
+            await ask(engine, request("hi", tools=twins)),
+            await ask(engine, request("hi", tool_choice="required", name="r2")),
+        ]
+    assert [answer.finished.error_code for answer in answers] == ["invalid_value"] * 2
+    assert host.bodies == []
+
+
 async def test_text_with_usage() -> None:
     answer = await answered(
         stream(

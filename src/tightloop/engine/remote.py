@@ -19,6 +19,7 @@ import orjson
 
 from tightloop.engine.estimate import estimate_tokens
 from tightloop.engine.interface import EngineError, GenerationRequest, ModelInfo, Sink
+from tightloop.engine.tool_names import offered
 from tightloop.protocol.chat_completions import ChatStreamParser, build_request, custom_tool_names
 from tightloop.protocol.deltas import Delta, EngineTiming, Finished, FinishReason, Usage
 from tightloop.protocol.errors import ApiError, RemoteProtocolError, api_error_from_wire
@@ -220,7 +221,7 @@ class RemoteEngine:
         body = build_request(
             request.context(),
             request.instructions,
-            request.tools,
+            offered(request),
             model=self.model,
             tool_choice=request.tool_choice,
             temperature=sampling.temperature,

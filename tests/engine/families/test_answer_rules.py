@@ -318,6 +318,11 @@ async def test_no_call_when_none_is_allowed() -> None:
             "invalid_json_schema",
             "strange",
         ),
+        (
+            FunctionTool("bad", parameters={"type": ["string", "object"]}, strict=True),
+            "invalid_json_schema",
+            "always an 'object'",
+        ),
     ],
 )
 async def test_a_grammar_that_cannot_be_compiled_is_named(
@@ -329,6 +334,12 @@ async def test_a_grammar_that_cannot_be_compiled_is_named(
     assert done.error_code == code
     assert "'bad'" in (done.error_message or "")
     assert reason in (done.error_message or "")
+
+
+async def test_one_name_in_two_namespaces_is_refused_also_where_nothing_is_demanded() -> None:
+    tools = (FunctionTool("find", namespace="a"), FunctionTool("find", namespace="b"))
+    done = (await answer_of(replying_with("hi"), tools=tools)).finished
+    assert (done.reason, done.error_code) == (FinishReason.ERROR, "invalid_value")
 
 
 async def test_a_grammar_without_an_end_ends_with_the_room() -> None:

@@ -25,7 +25,7 @@ from tightloop.protocol.items import (
     Item,
     user_message,
 )
-from tightloop.protocol.requests import CustomTool, FunctionTool, Tool
+from tightloop.protocol.requests import CustomTool, FunctionTool, Tool, ToolChoice
 
 SHELL = FunctionTool("exec_command", "", {"properties": {"cmd": {"type": "string"}}})
 TOOLS: tuple[Tool, ...] = (SHELL, CustomTool("apply_patch"))
@@ -77,12 +77,20 @@ class Conversation:
         self.items: tuple[Item, ...] = (user_message("fix the failing tests"),)
         self.count = 0
         self.is_hopeless = False
+        self.choice: ToolChoice = "auto"
         self.prefix = f"r{id(self)}"
 
     async def turn(self) -> Answer:
         name = f"{self.prefix}_{self.count}"
         self.count += 1
-        asked = GenerationRequest(name, "patchling", self.node, self.items, tools=self.tools)
+        asked = GenerationRequest(
+            name,
+            "patchling",
+            self.node,
+            self.items,
+            tools=self.tools,
+            tool_choice=self.choice,
+        )
         answer = await ask(self.engine, asked)
         if answer.calls:
             call, output = self.play(answer)
@@ -155,6 +163,24 @@ async def test_a_repair_from_the_first_run_to_the_last() -> None:
     assert "return 7" in conversation.files["pkg/mathy.py"]
     assert "value < low" in conversation.files["pkg/mathy.py"]
     assert len(patches(answers)) == 3
+
+
+async def test_a_demanded_call_is_made_or_the_demand_is_refused() -> None:
+    """Never answered with words, as if it had been met."""
+    async with engine_with() as engine:
+        conversation = Conversation(engine)
+        conversation.choice = "required"
+        answers = await conversation.until_end()
+        assert [answer.calls[0][0] for answer in answers[:-1]] == [
+            call[0] for answer in await Conversation(engine).until_end() for call in answer.calls
+        ]
+        other = Conversation(engine)
+        other.choice = "apply_patch"  # it wants to run the tests first
+        answers.append(await other.turn())
+    for answer in answers[-2:]:
+        assert answer.deltas == [answer.finished]
+        assert answer.finished.error_code == "unsupported_parameter"
+        assert "it would say" in (answer.finished.error_message or "")
 
 
 async def test_a_further_candidate_reads_nothing_again() -> None:

@@ -32,6 +32,7 @@ from tightloop.engine.families.grammars import (
 )
 from tightloop.engine.families.tool_calls import CALL_CLOSE, CALL_OPEN, THINK_CLOSE, THINK_OPEN
 from tightloop.engine.interface import EngineError, GenerationRequest
+from tightloop.engine.tool_names import offered
 from tightloop.protocol.output_format import OutputFormat
 from tightloop.protocol.requests import CustomTool, FunctionTool
 
@@ -68,8 +69,7 @@ def constraint_for(
     """
     if not is_constrained(request):
         return None
-    tools = [tool for tool in request.tools if isinstance(tool, NamedTool)]
-    return Constraint(_Rules(request, tools, compiler).first(is_thinking, may_think))
+    return Constraint(_Rules(request, compiler).first(is_thinking, may_think))
 
 
 def is_constrained(request: GenerationRequest) -> bool:
@@ -86,25 +86,19 @@ def _is_strict(tool: NamedTool) -> bool:
 class _Rules:
     """Makes the parts of one answer. Everything is compiled at once, so that errors come early."""
 
-    def __init__(
-        self, request: GenerationRequest, tools: list[NamedTool], compiler: GrammarCompiler
-    ) -> None:
+    def __init__(self, request: GenerationRequest, compiler: GrammarCompiler) -> None:
         choice = request.tool_choice
+        tools = offered(request)
         self._may_call = bool(tools) and choice != "none"
         self._must_call = self._may_call and choice != "auto"
         is_named = self._must_call and choice != "required"
         if is_named:
-            tools = [tool for tool in tools if tool.name == choice]
-            if not tools:
-                raise EngineError(
-                    f"tool_choice names {choice!r}, which is not among the tools",
-                    code="invalid_value",
-                )
+            tools = tuple(tool for tool in tools if tool.name == choice)
         self._is_single = is_named or not request.parallel_tool_calls
         self._text: ByteMatcher | None = None
         if request.output_format is not None and not self._must_call:
             self._text = compiler.matcher(_format_source(request.output_format))
-        callable_now = tools if self._may_call else []
+        callable_now = tools if self._may_call else ()
         self._tools = {
             json.dumps(tool.name).encode(): self._arguments(tool, compiler) for tool in callable_now
         }
@@ -175,7 +169,14 @@ def _schema(tool: NamedTool) -> dict[str, Any]:
         return _TEXT_INPUT
     if not tool.strict:
         return _ANY_OBJECT
-    return {"type": "object", **(tool.parameters or _NO_ARGUMENTS)}
+    schema = {"type": "object", **(tool.parameters or _NO_ARGUMENTS)}
+    if schema["type"] != "object":
+        raise EngineError(
+            f"the parameters of tool {tool.name!r} have the type {schema['type']!r}; arguments are "
+            "always an 'object'",
+            code="invalid_json_schema",
+        )
+    return schema
 
 
 def _format_source(wanted: OutputFormat) -> Source:

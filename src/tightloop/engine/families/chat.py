@@ -3,7 +3,7 @@
 import json
 import secrets
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -21,6 +21,7 @@ from tightloop.engine.families.tool_calls import CALL_OPEN, THINK_OPEN, ToolCall
 from tightloop.engine.families.vocabulary import Vocabulary
 from tightloop.engine.interface import EngineError, GenerationRequest, Job
 from tightloop.engine.sequence_pool import SequencePool
+from tightloop.engine.tool_names import offered
 from tightloop.protocol.deltas import FinishReason
 from tightloop.protocol.requests import CustomTool, FunctionTool, ToolChoice
 from tightloop.trace.clock import now_ns
@@ -116,7 +117,7 @@ class ChatFamily:
 
     def generate(self, job: Job) -> Generator[None, None, FinishReason]:
         """One response: prefill what is new, then decode token by token."""
-        request = job.request
+        request = replace(job.request, tools=offered(job.request))
         text, forced = self._prompt(request)
         is_thinking = opens_thinking(text)
         rules = yield from self._rules(request, is_thinking=is_thinking)
@@ -151,7 +152,7 @@ class ChatFamily:
 
     def count_input(self, request: GenerationRequest) -> Generator[None, None, int]:
         """Tokens of the rendered prompt. Raises ``EngineError`` when it cannot be rendered."""
-        text, _ = self._prompt(request)
+        text, _ = self._prompt(replace(request, tools=offered(request)))
         return len((yield from self._pool.read(text, special=True)))
 
     def _prompt(self, request: GenerationRequest) -> tuple[str, str]:

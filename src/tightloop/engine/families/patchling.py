@@ -22,6 +22,7 @@ from tightloop.engine.interface import EngineError, GenerationRequest, Job, Toke
 from tightloop.engine.patchling.report import TestReport, report_from_pytest
 from tightloop.engine.patchling.search import Candidate, CandidateSearch, FunctionTooLong
 from tightloop.engine.sequence_pool import SequencePool
+from tightloop.engine.tool_names import offered
 from tightloop.protocol.deltas import (
     FinishReason,
     TextDelta,
@@ -37,6 +38,7 @@ from tightloop.protocol.items import (
     Item,
     Message,
 )
+from tightloop.protocol.requests import Tool
 from tightloop.trace.clock import now_ns
 
 MAX_CANDIDATES = 8
@@ -147,7 +149,7 @@ class PatchlingFamily:
         if not request.generate:
             job.mark_prefilled()
             return FinishReason.STOP
-        tools = () if request.tool_choice == "none" else request.tools
+        tools = _tools_for(request)
         items = request.context()
         self._refuse(request, items)
         if not tools and asks_for_summary(items):
@@ -184,6 +186,13 @@ class PatchlingFamily:
         return num_tokens
 
     def _say(self, job: Job, text: str) -> FinishReason:
+        request = job.request
+        if request.tool_choice not in ("auto", "none"):
+            raise EngineError(
+                f"tool_choice is {request.tool_choice!r}, but the model {request.model!r} has no "
+                f"call to make here and cannot be made to; it would say: {text[:200]}",
+                code="unsupported_parameter",
+            )
         self._count(job, text)
         job.emit(TextDelta(text))
         return FinishReason.STOP
@@ -270,6 +279,15 @@ class PatchlingFamily:
         backend.job = job
         search = self._start_search(backend, repair.source, report)
         return LiveSearch(repair.source, report, backend, search)
+
+
+def _tools_for(request: GenerationRequest) -> tuple[Tool, ...]:
+    """The tools that may be called now."""
+    if request.tool_choice == "none":
+        return ()
+    tools = offered(request)
+    is_named = request.tool_choice not in ("auto", "required")
+    return tuple(t for t in tools if t.name == request.tool_choice) if is_named else tools
 
 
 def _text(item: Item) -> str:
