@@ -9,6 +9,7 @@ from tests.engine.families.recorded_grammars import APPLY_PATCH
 from tightloop.engine.families.grammar_limits import (
     MAX_CHARS,
     MAX_MULTIPLE,
+    MAX_STRING_CHARS,
     Kind,
     refuse_costly,
 )
@@ -49,6 +50,20 @@ def test_what_is_no_lark_is_refused(text: str) -> None:
 )
 def test_lark_may_name_them(text: str) -> None:
     refuse_costly("lark", text, "it")
+
+
+LONG = "x" * (MAX_STRING_CHARS + 1)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{"items": {"const": LONG}}, {"enum": ["a", LONG]}, {"properties": {LONG: {}}}],
+)
+def test_long_constants_are_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(EngineError, match=r"16385 characters, 'xxxxxxxxxxxxxxxxxxxx'") as refused:
+        refuse_costly("json", json.dumps(schema), "it")
+    assert refused.value.code == "invalid_json_schema"
+    refuse_costly("json", json.dumps({"description": LONG, "const": LONG[1:]}), "it")
 
 
 @pytest.mark.parametrize(

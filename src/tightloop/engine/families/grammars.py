@@ -147,6 +147,7 @@ class GrammarCompiler:
             raise _refused(source, str(error)) from error
         if matcher.is_error():
             raise _refused(source, matcher.get_error())
+        matcher.compute_bitmask()  # most of the lexer is built here, for all copies
         return ByteMatcher(matcher, source.owner)
 
     def _bytes(self) -> "LLTokenizer":
