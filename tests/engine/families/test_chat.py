@@ -88,6 +88,20 @@ async def test_a_stop_string_across_tokens_ends_the_answer() -> None:
     assert answer.finished.reason is FinishReason.STOP
 
 
+async def test_a_stop_string_in_a_call_is_part_of_the_call() -> None:
+    """Cut there, half a command would be run."""
+    reply = (
+        b'Now.<tool_call>\n{"name": "p", "arguments": {"input": "rm -r END"}}\n</tool_call> END!'
+    )
+    asked = request(tools=(CustomTool("p"),), sampling=Sampling(stop=("END",)))
+    async with scripted(reply) as engine:
+        answer = await ask(engine, asked)
+    assert answer.calls == [("p", "rm -r END")]
+    assert answer.text == "Now. "
+    assert answer.finished.reason is FinishReason.TOOL_CALLS
+    assert answer.finished.stop_sequence == "END"
+
+
 async def test_max_output_tokens_ends_with_length() -> None:
     async with scripted(b"abcdefgh") as engine:
         answer = await ask(engine, request(max_output_tokens=3))

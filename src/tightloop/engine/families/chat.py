@@ -16,7 +16,8 @@ from tightloop.engine.families.constraint import Constraint
 from tightloop.engine.families.content import refuse_unreadable
 from tightloop.engine.families.grammars import STACK_BYTES, GrammarCompiler
 from tightloop.engine.families.sampling import Sampler
-from tightloop.engine.families.text_stream import StopStrings, Utf8Stream
+from tightloop.engine.families.stopping import StopWatch
+from tightloop.engine.families.text_stream import Utf8Stream
 from tightloop.engine.families.tool_calls import CALL_OPEN, THINK_OPEN, ToolCallParser
 from tightloop.engine.families.vocabulary import Vocabulary
 from tightloop.engine.interface import EngineError, GenerationRequest, Job
@@ -243,7 +244,8 @@ class ChatFamily:
         request = job.request
         sampler = Sampler(request.sampling)
         text = Utf8Stream()
-        stops = StopStrings(request.sampling.stop)
+        stops = StopWatch(request.sampling.stop)
+        is_watched = stops.is_needed
         room = self._pool.context_window - len(warm.tokens)
         limit = min(room, request.max_output_tokens or room)
         evaluate, token_bytes = self._pool.evaluate, self._pool.token_bytes
@@ -261,7 +263,8 @@ class ChatFamily:
                     break
                 num_output += 1
                 num_reasoning += parser.is_thinking
-                for delta in parser.feed(stops.feed(text.feed(token_bytes(token)))):
+                deltas = parser.feed(text.feed(token_bytes(token)))
+                for delta in stops.feed(deltas) if is_watched else deltas:
                     emit(delta)
                 if stops.is_stopped or parser.is_full or (rules is not None and rules.is_over):
                     reason = FinishReason.STOP
@@ -279,13 +282,14 @@ class ChatFamily:
             job.count_output(num_output)
             job.count_reasoning(num_reasoning)
             job.count_decode(num_steps, inside_ns)
-        rest = "" if stops.is_stopped else stops.feed(text.finish()) + stops.finish()
+        is_cut = reason is FinishReason.LENGTH
+        deltas = [*parser.feed(text.finish()), *parser.finish(is_cut=is_cut)]
+        for delta in [*stops.feed(deltas), *stops.finish()] if is_watched else deltas:
+            emit(delta)
         if stops.stopped_by is not None:
             job.report_stop(stops.stopped_by)
-        is_cut = reason is FinishReason.LENGTH
-        for delta in [*parser.feed(rest), *parser.finish(is_cut=is_cut)]:
-            emit(delta)
-        has_called = parser.num_calls and reason is FinishReason.STOP
+        num_calls = stops.num_calls if is_watched else parser.num_calls
+        has_called = num_calls and reason is FinishReason.STOP
         return FinishReason.TOOL_CALLS if has_called else reason
 
     def _choose_legal(
