@@ -91,6 +91,10 @@ class ConversationBook:
         # Between a row that was read and its place in memory it must not be deleted or read again.
         self._reading = asyncio.Lock()
 
+    def recent(self) -> list[Conversation]:
+        """Those in memory, the latest used last."""
+        return list(self._recent.values())
+
     async def create(self, items: tuple[Item, ...], metadata: dict[str, str]) -> Conversation:
         """A new conversation, on disk. Raises ``ApiError`` for items that do not fit together."""
         record = _batch(items, None) if items else None

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from tightloop.client.in_memory import Receiver
 from tightloop.engine.interface import Engine
+from tightloop.server.backstage import HEARTBEAT_S, RESUME_GRACE_S, Backstage
 from tightloop.server.conversation_book import ConversationBook
 from tightloop.server.conversations import Conversations
 from tightloop.server.lanes import Session
 from tightloop.server.store import Store
-from tightloop.server.turns import HEARTBEAT_S, PLAIN, RESUME_GRACE_S, Backstage, Manner
+from tightloop.server.turns import PLAIN, Manner
 from tightloop.trace import clock
 
 CLOSE_S = 5.0

@@ -1,10 +1,16 @@
 """From a request of the API to one for the engine, for every endpoint that needs the model's view."""
 
-from tightloop.engine.interface import Engine, GenerationRequest, Sampling
+from tightloop.engine.interface import Engine, Generation, GenerationRequest, Sampling, Sink
 from tightloop.protocol.compaction import check_compactions
 from tightloop.protocol.errors import ApiError
 from tightloop.protocol.requests import ResponseRequest
+from tightloop.server.compacting import Compactor, asks_for_compaction
 from tightloop.server.conversations import Record, check_call_ids
+from tightloop.server.fitting import context_window, fitting
+from tightloop.server.prepared import PreparedGeneration
+
+DEFAULT_ROOM_TOKENS = 512
+"""Left for the answer when ``truncation: auto`` shortens a context and no limit was given."""
 
 
 def check_request(engine: Engine, request: ResponseRequest, parent: Record | None) -> None:
@@ -39,3 +45,20 @@ def generation_request(
         parallel_tool_calls=request.parallel_tool_calls,
         reasoning_effort=request.reasoning_effort,
     )
+
+
+def generate(
+    engine: Engine, asked: ResponseRequest, request: GenerationRequest, sink: Sink
+) -> Generation:
+    """The engine at work for ``asked``: on ``request``, or first on a summary or a shorter context."""
+    compactor = Compactor(engine, sink)
+    if asks_for_compaction(asked):
+        return PreparedGeneration(engine, request, sink, compactor.only)
+    if asked.compact_threshold is not None:
+        above = compactor.above(asked.compact_threshold)
+        return PreparedGeneration(engine, request, compactor.pass_on, above)
+    if asked.truncates:
+        room = asked.max_output_tokens or DEFAULT_ROOM_TOKENS
+        limit = context_window(engine, asked.model) - room
+        return PreparedGeneration(engine, request, sink, fitting(engine, max(0, limit)))
+    return engine.submit(request, sink)

@@ -10,12 +10,12 @@ from tightloop.protocol.errors import ApiError
 from tightloop.protocol.requests import decode_request
 from tightloop.protocol.response_stream import Cancellation
 from tightloop.server.answer import EventStream, answer, json_response
+from tightloop.server.backstage import Phase
 from tightloop.server.conversations import no_response
 from tightloop.server.dialect import RESPONSES
 from tightloop.server.endpoint import Endpoint
 from tightloop.server.openings import open_turn
 from tightloop.server.streams import Journal
-from tightloop.server.turns import Phase
 from tightloop.server.websocket import Sockets
 
 

@@ -32,6 +32,7 @@ from tightloop.protocol.websocket_mode import (
     error_event,
     unknown_event_error,
 )
+from tightloop.server.backstage import Backstage, Phase
 from tightloop.server.conversations import Record
 from tightloop.server.openings import Opening, needs_opening, open_turn
 from tightloop.server.steering import (
@@ -46,7 +47,7 @@ from tightloop.server.steering import (
 )
 from tightloop.server.store import StoreError
 from tightloop.server.streams import Write
-from tightloop.server.turns import PLAIN, Backstage, Manner, Phase, Turn
+from tightloop.server.turns import PLAIN, Manner, Turn
 
 MAX_WAITING = 256
 """Creates that may wait on one connection: each holds its decoded input in memory."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import msgspec
 
 from tightloop.protocol.requests import ResponseRequest
+from tightloop.server.backstage import Backstage
 from tightloop.server.conversation_book import Hold
 from tightloop.server.conversations import Record, not_found
 from tightloop.server.item_references import has_references, resolve_references
-from tightloop.server.turns import Backstage
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,105 +14,33 @@ while so that its reader can come back (``GET /v1/responses/{id}?stream=true``).
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any
 
 import msgspec
 
-from tightloop.engine.interface import Engine, Generation, GenerationRequest, Node
-from tightloop.protocol.compaction import visible
+from tightloop.engine.interface import Generation, GenerationRequest, Node
 from tightloop.protocol.deltas import Delta, EngineTiming, Finished, FinishReason, Usage
 from tightloop.protocol.errors import from_validation_error
 from tightloop.protocol.outgoing import MakeStream, OutgoingStream
 from tightloop.protocol.requests import ResponseRequest
 from tightloop.protocol.response_stream import Cancellation, ResponseStream
 from tightloop.protocol.tools import Tool
-from tightloop.server.cache_settings import settings_like
-from tightloop.server.compacting import Compactor, asks_for_compaction, worth_keeping
-from tightloop.server.conversation_book import ConversationBook, Hold
-from tightloop.server.conversations import Conversations, Record, context_tools
+from tightloop.server.backstage import Backstage, Phase
+from tightloop.server.compacting import asks_for_compaction
+from tightloop.server.conversation_book import Hold
+from tightloop.server.conversations import Record, context_tools
 from tightloop.server.diagnostics import diagnose
-from tightloop.server.fitting import context_window, fitting
-from tightloop.server.generating import check_request, generation_request
-from tightloop.server.prepared import PreparedGeneration
+from tightloop.server.fitting import context_window
+from tightloop.server.generating import check_request, generate, generation_request
+from tightloop.server.new_records import new_chain, new_link
 from tightloop.server.store import StoreError
-from tightloop.server.streams import Journal, Streams, Write
+from tightloop.server.streams import Journal, Write
 from tightloop.server.timing import codex_metrics, figures
 from tightloop.trace import clock
 
-HEARTBEAT_S = 5.0
-"""Silence after which ``response.in_progress`` is repeated: clients' idle timers count events."""
-
-RESUME_GRACE_S = 10.0
-"""How long a response goes on without a reader. Clients reconnect within a second or two."""
-
-DEFAULT_ROOM_TOKENS = 512
-"""Left for the answer when ``truncation: auto`` shortens a context and no limit was given."""
-
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class Backstage:
-    """What every turn of a server needs, and which turns are under way, by response id."""
-
-    engine: Engine
-    conversations: Conversations
-    book: ConversationBook
-    heartbeat_s: float = HEARTBEAT_S
-    now_ns: Callable[[], int] = clock.now_ns
-    resume_grace_s: float = RESUME_GRACE_S
-    streams: Streams = field(default_factory=Streams)
-    running: dict[str, "Turn"] = field(default_factory=dict)
-    orphans: set["Turn"] = field(default_factory=set)
-    openings: set[asyncio.Task[None]] = field(default_factory=set)
-    """Turns of lanes that look up what they start from; they will run, or be refused."""
-    commits: set[asyncio.Task[None]] = field(default_factory=set)
-    """Commits under way; the store may be closed when they are done."""
-    _idle: asyncio.Future[None] | None = None
-
-    def leave(self, turn: "Turn") -> None:
-        """A turn is over."""
-        self.running.pop(turn.response_id, None)
-        self.orphans.discard(turn)
-        if self._idle is not None and not self.running:
-            self._idle.set_result(None)
-            self._idle = None
-
-    def supersede(self, request: ResponseRequest) -> None:
-        """Stop the orphans whose client has moved on to ``request``."""
-        for orphan in list(self.orphans):
-            if _is_same_client(orphan.request, request):
-                orphan.cancel()
-
-    async def drained(self) -> None:
-        """Return when no turn is running, those that a lane starts meanwhile included."""
-        while self.running or self.openings:
-            if self.openings:
-                await asyncio.wait(self.openings)
-                continue
-            self._idle = self._idle or asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._idle)
-
-
-def _is_same_client(before: ResponseRequest, now: ResponseRequest) -> bool:
-    pairs = (
-        (before.prompt_cache_key, now.prompt_cache_key),
-        (before.previous_response_id, now.previous_response_id),
-        (before.conversation, now.conversation),
-    )
-    return any(left is not None and left == right for left, right in pairs)
-
-
-class Phase(Enum):
-    """Where a turn is; only ever moves down this list."""
-
-    WAITING = 0
-    RUNNING = 1
-    COMMITTING = 2
-    OVER = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +230,7 @@ class Turn:
     def _submit(self, request: GenerationRequest) -> None:
         backstage = self._backstage
         try:
-            self._generation = self._generate(request)
+            self._generation = generate(backstage.engine, self.request, request, self._receive)
         except Exception as error:  # noqa: BLE001 - a broken engine ends this response only
             self._break_off(error)
             return
@@ -310,21 +238,6 @@ class Turn:
             self._send([])  # response.created; the engine is already at work
             loop = asyncio.get_running_loop()
             self._heartbeat = loop.call_later(backstage.heartbeat_s, self._beat)
-
-    def _generate(self, request: GenerationRequest) -> Generation:
-        """The engine at work, on the request or first on a summary or a shorter context."""
-        asked, engine, sink = self.request, self._backstage.engine, self._receive
-        compactor = Compactor(engine, sink)
-        if asks_for_compaction(asked):
-            return PreparedGeneration(engine, request, sink, compactor.only)
-        if asked.compact_threshold is not None:
-            above = compactor.above(asked.compact_threshold)
-            return PreparedGeneration(engine, request, compactor.pass_on, above)
-        if asked.truncates:
-            room = asked.max_output_tokens or DEFAULT_ROOM_TOKENS
-            limit = context_window(engine, asked.model) - room
-            return PreparedGeneration(engine, request, sink, fitting(engine, max(0, limit)))
-        return engine.submit(request, sink)
 
     def _prewarm(self, request: GenerationRequest) -> None:
         """Answer at once; the engine fills its cache while the client prepares its first turn.
@@ -444,7 +357,7 @@ class Turn:
         if stream is None:
             return
         if reason is not FinishReason.ERROR:
-            self.record = self._new_record(stream)
+            self.record = self._made(stream)
             if self.request.store or self._hold is not None:
                 self.phase = Phase.COMMITTING
                 *before, terminal = events
@@ -457,36 +370,14 @@ class Turn:
         self._send(events)
         self._over()
 
-    def _new_record(self, stream: OutgoingStream) -> Record:
-        parent = self._parent
+    def _made(self, stream: OutgoingStream) -> Record:
+        """The node that this response is, from now on a parent."""
+        usage = stream.usage or Usage()
+        node = Node(self.response_id, None, stream.output_items, usage)
         if asks_for_compaction(self.request):
-            return self._new_chain(stream)
-        node = Node(
-            id=self.response_id,
-            parent=parent.node if parent else None,
-            items=self.request.input + stream.output_items,
-            usage=stream.usage or Usage(),
-        )
-        return Record(
-            node,
-            parent,
-            len(self.request.input),
-            self._tools,
-            settings=settings_like(self.request, parent.settings if parent else None),
-        )
-
-    def _new_chain(self, stream: OutgoingStream) -> Record:
-        """A summary that was asked for: whoever continues from it continues without the past."""
-        parent = self._parent.node.context() if self._parent else []
-        window = context_window(self._backstage.engine, self.request.model)
-        kept = worth_keeping(visible([*parent, *self.request.input]), window)
-        node = Node(
-            id=self.response_id,
-            parent=None,
-            items=kept + stream.output_items,
-            usage=stream.usage or Usage(),
-        )
-        return Record(node, None, len(kept), self._tools)
+            window = context_window(self._backstage.engine, self.request.model)
+            return new_chain(self.request, self._parent, self._tools, node, window)
+        return new_link(self.request, self._parent, self._tools, node)
 
     async def _commit(self, record: Record, stream: OutgoingStream, terminal: bytes) -> None:
         is_streamed = self._manner.resumes and (self.request.stream or self.request.background)
