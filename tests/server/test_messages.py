@@ -315,7 +315,7 @@ async def test_the_second_turn_finds_the_first_one_warm() -> None:
     The client moves its cache mark, writes the same text as a string and as blocks, and puts a line
     that differs in every request in front: none of that may cost the prefix.
     """
-    calls = b"".join(
+    calls = b"\n".join(  # as models write them
         b'<tool_call>\n{"name": "Bash", "arguments": {"command": "%b", "timeout": 5}}\n</tool_call>'
         % word
         for word in (b"ls", b"pwd")
