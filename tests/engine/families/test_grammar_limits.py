@@ -70,6 +70,8 @@ def test_long_constants_are_refused(schema: dict[str, Any]) -> None:
     "schema",
     [
         {"multipleOf": MAX_MULTIPLE + 1},
+        {"multipleOf": 1e9},
+        {"multipleOf": 1e300},
         {"type": "array", "items": [{"multipleOf": 0.1000003}]},
         {"allOf": [{"multipleOf": 101}, {"multipleOf": 103}, {"multipleOf": 107}]},
     ],
@@ -85,7 +87,6 @@ def test_multiples_that_are_dear_to_compile_are_refused(schema: dict[str, Any]) 
     [
         {"properties": {"multipleOf": {"multipleOf": 0.01}, "b": {"multipleOf": 3600}}},
         {"multipleOf": 1e-7},
-        {"multipleOf": 7000000},
         {"enum": [{"multipleOf": True}, {"multipleOf": "x"}, {"multipleOf": 0}]},
     ],
 )

@@ -6,7 +6,8 @@ that nothing can stop; and it is followed between their tokens. Measured with ll
 - rules that follow one another in a chain are compiled recursively: 4000 of them overflow a stack
   of 8 MiB and end the process, 8000 do well with 128 MiB, hence the size of a grammar;
 - the lexer of a long constant is built when it is reached: 0.03 s for 20000 characters, 1.1 s for 250000;
-- the time of ``multipleOf`` grows with the number: 10007 takes 0.08 s, 1000003 takes 15 s and 300 MB;
+- the time of ``multipleOf`` grows with the number: 10007 takes 0.08 s, 1000003 takes 15 s and 300 MB,
+  1000000000 ends the process for want of memory;
 - an ambiguous grammar (``e: e e e | e e | "a"``) takes 440 ms for a byte after 300 bytes, and 24 ms
   with ``MAX_AMBIGUITY``.
 """
@@ -105,8 +106,9 @@ def _objects(schema: object) -> Iterator[dict[str, Any]]:
 
 def _digits(number: float) -> int:
     """The number without its decimal point, as the compiler counts with it."""
-    digits = Decimal(repr(number)).normalize().as_tuple().digits
-    return int("".join(map(str, digits))) or 1
+    _, digits, exponent = Decimal(repr(number)).normalize().as_tuple()
+    shift = exponent if isinstance(exponent, int) else 0
+    return int("".join(map(str, digits))) * 10 ** max(0, shift) or 1
 
 
 def _refusal(kind: Kind, owner: str, what: str) -> EngineError:
