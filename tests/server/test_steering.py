@@ -224,3 +224,18 @@ async def test_what_the_steers_of_a_response_hold_is_bounded() -> None:
         steer(wire, response_id, "x" * MAX_INPUT_CHARS)
     assert steers(wire, "failed")[0]["error"]["code"] == "too_many_pending_steers"  # type: ignore[index]
     wire.session.close()
+
+
+@pytest.mark.parametrize("how", ["response.interrupt", "response.cancel"])
+async def test_who_stops_a_steered_response_gets_no_successor(how: str) -> None:
+    """The last word counts: the user took it back, and must not wait for an answer to it."""
+    script = Steered()
+    wire, response_id = await begun(script)
+    steer(wire, response_id)
+    wire.send({"type": how, "response_id": response_id})
+    end = await wire.end()
+    assert end["response"]["incomplete_details"] == {"reason": "interrupted"}
+    (failed,) = steers(wire, "failed")
+    assert failed["error"]["code"] == "successor_creation_failed"  # type: ignore[index]
+    wire.create("go on", store=False, previous_response_id=response_id)
+    assert text_of(await wire.end(2)) == "told: go on"

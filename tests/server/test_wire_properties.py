@@ -108,11 +108,16 @@ def test_any_interleaving_gives_a_legal_sequence_on_every_lane(
 
 
 def num_successors(events: list[dict[str, Any]]) -> int:
-    """Responses that followed a steer by themselves: those whose parents were steered and ended
-    without owing an output."""
+    """Responses that followed a steer by themselves: those whose parents were steered, ended without
+    owing an output, and were not stopped after all."""
     steered = {e["steer"]["previous_response_id"] for e in events if kind(e) == "steer.accepted"}
     pending = {e["steer"]["previous_response_id"] for e in events if kind(e) == "steer.pending"}
-    return len(steered - pending)
+    stopped = {
+        e["steer"]["previous_response_id"]
+        for e in events
+        if kind(e) == "steer.failed" and e["error"]["code"] == "successor_creation_failed"
+    }
+    return len(steered - pending - stopped)
 
 
 def kind(event: dict[str, Any]) -> str:

@@ -286,7 +286,7 @@ class Session:
         if turn.phase is not Phase.RUNNING:
             text = f"{response_id!r} is ending; continue it with response.create"
             raise SteerRefused("response_already_completed", text)
-        if turn.is_cancelled and not lane.steers:
+        if turn.is_stopped:
             text = f"{response_id!r} was cancelled"
             raise SteerRefused("response_not_active", text)
         steer = accept(event, turn.request, lane.steers)
@@ -412,8 +412,9 @@ class Session:
     def _after_steers(self, lane: _Lane, turn: Turn) -> None:
         """Honour what was accepted for a response that has just ended."""
         steers, lane.steers = lane.steers, []
-        if turn.record is None:
-            self._fail_steers(lane, steers, "the response failed")
+        if turn.record is None or turn.is_stopped:
+            reason = "the response failed" if turn.record is None else "it was cancelled"
+            self._fail_steers(lane, steers, reason)
             return
         owed = owed_outputs(turn.record.node.items)
         if not owed:

@@ -5,7 +5,8 @@ response that continues from the steered one with the queued input and follows b
 because the running response stops where it is (status ``incomplete``, reason ``steered``). A response
 that has begun a tool call is not stopped: its call may already be running. When it ends, the client
 owes it the calls' outputs; the steer is then *pending*, and its input goes in front of that of the
-create which brings them. Source: WebSocket mode guide of the Responses API.
+create which brings them. A response that is cancelled or interrupted after a steer has no successor:
+the steer fails. Source: WebSocket mode guide of the Responses API.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

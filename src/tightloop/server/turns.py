@@ -133,11 +133,12 @@ class Turn:
             self._prewarm(generation)
 
     def cancel(self, cancellation: Cancellation = Cancellation.INTERRUPTED) -> None:
-        """Ask for an early end; the first one who asks says how it ends.
+        """Ask for an early end; the first one who asks says how it ends, but for a steer.
 
         A turn that has not begun says so when its time comes: the events of a lane stay in order.
         """
-        self._cancellation = self._cancellation or cancellation
+        if not self.is_stopped:
+            self._cancellation = cancellation
         if self._generation is not None:
             # Not at once: an engine may only have scheduled the start of what this would end.
             asyncio.get_running_loop().call_soon(self._generation.cancel)
@@ -174,6 +175,11 @@ class Turn:
     def is_cancelled(self) -> bool:
         """Whether somebody asked for an early end."""
         return self._cancellation is not None
+
+    @property
+    def is_stopped(self) -> bool:
+        """As ``is_cancelled``, and not because another message is to be answered instead."""
+        return self._cancellation not in (None, Cancellation.STEERED)
 
     def snapshot(self) -> bytes:
         """JSON of the Response object (or the dialect's) as it is now."""
