@@ -103,6 +103,62 @@ def test_a_run_that_cannot_start_says_why(
     assert text in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--api-key-env", "A; echo hi"], "--api-key-env: not the name of a variable"),
+        (["--api-key-env", "sk-s3cret"], "--api-key-env: not the name of a variable"),
+        (["--model", "bad\udcff"], "--model: 'bad\\udcff' is not UTF-8"),
+        (["--url", "http://u:s3cret@h/v1"], "--url: leave the name and password out"),
+        (["--otel", "http://collector"], "--otel: only codex"),
+    ],
+)
+def test_odd_options_are_refused_and_no_secret_is_shown(
+    words: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever they would have become in a shell or a file."""
+    assert main(["connect", "claude", "--model", "m", *words]) == 2
+    output = capsys.readouterr()
+    assert text in output.err
+    assert "s3cret" not in output.out + output.err
+
+
+def test_the_command_to_try_goes_to_the_same_server(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every option that was given and matters to a run is in it."""
+    words = ["--url", "http://h:1", "--model", "a b", "--api-key-env", "KEY"]
+    assert main(["connect", "claude", *words]) == 0
+    assert (
+        "tightloop connect claude --url http://h:1/v1 --model 'a b' --api-key-env KEY -- -p 'make"
+        in capsys.readouterr().out
+    )
+
+
+def test_a_written_program_is_started_where_it_was_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The person's directory may be another one."""
+    directory = tmp_path / "a b"
+    assert main(["connect", "openai", "--model", "m", "--write", str(directory)]) == 0
+    assert f"  python '{directory}/hello.py'\n" in capsys.readouterr().out
+
+
+def test_without_a_home_directory_one_must_be_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a user without an entry in a container."""
+
+    def no_home() -> Path:
+        raise RuntimeError("no home")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    for name in ("TIGHTLOOP_STATE_DIR", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with scripted_server() as url:
+        words = ["--url", url, "--client", str(fake_client(tmp_path))]
+        assert main(["connect", "codex", *words, "--", "exec"]) == 2
+    assert "--state-dir" in capsys.readouterr().err
+
+
 def test_a_model_that_is_not_served_is_not_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

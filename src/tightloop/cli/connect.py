@@ -7,6 +7,7 @@ it is.
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,9 @@ from tightloop.cli.connecting.served import DEFAULT_URL, ServedModel, api_root, 
 HELP = "point another agent (Codex, Claude Code, ...) at a running server, or run it there"
 
 BAD_USAGE = 2
+
+DEFAULT_KEY_VARIABLE = "TIGHTLOOP_API_KEY"
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--api-key-env",
-        default="TIGHTLOOP_API_KEY",
+        default=DEFAULT_KEY_VARIABLE,
         metavar="NAME",
         help="variable with the server's key (default TIGHTLOOP_API_KEY)",
     )
@@ -66,6 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print or write: 0. Run: the client's own status. 2 when something is missing."""
     try:
+        _check_options(arguments)
         client = client_named(arguments.client)
         if arguments.passed_on is not None:
             _check_alone(arguments)
@@ -74,6 +79,20 @@ def run(arguments: argparse.Namespace) -> int:
     except ConnectError as error:
         print(f"tightloop connect: {error}", file=sys.stderr)
         return BAD_USAGE
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    """What would be something else in a file or a shell than it was meant to be."""
+    if not _VARIABLE.fullmatch(arguments.api_key_env):  # not shown: it may be the key itself
+        raise ConnectError("--api-key-env: not the name of a variable; the key belongs into one")
+    for name in ("model", "url", "otel"):
+        given = getattr(arguments, name)
+        try:
+            (given or "").encode()
+        except UnicodeEncodeError as error:
+            raise ConnectError(f"--{name}: {given!r} is not UTF-8") from error
+    if arguments.otel is not None and arguments.client != "codex":
+        raise ConnectError("--otel: only codex exports metrics to a collector that it is told")
 
 
 def _check_alone(arguments: argparse.Namespace) -> None:
@@ -99,13 +118,31 @@ def _show(client: Client, arguments: argparse.Namespace) -> int:
         settings = (*recipe.settings, *client.home(directory))
         files = (*recipe.files, environment_file(settings, recipe.unset))
         new = write_new(directory, files)
-        then = command(client, target, recipe)
+        then = command(client, target, recipe, directory)
         written = as_written(directory, [file.name for file in files], new, then)
     if arguments.json:
         print(as_json(client, target, recipe, settings, new))
     else:
-        print(written or as_text(client, target, recipe), end="")
+        options = _options_of_a_run(arguments, target)
+        print(written or as_text(client, target, recipe, options), end="")
     return 0
+
+
+def _options_of_a_run(arguments: argparse.Namespace, target: Target) -> list[str]:
+    """The options that were given and matter to a run, too."""
+    options: list[str] = []
+    given = (
+        ("--url", target.url, DEFAULT_URL),
+        ("--model", arguments.model, None),
+        ("--api-key-env", arguments.api_key_env, DEFAULT_KEY_VARIABLE),
+        ("--otel", arguments.otel, None),
+        ("--client", arguments.program, None),
+        ("--state-dir", arguments.state_dir, None),
+    )
+    for name, value, default in given:
+        if value not in (None, default):
+            options += [name, str(value)]
+    return options
 
 
 def _target(arguments: argparse.Namespace, *, is_asked: bool) -> Target:
@@ -156,5 +193,8 @@ def _run_client(client: Client, arguments: argparse.Namespace) -> int:
 def _own_directory(client: Client, arguments: argparse.Namespace) -> Path:
     from tightloop.trace.log import state_directory
 
-    parent: Path = arguments.state_dir or state_directory()
+    try:
+        parent: Path = arguments.state_dir or state_directory()
+    except RuntimeError as error:
+        raise ConnectError(f"{error}; name a directory with --state-dir") from error
     return parent.absolute() / "clients" / client.name

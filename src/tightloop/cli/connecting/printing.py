@@ -11,8 +11,8 @@ from tightloop.cli.connecting.writing import ENVIRONMENT_FILE
 RULE_WIDTH = 78
 
 
-def as_text(client: Client, target: Target, recipe: Recipe) -> str:
-    """What to paste where, and why."""
+def as_text(client: Client, target: Target, recipe: Recipe, options: Sequence[str] = ()) -> str:
+    """What to paste where, and why. ``options`` are those of ``tightloop connect`` for a run."""
     steps: list[list[str]] = []
     for file in recipe.files:
         rule = "-" * RULE_WIDTH
@@ -25,7 +25,9 @@ def as_text(client: Client, target: Target, recipe: Recipe) -> str:
     for number, step in enumerate(steps, 1):
         lines += ["", f"{number}. {step[0]}", "", *step[1:]]
     lines += ["", *(f"- {note}" for note in recipe.notes)]
-    lines.append(f"- Without touching your own configuration: {own_command(client, recipe)}")
+    lines.append(
+        f"- Without touching your own configuration: {own_command(client, recipe, options)}"
+    )
     lines.append(f"- Not installed yet? {client.install}")
     return "\n".join(lines) + "\n"
 
@@ -66,15 +68,18 @@ def as_json(
     )
 
 
-def command(client: Client, target: Target, recipe: Recipe) -> str:
-    """What a person types when everything is set up."""
-    words = client.arguments(target, recipe.example)
+def command(client: Client, target: Target, recipe: Recipe, directory: Path | None = None) -> str:
+    """What a person types when everything is set up, with the recipe's files in ``directory``."""
+    names = {file.name for file in recipe.files} if directory is not None else set()
+    example = [str(directory / w) if directory and w in names else w for w in recipe.example]
+    words = client.arguments(target, example)
     return shlex.join([client.program, *words] if client.program else words)
 
 
-def own_command(client: Client, recipe: Recipe) -> str:
+def own_command(client: Client, recipe: Recipe, options: Sequence[str] = ()) -> str:
     """The same by this program, which gives the client directories of its own."""
-    return f"tightloop connect {client.name} -- {shlex.join(recipe.example)}"
+    words = ["tightloop", "connect", client.name, *options, "--", *recipe.example]
+    return shlex.join(words)
 
 
 def _as_object(setting: Setting) -> dict[str, str]:

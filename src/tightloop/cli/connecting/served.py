@@ -31,6 +31,11 @@ def api_root(text: str) -> str:
         port = parts.port
     except ValueError:
         is_http, port = False, None
+    if is_http and "@" in parts.netloc:
+        raise ConnectError(
+            "--url: leave the name and password out, and name a variable that holds the key with"
+            " --api-key-env"
+        )
     if not is_http or parts.query or parts.fragment or port == 0:
         raise ConnectError(f"--url: {text!r} is not an http URL like {DEFAULT_URL}")
     return url if parts.path else f"{url}/v1"
