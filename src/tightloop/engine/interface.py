@@ -141,7 +141,8 @@ class Engine(Protocol):
 class TokenBackend(Protocol):
     """A model that maps token ids to logits, with sequences as sessions.
 
-    Synchronous; owned by one thread. Sequences are small ints.
+    Synchronous; owned by one thread, the only one to call, but for ``tokenize`` and ``cancel``.
+    Sequences are small ints.
     """
 
     @property
@@ -155,7 +156,10 @@ class TokenBackend(Protocol):
         """The model file's string metadata (GGUF keys), e.g. ``tokenizer.chat_template``."""
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
-        """Token ids of ``text``; ``special`` lets control tokens in the text be recognised."""
+        """Token ids of ``text``; ``special`` lets control tokens in the text be recognised.
+
+        Any thread may call, also while the owner evaluates, until ``shutdown``.
+        """
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes of one token, control tokens included; not always whole UTF-8 characters."""
@@ -187,7 +191,7 @@ class TokenBackend(Protocol):
     def cancel(self) -> None:
         """The running ``evaluate``, or else the next one, raises ``Cancelled`` soon.
 
-        The one method that any thread may call. One call stops one ``evaluate``.
+        Any thread may call. One call stops one ``evaluate``.
         """
 
     def shutdown(self) -> None:

@@ -234,7 +234,7 @@ class TokenEngine:
         return run
 
     async def count_input(self, request: GenerationRequest) -> int:
-        """Tokens of the request's prompt, counted by the owner thread between two steps.
+        """Tokens of the request's prompt, counted between the steps of responses.
 
         Raises ``EngineError`` as ``ModelFamily.count_input`` does, and with code
         ``engine_unavailable`` before ``start`` and once the engine closes.

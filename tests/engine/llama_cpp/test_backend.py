@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,18 @@ def test_tokens_of_any_text_give_back_its_bytes(backend: LlamaCppBackend) -> Non
     assert tokens[0] == 1
     assert backend.tokenize("<|im_start|>", special=False)[0] != 1
     assert backend.tokenize("", special=True) == []
+
+
+def test_other_threads_tokenise_while_the_owner_evaluates(
+    backend: LlamaCppBackend, sequence: int
+) -> None:
+    texts = [f"a long text, number {n}, with <|im_end|> in it. " * 200 for n in range(4)]
+    expected = [backend.tokenize(text, special=True) for text in texts]
+    with ThreadPoolExecutor(4) as readers:
+        found = [readers.submit(backend.tokenize, text, special=True) for text in texts * 4]
+        for token in some_tokens(20):
+            backend.evaluate(sequence, [token])
+        assert [future.result() for future in found] == expected * 4
 
 
 def test_a_token_outside_the_vocabulary_is_named(backend: LlamaCppBackend) -> None:
