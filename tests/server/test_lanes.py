@@ -12,7 +12,7 @@ from tightloop.engine.scripted import Answer, Hold, ScriptedEngine, in_turn, tex
 from tightloop.protocol.items import MAX_INPUT_CHARS, Message
 from tightloop.protocol.websocket_mode import MAX_IN_FLIGHT, MAX_NAMED_STREAMS
 from tightloop.server.endpoint import Endpoint
-from tightloop.server.lanes import MAX_WAITING, MAX_WAITING_BYTES
+from tightloop.server.lane_order import MAX_WAITING, MAX_WAITING_BYTES
 from tightloop.server.store import Row, Store, StoreError
 
 

@@ -12,7 +12,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -23,7 +22,6 @@ from tightloop.protocol.requests import STREAM_ID, ResponseRequest
 from tightloop.protocol.response_stream import Cancellation
 from tightloop.protocol.websocket_mode import (
     MAX_IN_FLIGHT,
-    MAX_NAMED_STREAMS,
     ClientEventDecoder,
     ResponseCancel,
     ResponseCreate,
@@ -34,6 +32,7 @@ from tightloop.protocol.websocket_mode import (
 )
 from tightloop.server.backstage import Backstage, Phase
 from tightloop.server.conversations import Record
+from tightloop.server.lane_order import Create, Lane, Lanes, Refusal
 from tightloop.server.openings import Opening, needs_opening, open_turn
 from tightloop.server.steering import (
     Steer,
@@ -49,52 +48,8 @@ from tightloop.server.store import StoreError
 from tightloop.server.streams import Write
 from tightloop.server.turns import PLAIN, Manner, Turn
 
-MAX_WAITING = 256
-"""Creates that may wait on one connection: each holds its decoded input in memory."""
-
-MAX_WAITING_BYTES = 64 << 20
-"""Of the frames of those creates. One create may always wait, however large."""
-
 MAX_CONNECTION_S = 3600.0
 """After this a connection begins no more responses. Source: WebSocket mode guide."""
-
-
-@dataclass(slots=True, eq=False)
-class _Refusal:
-    """A create that cannot be honoured, answered when its turn in the lane comes."""
-
-    error: ApiError
-    parent_id: str | None
-
-
-@dataclass(slots=True, eq=False)
-class _Create:
-    """A response to be made; ``num_bytes`` is the length of the frame that asked for it.
-
-    ``steers`` are those whose input it carries. ``is_successor``: it follows by itself.
-    """
-
-    turn: Turn
-    num_bytes: int = 0
-    steers: list[Steer] = field(default_factory=list)
-    is_successor: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Lane:
-    """``steers`` are those of the active response; ``pending`` those of the latest one, which
-    wait for the create that brings its tools' outputs."""
-
-    name: str | None
-    waiting: deque[_Create | _Refusal] = field(default_factory=deque)
-    active: Turn | None = None
-    latest: Record | None = None
-    steers: list[Steer] = field(default_factory=list)
-    pending: list[Steer] = field(default_factory=list)
-
-    def forget(self, parent_id: str | None) -> None:
-        if self.latest is not None and self.latest.node.id == parent_id:
-            self.latest = None
 
 
 class _Peek(msgspec.Struct):
@@ -127,10 +82,7 @@ class Session:
         self._closed = closed
         self._manner = manner
         self._decoder = ClientEventDecoder()
-        self._lanes: dict[str | None, _Lane] = {None: _Lane(None)}
-        self._num_active = 0
-        self._num_waiting = 0
-        self._waiting_bytes = 0
+        self._lanes = Lanes()
         self._is_pumping = False
         self._is_closed = False
         self._expired: Callable[[], None] | None = None
@@ -170,13 +122,10 @@ class Session:
         if self._is_closed:
             return
         self._is_closed = True
-        for lane in self._lanes.values():
-            lane.waiting.clear()
-            if lane.active is not None:
-                lane.active.leave(is_goodbye=is_goodbye)
+        for turn in self._lanes.clear():
+            turn.leave(is_goodbye=is_goodbye)
         for turn in self._prefills:
             turn.cancel()
-        self._num_waiting = 0
         self._closed(self)
 
     def expire(self, idle: Callable[[], None]) -> None:
@@ -189,19 +138,9 @@ class Session:
     def _create(self, request: ResponseRequest, receive_ns: int, num_bytes: int) -> None:
         if self._expired is not None:
             raise _connection_limit()
-        lane = self._lane(request.stream_id)
-        is_full = self._num_waiting and self._waiting_bytes + num_bytes > MAX_WAITING_BYTES
-        if is_full or self._num_waiting >= MAX_WAITING:
-            raise ApiError(
-                f"{self._num_waiting} responses are waiting on this connection; wait for some to"
-                " end",
-                status=429,
-                error_type="rate_limit_error",
-                code="too_many_waiting_responses",
-                retry_after_s=1.0,
-            )
-        self._waiting_bytes += num_bytes
-        self._enqueue(lane, _Create(self._turn(request, receive_ns), num_bytes))
+        lane = self._lanes.obtain(request.stream_id)
+        self._lanes.check_room(num_bytes)
+        self._enqueue(lane, Create(self._turn(request, receive_ns), num_bytes))
 
     def _turn(self, request: ResponseRequest, receive_ns: int) -> Turn:
         return Turn(
@@ -213,19 +152,6 @@ class Session:
             manner=self._manner,
         )
 
-    def _lane(self, name: str | None) -> _Lane:
-        lane = self._lanes.get(name)
-        if lane is None:
-            if len(self._lanes) > MAX_NAMED_STREAMS:  # the default lane is not named
-                raise ApiError(
-                    f"a connection has at most {MAX_NAMED_STREAMS} named streams;"
-                    " open another connection or reuse a stream_id",
-                    code="websocket_stream_limit_reached",
-                    param="stream_id",
-                )
-            lane = self._lanes[name] = _Lane(name)
-        return lane
-
     def _reject(self, frame: bytes, error: ApiError) -> None:
         """Answer a bad event; a bad create only after what its lane is still working on."""
         try:
@@ -235,31 +161,24 @@ class Session:
         name = peek.stream_id
         is_name = name is None or (isinstance(name, str) and STREAM_ID.fullmatch(name) is not None)
         lane = self._lanes.get(name) if is_name and peek.type == "response.create" else None
-        is_urgent = error.status == 429 or self._num_waiting >= MAX_WAITING
+        is_urgent = error.status == 429 or self._lanes.is_full
         if lane is None or is_urgent:
             self._write([error_event(error, name if is_name else None)])
             return
-        self._enqueue(lane, _Refusal(error, peek.previous_response_id))
+        self._enqueue(lane, Refusal(error, peek.previous_response_id))
 
     def _cancel(self, response_id: str | None, stream_id: str | None, how: Cancellation) -> None:
         """Cancel a response by id, or the oldest one of the lane. One that is over is no error."""
-        lane = self._lanes.get(stream_id) if response_id is None else self._active_in(response_id)
-        if lane is None:
-            return
-        if lane.active is not None:
-            lane.active.cancel(how)
-        elif lane.waiting and isinstance(lane.waiting[0], _Create):
-            lane.waiting[0].turn.cancel(how)
-
-    def _active_in(self, response_id: str) -> _Lane | None:
-        """The lane whose active response this is."""
-        for lane in self._lanes.values():
-            if lane.active is not None and lane.active.response_id == response_id:
-                return lane
-        return None
+        if response_id is None:
+            lane = self._lanes.get(stream_id)
+        else:
+            lane = self._lanes.running(response_id)
+        turn = lane.oldest if lane is not None else None
+        if turn is not None:
+            turn.cancel(how)
 
     def _steer(self, event: ResponseSteer) -> None:
-        lane = self._active_in(event.previous_response_id)
+        lane = self._lanes.running(event.previous_response_id)
         try:
             turn = self._steerable(lane, event)
         except SteerRefused as refused:
@@ -270,7 +189,7 @@ class Session:
         if not turn.num_calls:  # a call may already be running at the client's
             turn.cancel(Cancellation.STEERED)
 
-    def _steerable(self, lane: _Lane | None, event: ResponseSteer) -> Turn:
+    def _steerable(self, lane: Lane | None, event: ResponseSteer) -> Turn:
         """The response, which has accepted the steer. Raises ``SteerRefused``."""
         response_id = event.previous_response_id
         if not event.is_valid:
@@ -296,9 +215,8 @@ class Session:
 
     # ------------------------------------------------------------------ order
 
-    def _enqueue(self, lane: _Lane, entry: _Create | _Refusal) -> None:
-        lane.waiting.append(entry)
-        self._num_waiting += 1
+    def _enqueue(self, lane: Lane, entry: Create | Refusal) -> None:
+        self._lanes.put(lane, entry)
         self._pump()
 
     def _pump(self) -> None:
@@ -307,28 +225,20 @@ class Session:
             return
         self._is_pumping = True
         try:
-            while (lane := self._next_lane()) is not None:
-                self._num_waiting -= 1
-                self._start(lane, lane.waiting.popleft())
+            while (taken := self._take()) is not None:
+                self._start(*taken)
         finally:
             self._is_pumping = False
 
-    def _next_lane(self) -> _Lane | None:
-        if not self._num_waiting or self._num_active >= MAX_IN_FLIGHT or self._is_closed:
-            return None
-        for lane in self._lanes.values():
-            if lane.waiting and lane.active is None:
-                return lane
-        return None
+    def _take(self) -> tuple[Lane, Create | Refusal] | None:
+        return None if self._is_closed else self._lanes.take()
 
-    def _start(self, lane: _Lane, entry: _Create | _Refusal) -> None:
-        if isinstance(entry, _Refusal):
+    def _start(self, lane: Lane, entry: Create | Refusal) -> None:
+        if isinstance(entry, Refusal):
             lane.forget(entry.parent_id)
             self._write([error_event(entry.error, lane.name)])
             return
-        self._waiting_bytes -= entry.num_bytes
-        turn = lane.active = entry.turn
-        self._num_active += 1
+        turn = entry.turn
         parent_id = turn.request.previous_response_id
         if lane.pending and lane.pending[0].previous_response_id == parent_id:
             turn.request = with_queued(turn.request, lane.pending)
@@ -342,12 +252,9 @@ class Session:
             self._begin(lane, entry, Opening(turn.request, parent))
 
     def _recall(self, response_id: str) -> Record | None:
-        for lane in self._lanes.values():
-            if lane.latest is not None and lane.latest.node.id == response_id:
-                return lane.latest
-        return self._backstage.conversations.recall(response_id)
+        return self._lanes.latest(response_id) or self._backstage.conversations.recall(response_id)
 
-    async def _open(self, lane: _Lane, entry: _Create, parent: Record | None) -> None:
+    async def _open(self, lane: Lane, entry: Create, parent: Record | None) -> None:
         try:
             opening = await open_turn(self._backstage, entry.turn.request, parent)
         except StoreError as error:
@@ -360,7 +267,7 @@ class Session:
         else:
             self._begin(lane, entry, opening)
 
-    def _begin(self, lane: _Lane, entry: _Create, opening: Opening) -> None:
+    def _begin(self, lane: Lane, entry: Create, opening: Opening) -> None:
         if self._is_closed:
             if opening.hold is not None:
                 opening.hold.release()
@@ -374,12 +281,12 @@ class Session:
         except Exception as error:  # noqa: BLE001 - it would end the lane before it, or the socket
             self._refuse_for_bug(lane, entry, error)
 
-    def _refuse_for_bug(self, lane: _Lane, entry: _Create, error: Exception) -> None:
+    def _refuse_for_bug(self, lane: Lane, entry: Create, error: Exception) -> None:
         _log.error("response %s could not begin", entry.turn.response_id, exc_info=error)
         text = f"internal error: {type(error).__name__}"
         self._refuse(lane, entry, ApiError(text, status=500, error_type="server_error"))
 
-    def _refuse(self, lane: _Lane, entry: _Create, error: ApiError) -> None:
+    def _refuse(self, lane: Lane, entry: Create, error: ApiError) -> None:
         if self._is_closed:
             return
         lane.forget(entry.turn.request.previous_response_id)
@@ -390,7 +297,7 @@ class Session:
             self._write([error_event(error, lane.name)])
         self._free(lane)
 
-    def _fail_steers(self, lane: _Lane, steers: Sequence[Steer], reason: str) -> None:
+    def _fail_steers(self, lane: Lane, steers: Sequence[Steer], reason: str) -> None:
         refused = SteerRefused("successor_creation_failed", reason)
         for steer in steers:
             given = [encode_item(item) for item in steer.input]
@@ -398,7 +305,7 @@ class Session:
             self._write([refusal_event(refused, parent_id, given, lane.name)])
 
     def _ended(self, turn: Turn) -> None:
-        lane = self._lanes[turn.request.stream_id]
+        lane = self._lanes.obtain(turn.request.stream_id)
         if turn.record is None:
             lane.forget(turn.request.previous_response_id)
         else:
@@ -409,7 +316,7 @@ class Session:
             self._after_steers(lane, turn)
         self._free(lane)
 
-    def _after_steers(self, lane: _Lane, turn: Turn) -> None:
+    def _after_steers(self, lane: Lane, turn: Turn) -> None:
         """Honour what was accepted for a response that has just ended."""
         steers, lane.steers = lane.steers, []
         if turn.record is None or turn.is_stopped:
@@ -419,22 +326,19 @@ class Session:
         owed = owed_outputs(turn.record.node.items)
         if not owed:
             successor = self._turn(successor_of(turn.request, steers), self._backstage.now_ns())
-            lane.waiting.appendleft(_Create(successor, steers=steers, is_successor=True))
-            self._num_waiting += 1
+            self._lanes.put_first(lane, Create(successor, steers=steers, is_successor=True))
             return
         lane.pending = steers
         for steer in steers:
             turn.aside("response.steer.pending", pending_fields(steer, owed))
 
-    def _free(self, lane: _Lane) -> None:
-        lane.active = None
-        self._num_active -= 1
-        self._lanes[lane.name] = self._lanes.pop(lane.name)  # the others come first
+    def _free(self, lane: Lane) -> None:
+        self._lanes.free(lane)
         self._pump()
         self._end_if_expired()
 
     def _end_if_expired(self) -> None:
-        if self._expired is None or self._num_active or self._num_waiting or self._is_closed:
+        if self._expired is None or not self._lanes.is_idle or self._is_closed:
             return
         self._write([error_event(_connection_limit())])
         self._expired()
