@@ -25,24 +25,39 @@ def until_done(future: "Future[T]") -> Generator[None, None, T]:
     return future.result()
 
 
-def aside(work: Callable[[], T], *, stack_bytes: int) -> Generator[None, None, T]:
-    """What ``work`` returns or raises, done on a thread of its own with ``stack_bytes`` of stack.
+class Aside:
+    """At most ``num_threads`` threads with ``stack_bytes`` of stack each, started when needed."""
 
-    A caller that is closed meanwhile leaves the thread behind: ``work`` must not need a backend.
-    """
-    future: Future[T] = Future()
-    thread = threading.Thread(target=_settle, args=(future, work), name="aside", daemon=True)
-    with _stack_size:  # set for the process, and read when a thread starts
-        before = threading.stack_size(stack_bytes)
+    def __init__(self, num_threads: int, *, stack_bytes: int) -> None:
+        self._free = threading.Semaphore(num_threads)
+        self._stack_bytes = stack_bytes
+
+    def do(self, work: Callable[[], T]) -> Generator[None, None, T]:
+        """What ``work`` returns or raises, done on one of the threads; yields meanwhile.
+
+        A caller that is closed leaves the thread behind, busy until its work is done: ``work``
+        must not need a backend.
+        """
+        while not self._free.acquire(timeout=PATIENCE_S):
+            yield
+        future: Future[T] = Future()
+        thread = threading.Thread(target=self._settle, args=(future, work), name="aside")
+        thread.daemon = True
+        with _stack_size:  # set for the process, and read when a thread starts
+            before = threading.stack_size(self._stack_bytes)
+            try:
+                thread.start()
+            except RuntimeError:
+                self._free.release()
+                raise
+            finally:
+                threading.stack_size(before)
+        return (yield from until_done(future))
+
+    def _settle(self, future: "Future[T]", work: Callable[[], T]) -> None:
         try:
-            thread.start()
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - told to the caller, also a native panic
+            future.set_exception(error)
         finally:
-            threading.stack_size(before)
-    return (yield from until_done(future))
-
-
-def _settle(future: "Future[T]", work: Callable[[], T]) -> None:
-    try:
-        future.set_result(work())
-    except BaseException as error:  # noqa: BLE001 - the owner thread is told, also of a native panic
-        future.set_exception(error)
+            self._free.release()

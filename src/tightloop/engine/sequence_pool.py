@@ -80,7 +80,10 @@ class SequencePool:
         if self._readers is None:
             self._readers = ThreadPoolExecutor(NUM_READERS, "tokenize")
         future = self._readers.submit(partial(self.tokenize, text, special=special))
-        return (yield from until_done(future))
+        try:
+            return (yield from until_done(future))
+        finally:
+            future.cancel()  # one that waits is not read for nobody
 
     def file(self, key: str, state: WarmState) -> None:
         """``state`` is kept under ``key`` as the most recently used; one filed there before goes."""

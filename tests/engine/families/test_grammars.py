@@ -4,7 +4,7 @@ import pytest
 
 from tests.engine.families.recorded_grammars import APPLY_PATCH
 from tests.engine.stepping import result_of
-from tightloop.engine.aside import aside
+from tightloop.engine.aside import Aside
 from tightloop.engine.families.grammars import (
     MAX_CACHED,
     STACK_BYTES,
@@ -96,7 +96,8 @@ def test_a_long_chain_of_rules_does_not_overflow_the_stack() -> None:
     """On the stack that is meant for it: on the usual one a chain of 4000 ended the process."""
     rules = "\n".join(f"r{n}: r{n + 1}" for n in range(2500))
     chain = Source("lark", f'start: r0\n{rules}\nr2500: "ab"', "it")
-    matcher = result_of(aside(lambda: GrammarCompiler().matcher(chain), stack_bytes=STACK_BYTES))
+    compiler = GrammarCompiler()
+    matcher = result_of(Aside(1, stack_bytes=STACK_BYTES).do(lambda: compiler.matcher(chain)))
     assert matcher.take(b"abc") == 2
 
 

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from tightloop.engine.aside import aside
+from tightloop.engine.aside import Aside
 from tightloop.engine.families.answer_rules import TAGS, constraint_for, is_constrained
 from tightloop.engine.families.chat_template import ChatTemplate, chat_messages, chat_tools
 from tightloop.engine.families.constraint import Constraint
@@ -29,6 +29,9 @@ from tightloop.trace.clock import now_ns
 
 CHUNK_TOKENS = 512
 """Most prefill tokens in one step: what another session may have to wait for."""
+
+NUM_COMPILERS = 2
+"""Grammars compiled at a time, also those whose clients have left."""
 
 PATIENCE_NS = 5_000_000
 """A search for a legal token lets other sessions on after this."""
@@ -100,6 +103,7 @@ class ChatFamily:
         self._pool = pool
         self._eos = pool.eos_tokens
         self._compiler = GrammarCompiler()
+        self._aside = Aside(NUM_COMPILERS, stack_bytes=STACK_BYTES)
         self._vocabulary = Vocabulary(pool)
         self._new_call_id = new_call_id or (lambda: f"call_{secrets.token_hex(12)}")
         metadata = pool.metadata
@@ -183,7 +187,7 @@ class ChatFamily:
             is_thinking=is_thinking,
             may_think=self._template.knows_thinking and can_think(request),
         )
-        return (yield from aside(work, stack_bytes=STACK_BYTES))
+        return (yield from self._aside.do(work))
 
     def _claim(self, request: GenerationRequest, prompt: list[int]) -> WarmSequence:
         """A sequence of this response's own that holds as much of the prompt as any warm one."""
