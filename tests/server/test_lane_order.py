@@ -14,12 +14,12 @@ from tightloop.server.endpoint import Endpoint
 from tightloop.server.lane_order import MAX_WAITING, MAX_WAITING_BYTES, Create, Lanes, Refusal
 from tightloop.server.turns import Turn
 
-BACKSTAGE = Endpoint(ScriptedEngine()).backstage
 REQUEST = decode_request(b'{"model":"m"}')
 
 
 def create(num_bytes: int = 0) -> Create:
-    return Create(Turn(BACKSTAGE, REQUEST, None, lambda _: None, receive_ns=0), num_bytes)
+    backstage = Endpoint(ScriptedEngine()).backstage
+    return Create(Turn(backstage, REQUEST, None, lambda _: None, receive_ns=0), num_bytes)
 
 
 @given(st.lists(st.integers(0, MAX_NAMED_STREAMS - 1), max_size=60))

@@ -27,7 +27,7 @@ class Journal:
         self.num_bytes = 0
         self._keeps = keeps
         self._events: list[bytes] = []
-        self._readers: list[Write] = []
+        self._readers: tuple[Write, ...] = ()  # replaced, not changed: one may leave while called
         self._waiting: dict[Callable[[], None], None] = {}
         self._left = left
 
@@ -50,14 +50,14 @@ class Journal:
         """Keep the events and hand them to every reader."""
         if self._keeps:
             self._events += events
-        for read in tuple(self._readers):  # a reader may leave while it is called
+        for read in self._readers:
             read(events)
 
     def end(self) -> None:
         """The terminal event was appended: nothing more comes, and the readers may go."""
         self.is_over = True
         self.num_bytes = sum(map(len, self._events))
-        self._readers.clear()  # a kept journal must not keep connections
+        self._readers = ()  # a kept journal must not keep connections
         self._left = None
         waiting, self._waiting = self._waiting, {}
         for call in waiting:
@@ -69,12 +69,12 @@ class Journal:
         if events:
             write(events)
         if not self.is_over:
-            self._readers.append(write)
+            self._readers += (write,)
 
     def leave(self, write: Write) -> None:
         """This reader is gone. Nothing happens if it was not reading."""
         if write in self._readers:
-            self._readers.remove(write)
+            self._readers = tuple(reader for reader in self._readers if reader != write)
             if not self._readers and not self.is_over and self._left is not None:
                 self._left()
 
