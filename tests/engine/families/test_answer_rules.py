@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.engine.collecting import Answer, ask, request
 from tests.engine.families.random_backend import RandomBackend
 from tests.engine.families.recorded_grammars import APPLY_PATCH, PATCH
+from tests.engine.families.schema_strategies import Described, objects
 from tests.engine.gguf_fixture import write_gguf
 from tightloop.engine.families.answer_rules import constraint_for
 from tightloop.engine.families.chat import ChatFamily
@@ -123,6 +126,25 @@ async def test_noise_matches_a_schema(seed: int) -> None:
     answer = await answer_of(RandomBackend(seed), wanted=FORMAT, seed=seed)
     assert is_thing(answer.text)
     assert answer.finished.reason is FinishReason.STOP
+
+
+@settings(max_examples=25, deadline=None)
+@given(described=objects(), seed=st.integers(0, 1 << 16), is_call=st.booleans())
+async def test_noise_matches_any_schema(described: Described, seed: int, is_call: bool) -> None:
+    """As a text and as the arguments of a call, unless it was cut."""
+    backend = RandomBackend(seed, favoured=b'\\"}]', bonus=4.0)
+    if is_call:
+        tool = FunctionTool("run", parameters=described.schema, strict=True)
+        answer = await answer_of(
+            backend, tools=(tool,), choice="run", seed=seed, max_output_tokens=500
+        )
+    else:
+        wanted = OutputFormat("json_schema", described.schema, "thing")
+        answer = await answer_of(backend, wanted=wanted, seed=seed, max_output_tokens=500)
+    assert answer.finished.reason is not FinishReason.ERROR, answer.finished
+    if answer.finished.reason is not FinishReason.LENGTH:
+        text = call_of(answer)[1] if is_call else answer.text
+        assert described.holds(json.loads(text)), text
 
 
 @pytest.mark.parametrize("seed", range(6))
