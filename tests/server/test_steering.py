@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import orjson
 import pytest
 
 from tests.server.wire import Wire, text_of
@@ -239,3 +240,28 @@ async def test_who_stops_a_steered_response_gets_no_successor(how: str) -> None:
     assert failed["error"]["code"] == "successor_creation_failed"  # type: ignore[index]
     wire.create("go on", store=False, previous_response_id=response_id)
     assert text_of(await wire.end(2)) == "told: go on"
+
+
+async def test_who_drops_a_steered_response_reads_that_the_steer_went_with_the_connection() -> None:
+    """It was accepted, so it must not vanish without a word: it stands in the stream to resume."""
+    script = Steered(calls=True)
+    endpoint = Endpoint(ScriptedEngine(script))
+    wire = Wire(endpoint)
+    wire.create("go", store=False)
+    await script.hold.reached.wait()
+    response_id = wire.events[0]["response"]["id"]
+    steer(wire, response_id)
+    wire.session.close(is_goodbye=False)
+    script.hold.release.set()
+    await endpoint.backstage.drained()
+    journal = endpoint.backstage.streams.get(response_id)
+    assert journal is not None
+    told = [orjson.loads(event) for event in journal.events()]
+    assert [event["sequence_number"] for event in told] == list(range(len(told)))
+    (failed,) = [event for event in told if event["type"] == "response.steer.failed"]
+    assert failed["error"]["code"] == "successor_creation_failed"
+    content = [{"type": "input_text", "text": "use pytest"}]
+    given = [{"type": "message", "role": "user", "content": content}]
+    assert failed["steer"] == {"previous_response_id": response_id, "input": given}
+    assert told[-1]["type"] == "response.completed"
+    await endpoint.close()

@@ -160,12 +160,12 @@ class Lanes:
         self._num_active -= 1
         self._lanes[lane.name] = self._lanes.pop(lane.name)
 
-    def clear(self) -> list[Turn]:
-        """Nothing waits any more; what still runs."""
+    def clear(self) -> list[Lane]:
+        """Nothing waits any more; the lanes in which something still runs."""
         for lane in self._lanes.values():
             lane.waiting.clear()
         self._num_waiting = self._waiting_bytes = 0
-        return [lane.active for lane in self._lanes.values() if lane.active is not None]
+        return [lane for lane in self._lanes.values() if lane.active is not None]
 
     def _count(self, entry: Create | Refusal, number: int) -> None:
         self._num_waiting += number

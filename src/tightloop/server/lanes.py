@@ -17,7 +17,6 @@ from typing import Any
 import msgspec
 
 from tightloop.protocol.errors import ApiError
-from tightloop.protocol.items import encode_item
 from tightloop.protocol.requests import STREAM_ID, ResponseRequest
 from tightloop.protocol.response_stream import Cancellation
 from tightloop.protocol.websocket_mode import (
@@ -41,6 +40,7 @@ from tightloop.server.steering import (
     owed_outputs,
     pending_fields,
     refusal_event,
+    refusal_fields,
     successor_of,
     with_queued,
 )
@@ -122,11 +122,24 @@ class Session:
         if self._is_closed:
             return
         self._is_closed = True
-        for turn in self._lanes.clear():
-            turn.leave(is_goodbye=is_goodbye)
+        for lane in self._lanes.clear():
+            self._take_leave(lane, is_goodbye)
         for turn in self._prefills:
             turn.cancel()
         self._closed(self)
+
+    def _take_leave(self, lane: Lane, is_goodbye: bool) -> None:
+        """Nobody is here for a successor: who resumes the response is told so in its stream."""
+        turn, steers = lane.active, lane.steers
+        if turn is None:
+            return
+        turn.leave(is_goodbye=is_goodbye)
+        if turn.phase is Phase.RUNNING:
+            refused = SteerRefused("successor_creation_failed", "the connection ended")
+            for steer in steers:
+                parent_id, given = steer.previous_response_id, steer.given_back()
+                fields = refusal_fields(refused, parent_id, given)
+                turn.aside("response.steer.failed", fields)
 
     def expire(self, idle: Callable[[], None]) -> None:
         """Begin nothing more; once nothing is running, say so and call ``idle``."""
@@ -300,8 +313,7 @@ class Session:
     def _fail_steers(self, lane: Lane, steers: Sequence[Steer], reason: str) -> None:
         refused = SteerRefused("successor_creation_failed", reason)
         for steer in steers:
-            given = [encode_item(item) for item in steer.input]
-            parent_id = steer.previous_response_id
+            parent_id, given = steer.previous_response_id, steer.given_back()
             self._write([refusal_event(refused, parent_id, given, lane.name)])
 
     def _ended(self, turn: Turn) -> None:

@@ -21,6 +21,7 @@ from tightloop.protocol.items import (
     FunctionCall,
     FunctionCallOutput,
     Item,
+    encode_item,
 )
 from tightloop.protocol.requests import ResponseRequest
 from tightloop.protocol.websocket_mode import ResponseSteer
@@ -52,6 +53,10 @@ class Steer(msgspec.Struct, frozen=True):
     def fields(self) -> dict[str, Any]:
         """How events name it."""
         return {"id": self.id, "previous_response_id": self.previous_response_id}
+
+    def given_back(self) -> list[dict[str, Any]]:
+        """The input as a client sends it again."""
+        return [encode_item(item) for item in self.input]
 
 
 def accept(event: ResponseSteer, request: ResponseRequest, queued: Sequence[Steer]) -> Steer:
@@ -115,19 +120,26 @@ def with_queued(request: ResponseRequest, steers: Sequence[Steer]) -> ResponseRe
     return msgspec.structs.replace(request, input=queued + request.input)
 
 
-def refusal_event(
-    refused: SteerRefused, response_id: object, input: object, stream_id: str | None = None
-) -> bytes:
-    """``response.steer.failed``, which gives the input back."""
-    event: dict[str, Any] = {
-        "type": "response.steer.failed",
-        "sequence_number": 0,
+def refusal_fields(refused: SteerRefused, response_id: object, input: object) -> dict[str, Any]:
+    """Fields of ``response.steer.failed``, which gives the input back."""
+    return {
         "steer": {"previous_response_id": response_id, "input": input},
         "error": {
             "type": "invalid_request_error",
             "code": refused.code,
             "message": str(refused),
         },
+    }
+
+
+def refusal_event(
+    refused: SteerRefused, response_id: object, input: object, stream_id: str | None = None
+) -> bytes:
+    """``response.steer.failed`` outside the events of a response, so without a place among them."""
+    event: dict[str, Any] = {
+        "type": "response.steer.failed",
+        "sequence_number": 0,
+        **refusal_fields(refused, response_id, input),
     }
     if stream_id is not None:
         event["stream_id"] = stream_id
