@@ -9,9 +9,11 @@ from tests.strategies import json_values
 from tightloop.protocol.errors import ApiError
 from tightloop.protocol.items import user_message
 from tightloop.protocol.requests import (
+    MAX_TOOLS_KEPT_BYTES,
     FunctionTool,
     RequestDecoder,
     ResponseRequest,
+    Tool,
     decode_request,
 )
 
@@ -189,6 +191,19 @@ def test_tools_are_decoded_once_per_connection() -> None:
     other = decoder.decode(json.dumps({"model": "m", "tools": FUNCTIONS[:1]}))
     assert other.tools == (FunctionTool("f"),)
     assert decoder.decode(json.dumps({"model": "m"})).tools == ()
+
+
+def test_a_very_long_list_of_tools_is_not_kept() -> None:
+    """It is decoded as ever, and the short one before it is still known."""
+    decoder = RequestDecoder()
+
+    def tools(length: int) -> tuple[Tool, ...]:
+        tool = {"type": "function", "name": "f", "description": "x" * length}
+        return decoder.decode(json.dumps({"model": "m", "tools": [tool]})).tools
+
+    short = tools(1)
+    assert tools(MAX_TOOLS_KEPT_BYTES) == tools(MAX_TOOLS_KEPT_BYTES)
+    assert tools(1) is short
 
 
 @given(st.binary(max_size=60) | st.binary(max_size=30).map(lambda b: b'{"model":"m",' + b))

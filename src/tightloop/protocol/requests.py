@@ -43,6 +43,10 @@ TIMING_KEY: Final = "tightloop.timing"
 """Key of ``client_metadata``; the value ``"1"`` asks for the timing event."""
 
 
+MAX_TOOLS_KEPT_BYTES: Final = 1 << 20
+"""Longer lists of tools are decoded each time: an idle connection must not hold them."""
+
+
 class ResponseRequest(Struct, frozen=True):
     """``POST /v1/responses`` or a ``response.create`` event, decoded and checked.
 
@@ -194,10 +198,12 @@ class RequestDecoder:
         seen = bytes(raw)
         if seen == b"null":
             return DecodedTools()
-        if seen != self._tools_raw:
-            self._tools = decode_tools(seen)
-            self._tools_raw = seen
-        return self._tools
+        if seen == self._tools_raw:
+            return self._tools
+        decoded = decode_tools(seen)
+        if len(seen) <= MAX_TOOLS_KEPT_BYTES:
+            self._tools, self._tools_raw = decoded, seen
+        return decoded
 
 
 def _decode_wire(body: bytes | str) -> _WireRequest:
