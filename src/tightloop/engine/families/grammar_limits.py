@@ -32,6 +32,9 @@ MAX_MULTIPLE: Final = 50_000
 MAX_AMBIGUITY: Final = 500
 """Ways to read a text that are followed at once, in a Lark grammar or regular expression."""
 
+MAX_LEXER_STATES: Final = 1 << 16
+"""About 0.5 kB each, and a grammar that is kept keeps them."""
+
 MAX_OPTIONS: Final = 2000
 """The same in a JSON schema, which is not ambiguous: 500 optional properties of one object."""
 

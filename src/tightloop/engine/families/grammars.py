@@ -15,6 +15,7 @@ import msgspec
 
 from tightloop.engine.families.grammar_limits import (
     MAX_AMBIGUITY,
+    MAX_LEXER_STATES,
     MAX_OPTIONS,
     refuse_costly,
 )
@@ -140,7 +141,9 @@ class GrammarCompiler:
         refuse_costly(source.kind, source.text, source.owner)
         widest = MAX_OPTIONS if source.kind == "json" else MAX_AMBIGUITY
         # Verbose errors would quote the whole grammar.
-        limits = LLParserLimits(verbose_errors=False, max_items_in_row=widest)
+        limits = LLParserLimits(
+            verbose_errors=False, max_items_in_row=widest, max_lexer_states=MAX_LEXER_STATES
+        )
         try:
             matcher = LLMatcher(self._bytes(), _grammar(source), log_level=0, limits=limits)
         except ValueError as error:
