@@ -73,15 +73,6 @@ class RemoteProtocolError(ProtocolError):
         return ApiError(str(self), status=self.status, code="invalid_request", param=self.param)
 
 
-class WireError(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The error object as a client reads it, from either wire shape."""
-
-    message: str = ""
-    type: str = ""
-    code: str | None = None
-    param: str | None = None
-
-
 def shorten(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:
     """``text``, cut to at most ``limit`` characters with a mark where it was cut."""
     mark = " [... shortened]"
