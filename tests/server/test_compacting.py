@@ -8,13 +8,14 @@ import pytest
 
 from tests.server.test_resume import serving
 from tests.server.wire import Wire
-from tightloop.engine.interface import GenerationRequest
+from tightloop.engine.interface import GenerationRequest, ModelInfo
 from tightloop.engine.scripted import Answer, Hold, ScriptedEngine, text_answer
 from tightloop.protocol.compaction import SUMMARY_HEAD
 from tightloop.protocol.deltas import Finished, FinishReason, Usage
-from tightloop.protocol.items import Message, decode_input
-from tightloop.server.compacting import SUMMARY_PROMPT, worth_keeping
+from tightloop.protocol.items import Message, decode_input, user_message
+from tightloop.server.compacting import SUMMARY_PROMPT, Compactor, worth_keeping
 from tightloop.server.endpoint import Endpoint
+from tightloop.server.fitting import CUT_MARK
 from tightloop.server.store import Store
 
 LONG = "x" * 4000
@@ -93,13 +94,14 @@ async def test_above_its_threshold_a_response_begins_with_a_compaction(
     end = await wire.end(2)
     kinds = [item["type"] for item in end["response"]["output"]]
     assert kinds == ["compaction", "message"]
-    assert summing.contexts[-1] == ["and now", SUMMARY_HEAD + "the gist"]
+    cut = "x" * 443 + CUT_MARK + "x" * 443
+    assert summing.contexts[-1] == [cut, "and now", SUMMARY_HEAD + "the gist"]
     usage = end["response"]["usage"]
     assert (usage["input_tokens"], usage["output_tokens"]) == (110, 3)
     assert usage["input_tokens_details"]["cached_tokens"] == 50
     wire.create("more", store=False, previous_response_id=end["response"]["id"], **CUT)
     await wire.end(3)
-    expected = ["and now", SUMMARY_HEAD + "the gist", "ok", "more"]
+    expected = [cut, "and now", SUMMARY_HEAD + "the gist", "ok", "more"]
     assert expected == summing.contexts[-1]
     assert len(summing.summaries) == 1
 
@@ -157,6 +159,66 @@ async def test_a_summary_is_cancelled_like_any_answer() -> None:
     await endpoint.close()
 
 
+class Small(ScriptedEngine):
+    """Counts characters, and has a window of 600 of them."""
+
+    def models(self) -> list[ModelInfo]:
+        return [ModelInfo("scripted", "small", 600)]
+
+    async def count_input(self, request: GenerationRequest) -> int:
+        return sum(len(i.text) for i in request.context() if isinstance(i, Message))
+
+
+def wordy(request: GenerationRequest) -> Answer:
+    texts = [item.text for item in request.context() if isinstance(item, Message)]
+    assert sum(map(len, texts)) <= 600, "the engine was given more than it can hold"
+    return text_answer("many words " * 30 if texts[-1] == SUMMARY_PROMPT else "ok")
+
+
+async def test_a_chain_in_a_small_window_goes_on_for_ever() -> None:
+    """Each summary leaves room for the next turn, however long the model makes it."""
+    endpoint = Endpoint(Small(wordy))
+    wire = Wire(endpoint)
+    parent: str | None = None
+    management = [{"type": "compaction", "compact_threshold": 150}]
+    for number in range(1, 15):
+        fields: dict[str, Any] = {"previous_response_id": parent} if parent else {}
+        text = f"message number {number} with a few words"
+        wire.create(text, store=False, context_management=management, **fields)
+        end = await wire.end(number)
+        assert end["type"] == "response.completed", end["response"]["error"]
+        parent = end["response"]["id"]
+    await endpoint.close()
+
+
+async def test_rules_that_leave_no_room_are_named_before_anything_is_promised() -> None:
+    """No compaction item is sent for a conversation that cannot go on."""
+    endpoint = Endpoint(Small(lambda _: text_answer("gist")))
+    wire = Wire(endpoint)
+    management = [{"type": "compaction", "compact_threshold": 100}]
+    rules = said("r" * 500, "developer")
+    wire.create(store=False, input=[*rules, *said("a")], context_management=management)
+    end = await wire.end()
+    assert end["response"]["error"]["code"] == "context_length_exceeded"
+    assert end["response"]["output"] == []
+    await endpoint.close()
+
+
+async def test_a_message_that_does_not_fit_is_summed_up_by_its_ends() -> None:
+    """Not dropped: the summary would be one of nothing."""
+    engine = Small(wordy)
+    compactor = Compactor(engine, lambda _: None)
+    text = "the key is 42 " + "x" * 2000 + " and that is all"
+    request = GenerationRequest("r", "scripted", None, (user_message(text),))
+    summary = await compactor.summarized(request)
+    assert summary.is_usable
+    read = engine.requests[0].context()[0]
+    assert isinstance(read, Message)
+    assert read.text.startswith("the key is 42")
+    assert read.text.endswith("and that is all")
+    await engine.close()
+
+
 async def test_a_foreign_compaction_item_is_refused(wire: Wire) -> None:
     item = {"type": "compaction", "encrypted_content": "gAAAAAB"}
     wire.create(store=False, input=[item])
@@ -165,10 +227,10 @@ async def test_a_foreign_compaction_item_is_refused(wire: Wire) -> None:
 
 
 async def test_a_compacted_chain_survives_a_restart(tmp_path: Path) -> None:
-    for text, expected in (("and now", 2), ("later", 4)):
+    for text, expected in (("and now", 3), ("later", 5)):
         summing = Summing()
         async with serving(summing, store=Store(tmp_path / "db")) as c:
-            if expected == 2:
+            if expected == 3:
                 last = await c.create(input=LONG)
             last = await c.create(input=text, previous_response_id=last["id"], **CUT)
         assert len(summing.contexts[-1]) == expected
@@ -213,7 +275,7 @@ async def test_counting_input_tokens(summing: Summing) -> None:
 def test_of_many_messages_the_newest_are_kept() -> None:
     messages = [Message("user", ()), *(text_message(str(n) * 40) for n in range(5))]
     kept = worth_keeping([*messages, text_message("rules", "system")], 100)
-    assert [item.text[:1] for item in kept if isinstance(item, Message)] == ["", "3", "4", "r"]
+    assert [item.text[:1] for item in kept if isinstance(item, Message)] == ["3", "4", "r"]
 
 
 def text_message(text: str, role: str = "user") -> Message:

@@ -82,7 +82,8 @@ async def test_truncation_auto_drops_the_oldest_and_disabled_does_not() -> None:
     async with serving(script) as c:  # type: ignore[arg-type]
         c.endpoint.backstage.engine = engine = Narrow(script)  # type: ignore[arg-type]
         await c.create(input=input, truncation="auto")
+        await c.create(input=input, truncation="auto", max_output_tokens=5000)
         await c.create(input=input)
         await engine.close()
-    assert seen[0] < 20
-    assert seen[1] == 20
+    assert seen[0] == seen[1] < 20
+    assert seen[2] == 20

@@ -1,17 +1,20 @@
 """Sums up a conversation, with the same engine that holds it.
 
-A turn runs this before the engine (``prepared``) and gets the same deltas as ever. The summary is asked for as one more user message
-at the end of the conversation, with the same tools and instructions in front: the engine then has
-the whole context warm and only reads the question.
+A turn runs this before the engine (``prepared``) and gets the same deltas as ever. The summary is
+asked for as one more user message at the end of the conversation, with the same tools and
+instructions in front: the engine then has the whole context warm and only reads the question.
+
+What takes the place of the past must leave room for an answer, or the next turn could not go on. It
+is counted before the client hears of it, and made shorter until it fits.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
 
-from tightloop.engine.interface import Engine, GenerationRequest, Sink
+from tightloop.engine.interface import Engine, EngineError, GenerationRequest, Sink
 from tightloop.protocol.compaction import Summary, is_trigger, seal
 from tightloop.protocol.deltas import (
     ContextCompacted,
@@ -22,9 +25,17 @@ from tightloop.protocol.deltas import (
     TextDelta,
     Usage,
 )
-from tightloop.protocol.items import Compaction, Item, Message, user_message
+from tightloop.protocol.items import (
+    Compaction,
+    CustomToolCallOutput,
+    FunctionCallOutput,
+    Item,
+    Message,
+    TextPart,
+    user_message,
+)
 from tightloop.protocol.requests import ResponseRequest
-from tightloop.server.fitting import context_window, fitted, is_ground
+from tightloop.server.fitting import context_window, cut_in_middle, fitted, input_limit, is_ground
 from tightloop.server.prepared import Prepare
 
 SUMMARY_PROMPT = (
@@ -39,25 +50,32 @@ KEPT_CHARS_PER_TOKEN = 1
 """Of the user's messages so many characters are kept, for each token of the limit: about a quarter
 of the context, so that a compaction always leaves room to go on."""
 
+MIN_CUT_CHARS = 200
+"""Less than this of a message says too little to be kept."""
+
 
 def asks_for_compaction(request: ResponseRequest) -> bool:
     """Whether the request is a ``compaction_trigger``: its one output is a compaction item."""
     return bool(request.input) and is_trigger(request.input[-1])
 
 
-def worth_keeping(items: Sequence[Item], limit: int) -> tuple[Item, ...]:
+def worth_keeping(items: Sequence[Item], limit: int | None) -> tuple[Item, ...]:
     """What stays beside a summary: ground rules, and the newest messages of the user.
 
-    ``limit`` is in tokens, that of the whole context; 0 keeps every message.
+    ``limit`` is in tokens, that of the whole context; None keeps every message. The message that
+    goes beyond it is cut in the middle.
     """
-    room = limit * KEPT_CHARS_PER_TOKEN or 1 << 30
+    room = 1 << 30 if limit is None else limit * KEPT_CHARS_PER_TOKEN
     kept: list[Item] = []
     for item in reversed(items):
         if is_ground(item):
             kept.append(item)
-        elif isinstance(item, Message) and item.role == "user" and len(item.text) <= room:
+        elif isinstance(item, Message) and item.role == "user" and room > 0:
+            if len(item.text) <= room:
+                kept.append(item)
+            elif room >= MIN_CUT_CHARS:
+                kept.append(user_message(cut_in_middle(item.text, room)))
             room -= len(item.text)
-            kept.append(item)
     return tuple(reversed(kept))
 
 
@@ -103,11 +121,34 @@ class Compactor:
                 self._sink([_refused(summary)])
                 return None
             self._summary = summary
-            kept = worth_keeping(request.context(), threshold)
-            item = self._say(Summary(summary.text, kept, hides_earlier=True))
-            return replace(request, items=(*request.items, item))
+            shorter, content = await self._shortened(request, summary.text, threshold)
+            self._say(content)
+            return shorter
 
         return prepare
+
+    async def _shortened(
+        self, request: GenerationRequest, text: str, threshold: int
+    ) -> tuple[GenerationRequest, Summary]:
+        """``request`` with a summary in place of its past, short enough to be answered.
+
+        Raises ``EngineError`` when the rules alone leave no room for that.
+        """
+        window = context_window(self._engine, request.model)
+        for content in _ever_shorter(text, request.context(), threshold):
+            item = Compaction(seal(content))
+            shorter = replace(request, items=(*request.items, item))
+            if window is None:
+                return shorter, content
+            if await self._engine.count_input(shorter) <= input_limit(
+                window, request.max_output_tokens
+            ):
+                return shorter, content
+        raise EngineError(
+            f"the rules of this conversation leave no room in a context window of {window} tokens,"
+            " also with the shortest summary; shorten them or choose a model with a longer window",
+            code="context_length_exceeded",
+        )
 
     def pass_on(self, deltas: Sequence[Delta]) -> None:
         """The answer's deltas; its figures include what the summary took."""
@@ -117,17 +158,43 @@ class Compactor:
         self._sink(deltas)
 
     async def summarized(self, request: GenerationRequest) -> Summarized:
-        """The summary of all that ``request`` holds, or of as much as the window takes."""
+        """The summary of all that ``request`` holds, or of as much as the window takes.
+
+        Raises ``EngineError`` when not even the newest item can be read.
+        """
         asked = summary_request(request)
         window = context_window(self._engine, asked.model)
-        if window:
-            asked = await fitted(self._engine, asked, window - _room(window))
+        if window is not None:
+            limit = window - _room(window)
+            # The question, and at least one thing to ask about.
+            asked = await fitted(self._engine, asked, limit, num_last=2)
+            if asked.parent is None and await self._engine.count_input(asked) > limit:
+                *before, newest, question = asked.items
+                asked = replace(asked, items=(*before, _cut(newest, limit // 2), question))
         return await summarize(self._engine, asked)
 
-    def _say(self, summary: Summary) -> Compaction:
-        sealed = seal(summary)
-        self._sink([ContextCompacted(sealed)])
-        return Compaction(sealed)
+    def _say(self, summary: Summary) -> None:
+        self._sink([ContextCompacted(seal(summary))])
+
+
+def _ever_shorter(text: str, items: Sequence[Item], threshold: int) -> Iterator[Summary]:
+    """What can stand for a conversation: fewer and fewer of the user's words, then of the summary."""
+    for divisor in (1, 2, 4, 16):
+        kept = worth_keeping(items, threshold // divisor)
+        yield Summary(text, kept, hides_earlier=True)
+    rules = worth_keeping(items, 0)
+    for num_chars in (threshold, threshold // 2, threshold // 4):
+        yield Summary(cut_in_middle(text, num_chars), rules, hides_earlier=True)
+
+
+def _cut(item: Item, num_chars: int) -> Item:
+    """The item with so much of its text that it can be read at all."""
+    if isinstance(item, Message):
+        text = cut_in_middle(item.text, num_chars)
+        return msgspec.structs.replace(item, content=(TextPart("input_text", text),))
+    if isinstance(item, FunctionCallOutput | CustomToolCallOutput):
+        return msgspec.structs.replace(item, output=cut_in_middle(item.output, num_chars), parts=())
+    return item
 
 
 def summary_request(request: GenerationRequest) -> GenerationRequest:

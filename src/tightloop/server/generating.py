@@ -6,11 +6,8 @@ from tightloop.protocol.errors import ApiError
 from tightloop.protocol.requests import ResponseRequest
 from tightloop.server.compacting import Compactor, asks_for_compaction
 from tightloop.server.conversations import Record, check_call_ids
-from tightloop.server.fitting import context_window, fitting
+from tightloop.server.fitting import context_window, fitting, input_limit
 from tightloop.server.prepared import PreparedGeneration
-
-DEFAULT_ROOM_TOKENS = 512
-"""Left for the answer when ``truncation: auto`` shortens a context and no limit was given."""
 
 
 def check_request(engine: Engine, request: ResponseRequest, parent: Record | None) -> None:
@@ -57,8 +54,8 @@ def generate(
     if asked.compact_threshold is not None:
         above = compactor.above(asked.compact_threshold)
         return PreparedGeneration(engine, request, compactor.pass_on, above)
-    if asked.truncates:
-        room = asked.max_output_tokens or DEFAULT_ROOM_TOKENS
-        limit = context_window(engine, asked.model) - room
-        return PreparedGeneration(engine, request, sink, fitting(engine, max(0, limit)))
+    window = context_window(engine, asked.model) if asked.truncates else None
+    if window is not None:
+        limit = input_limit(window, asked.max_output_tokens)
+        return PreparedGeneration(engine, request, sink, fitting(engine, limit))
     return engine.submit(request, sink)

@@ -29,11 +29,11 @@ def new_chain(
     parent: Record | None,
     tools: tuple[Tool, ...],
     made: Node,
-    window: int,
+    window: int | None,
 ) -> Record:
     """As ``new_link``, for a summary that was asked for: who continues it does without the past.
 
-    ``window`` is the model's context in tokens, 0 if it is not known: see ``worth_keeping``.
+    ``window`` is the model's context in tokens, None if it is not known: see ``worth_keeping``.
     """
     context = parent.node.context() if parent else []
     kept = worth_keeping(visible([*context, *request.input]), window)
