@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed
+from yarl import URL
 
+from tests.server.test_http import client
 from tests.server.test_websocket import ask, socket
 from tightloop.client.http import HttpTransport
 from tightloop.client.transport import Event
@@ -16,7 +18,7 @@ from tightloop.protocol.deltas import TextDelta
 from tightloop.server.access import Access
 from tightloop.server.app import Server
 from tightloop.server.endpoint import Endpoint
-from tightloop.server.store import Store
+from tightloop.server.store import ConversationRow, Store
 
 
 def server_for(endpoint: Endpoint, *, port: int = 0) -> Server:
@@ -126,3 +128,20 @@ async def test_a_stored_conversation_survives_a_restart(tmp_path: Path) -> None:
         assert done["type"] == "response.completed"
     assert len(engine.requests[0].context()) == 3
     await second.stop()
+
+
+async def test_a_path_cannot_write_lines_into_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged as it was sent, not decoded."""
+
+    class Broken(Store):
+        async def conversation(self, conversation_id: str) -> ConversationRow | None:
+            raise RuntimeError(conversation_id)
+
+    async with client(store=Broken(tmp_path / "db")) as c:
+        url = URL(f"{c.root}/v1/conversations/a%0AINFO%20all%20is%20well", encoded=True)
+        async with c.http.get(url) as response:
+            assert response.status == 500
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert line == "GET /v1/conversations/a%0AINFO%20all%20is%20well failed"

@@ -170,7 +170,7 @@ def _guard(access: Access) -> Any:
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - the one place per request
-            _log.exception("%s %s failed", request.method, request.path[:200])
+            _log.exception("%s %s failed", request.method, request.raw_path[:200])
             text = f"internal error: {type(error).__name__}"
             return _refusal(request, ApiError(text, status=500, error_type="server_error"))
 
