@@ -80,6 +80,14 @@ def test_what_a_client_puts_around_an_output_is_taken_off(output: str) -> None:
     assert plain_output(output) == "line\nOutput:\nx"
 
 
+def test_what_only_looks_like_a_clients_lines_stays_and_is_read_in_one_pass() -> None:
+    """Backtracking over these would not end within a lifetime."""
+    output = "Process a: b\n" * 5000
+    assert plain_output(output) == output
+    assert plain_output(output + "Output:\nx\nOutput:\n") == "x\nOutput:\n"
+    assert plain_output("Chunk ID: 1\nno colon\nOutput:\nx") == "Chunk ID: 1\nno colon\nOutput:\nx"
+
+
 def test_a_file_that_begins_like_json_stays() -> None:
     assert plain_output("{not json") == "{not json"
     assert plain_output('{"a": 1}') == '{"a": 1}'

@@ -370,6 +370,22 @@ def test_calls_of_other_tools_are_passed_over() -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "`" * 200_000 + "pytest",
+        "pytest " + "a" * 200_000,
+        "a" * 200_000 + " pytest",
+        ("a" * 1900 + " pytest\n") * 1000,
+    ],
+    ids=["backticks", "long-word", "long-word-first", "many-lines"],
+)
+def test_a_command_is_looked_for_within_bounds(text: str) -> None:
+    """Every session waits meanwhile; without bounds these took minutes."""
+    assert command_in(f"{text}\n\nnow") == DEFAULT_COMMAND
+    assert command_in(f"{text}\n\nrun `pytest -x`") == "pytest -x"
+
+
+@pytest.mark.parametrize(
     ("text", "command"),
     [
         ("make the tests pass", DEFAULT_COMMAND),

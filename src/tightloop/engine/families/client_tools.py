@@ -12,7 +12,7 @@ _SHELL_NAMES = ("exec_command", "shell_command", "shell", "bash", "command", "ru
 _SHELL_KEYS = ("cmd", "command", "script", "bash_command", "commands")
 _TIMEOUT_KEYS = {"timeout_s": 1, "timeout_ms": 1000}  # to its unit per second
 _PATCH_KEYS = ("input", "patch")
-_WRAPPER = re.compile(r"\A(?:[A-Z][\w ]*: ?.*\n|Process .*\n)*?Output:\n")
+_WRAPPER_LINE = re.compile(r"[A-Z][\w ]*:|Process ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,4 +117,17 @@ def plain_output(output: str) -> str:
             return output
         inner = value.get("output") if isinstance(value, dict) else None
         return inner if isinstance(inner, str) else output
-    return _WRAPPER.sub("", output, count=1)
+    return _unwrapped(output)
+
+
+def _unwrapped(output: str) -> str:
+    """Line by line: one expression for all of them took 4 times as long for each further line."""
+    start = 0
+    while (end := output.find("\n", start)) >= 0:
+        line = output[start:end]
+        if line == "Output:":
+            return output[end + 1 :]
+        if not _WRAPPER_LINE.match(line):
+            return output
+        start = end + 1
+    return output

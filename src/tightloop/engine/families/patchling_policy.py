@@ -55,13 +55,15 @@ SKILL = (
 _WALL_TIME = re.compile(r"^Wall time: ([\d.]+) s", re.MULTILINE)
 _DEADLINE_BASE_S, _DEADLINE_FACTOR = 5, 10
 _ASKS_FOR_REPAIR = re.compile(r"test|fix|bug|fail|repair|broken|debug|correct", re.IGNORECASE)
-_QUOTED_COMMAND = re.compile(r"`+(?:\w*\n)?([^`\n]*\bpytest\b[^`\n]*)\n?`+")
+_QUOTED_COMMAND = re.compile(r"(?<!`)`++(?:\w*\n)?([^`\n]*\bpytest\b[^`\n]*)\n?`+")
 _SHORTENED = re.compile(r"^(?:\[\.\.\. .*|.*\btruncated\b.*)$", re.MULTILINE)
 _NO_TESTS = re.compile(r"^(?:=+ )?no tests (?:ran|collected)\b", re.MULTILINE)
 _BARE_COMMAND = re.compile(
     r"((?:(?:uv|poetry|pdm|hatch) run )?(?:[\w./-]*python[\d.]* -m )?pytest"
     r"(?: (?:-\S+|\S*(?:/|::|=|\.py)\S*))*)(?=[\s,;.!?)'\"]|$)"
 )
+_MAX_LINE_CHARS, _MAX_LINES = 2000, 10
+"""Of a message, searched for a command: the search takes the square of a word's length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,9 @@ def test_command(text: str) -> str:
     quoted = _QUOTED_COMMAND.search(text)
     if quoted:
         return quoted[1].strip().removeprefix("$ ").strip()
-    bare = [match[1] for match in _BARE_COMMAND.finditer(text)]
+    lines = [line for line in text.splitlines() if "pytest" in line]
+    short = [line for line in lines if len(line) <= _MAX_LINE_CHARS][:_MAX_LINES]
+    bare = [match[1] for line in short for match in _BARE_COMMAND.finditer(line)]
     named = [command.rstrip(".,;:") for command in bare if " " in command]
     return named[0] if named else DEFAULT_COMMAND
 
