@@ -1,7 +1,9 @@
 """The store: committed rows are found again, chains are whole, deletion leaves no orphans."""
 
+import os
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -32,10 +34,8 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 async def test_a_second_connection_reads_what_was_saved(store: Store) -> None:
     """Committed means visible to anybody who opens the file now."""
     await store.save([row("a")])
-    other = Store(store.path)
-    await other.open()
-    assert row("a") == await other.get("a")
-    await other.close()
+    with closing(sqlite3.connect(store.path)) as other:
+        assert other.execute("SELECT id FROM responses").fetchall() == [("a",)]
 
 
 async def test_a_chain_is_returned_root_first(store: Store) -> None:
@@ -169,3 +169,21 @@ async def test_a_head_of_no_conversation_stores_the_rows_all_the_same(store: Sto
     """It was deleted meanwhile; the response was promised to be kept."""
     await store.save([row("a")], head=Head("gone", "a"))
     assert await store.get("a") == row("a")
+
+
+async def test_one_process_at_a_time_has_the_file(tmp_path: Path) -> None:
+    """Two would each believe their own end of a conversation; the lock goes with its holder."""
+    first, second = Store(tmp_path / "db"), Store(tmp_path / "db")
+    await first.open()
+    with pytest.raises(StoreError, match=f"process {os.getpid()}"):
+        await second.open()
+    await first.close()
+    await second.open()
+    await second.close()
+
+
+async def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    store = Store(tmp_path / "file" / "db")
+    with pytest.raises(StoreError, match="is not a folder"):
+        await store.open()

@@ -9,6 +9,7 @@ Rows hold wire JSON, not this program's objects, so that the file outlives its c
 """
 
 import asyncio
+import fcntl
 import os
 import sqlite3
 import zlib
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from tightloop.server.store_schema import SCHEMA_VERSION, migrate, transaction, version_of
 
@@ -77,12 +78,17 @@ class ConversationRow:
 
 
 class Store:
-    """The SQLite file. ``open`` before use; ``close`` waits for what was begun."""
+    """The SQLite file. ``open`` before use; ``close`` waits for what was begun.
+
+    One process at a time has it: what is in memory (the ends of conversations, deletions) is taken
+    to be what the file says.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tightloop-store")
         self._connection: sqlite3.Connection | None = None
+        self._lock: IO[str] | None = None
 
     async def open(self) -> None:
         """Create or open the file, readable by its owner only. Raises ``StoreError``."""
@@ -170,7 +176,20 @@ class Store:
             ) from error
 
     def _open(self) -> None:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise StoreError(
+                f"{self.path.parent} is not a folder; give another --state-dir"
+            ) from None
+        self._lock = _lock(self.path)
+        try:
+            self._connection = self._connect()
+        except BaseException:
+            self._unlock()
+            raise
+
+    def _connect(self) -> sqlite3.Connection:
         # Conversations are private: create the file with its mode instead of changing it later.
         os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
@@ -185,7 +204,7 @@ class Store:
                 " use the newer tightloop, or give another --state-dir"
             )
         migrate(connection)
-        self._connection = connection
+        return connection
 
     def _db(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -247,6 +266,12 @@ class Store:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
 
 def _pack(events: Sequence[bytes]) -> bytes | None:
@@ -254,6 +279,25 @@ def _pack(events: Sequence[bytes]) -> bytes | None:
     if not events or sum(map(len, events)) + len(events) > MAX_EVENTS_BYTES:
         return None
     return zlib.compress(b"\n".join(events), 1)
+
+
+def _lock(path: Path) -> IO[str]:
+    """The lock of a store, held until it is closed or the process ends, however it ends."""
+    lock = path.with_name(f"{path.name}.lock").open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read(20).strip() or "unknown"
+        lock.close()
+        raise StoreError(
+            f"{path} is in use by another server (process {holder});"
+            " end that one, or give this one another --state-dir"
+        ) from None
+    lock.truncate(0)
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+    return lock
 
 
 def _move_head(db: sqlite3.Connection, head: Head) -> None:
