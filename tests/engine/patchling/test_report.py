@@ -1,6 +1,11 @@
 """Reports from recorded pytest output; `tests/training` compares with live runs."""
 
-from tightloop.engine.patchling.report import FailingCase, TestReport, report_from_pytest
+from tightloop.engine.patchling.report import (
+    FailingCase,
+    TestReport,
+    canonical_case,
+    report_from_pytest,
+)
 
 AUTO = """\
 FFF                                                                      [100%]
@@ -88,3 +93,11 @@ def test_a_passing_run_gives_an_empty_report() -> None:
     assert report_from_pytest(
         "3 passed in 0.1s\n", path="a.py", first_line=1, num_lines=9
     ) == TestReport(())
+
+
+def test_a_very_long_error_is_read_in_part() -> None:
+    """Every session waits meanwhile: all of these digits took half a minute."""
+    case = canonical_case("assert f(1) == 2", ["ValueError: " + "ab" * 100_000])
+    assert case is not None
+    assert case.error.startswith("ValueError: abab")
+    assert len(case.error) == 2000

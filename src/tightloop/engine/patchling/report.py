@@ -35,6 +35,9 @@ _UNDEFINED = re.compile(r"^NameError: name '(\w+)' is not defined")
 _HEADER = re.compile(r"^_{3,} (.+) _{3,}$")
 _LOCATION = re.compile(r"^(?P<path>[^\s:][^:\n]*):(?P<line>\d+): (?P<rest>.*)$")
 _ADDRESS = re.compile(r"0?x?[0-9a-f]{6,}>")
+_MAX_ERROR_CHARS = 2000
+"""More than the network can read; ``_ADDRESS`` takes the square of a word's length."""
+
 _SUGGESTION = re.compile(r"\. Did you mean: .*$")
 
 
@@ -50,6 +53,7 @@ def canonical_case(statement: str, error_lines: list[str]) -> FailingCase | None
     if first.startswith("AssertionError"):
         shown = next((line for line in lines if line.startswith("assert ")), first)
         first = shown.removeprefix("AssertionError: ")
+    first = first[:_MAX_ERROR_CHARS]
     if first.startswith("assert "):
         if not call:
             return None
