@@ -128,6 +128,32 @@ async def test_a_client_that_moved_on_leaves_no_work_behind() -> None:
             assert events[-2].startswith(b"event: response.incomplete")
 
 
+async def test_other_lanes_of_a_dropped_socket_go_on() -> None:
+    """They share the cache key; only the lane that is used again has moved on."""
+    slow = Slow()
+    endpoint = Endpoint(ScriptedEngine(slow))
+    wire = Wire(endpoint)
+    for lane in ("a", "b"):
+        wire.create(store=False, stream_id=lane, prompt_cache_key="thread-1")
+    await wire.until(lambda: len(wire.types()) >= 4)
+    wire.session.close(is_goodbye=False)
+    again = Wire(endpoint)
+    again.create(store=False, stream_id="a", prompt_cache_key="thread-1")
+    lanes = {turn.request.stream_id: turn.is_cancelled for turn in endpoint.backstage.orphans}
+    assert lanes == {"a": True, "b": False}
+    again.session.close()
+    await endpoint.close()
+
+
+async def test_a_stream_cannot_be_resumed_from_an_event_that_was_not_made_yet() -> None:
+    slow = Slow()
+    async with serving(slow) as c, begin(c) as response:
+        response_id = response_id_of((await frames(response, 4))[0])
+        path = f"/v1/responses/{response_id}?stream=true&starting_after=1000"
+        refused = await c.call("GET", path, status=400)
+        assert refused["error"]["param"] == "starting_after"
+
+
 async def test_a_stream_is_resumed_after_a_restart(tmp_path: Path) -> None:
     """From the store, byte for byte."""
     async with serving(lambda _: WORDS, store=Store(tmp_path / "db")) as c, begin(c) as response:

@@ -223,7 +223,7 @@ CLIENT_EVENTS: Final[tuple[EventType, ...]] = (
     ),
     EventType(
         "response.steer",
-        "While the named response runs or is the latest of its lane.",
+        "While the named response runs, on the connection that asked for it.",
         {
             "previous_response_id": "the response to steer",
             "input": "text, or a list of user messages",

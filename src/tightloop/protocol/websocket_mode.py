@@ -148,7 +148,8 @@ def _check_utf8(raw: Raw) -> None:
 def unknown_event_error(type: str) -> ApiError:
     """The refusal of an event type nobody knows."""
     return ApiError(
-        f"unknown event type {type[:200]!r}; expected response.create",
+        f"unknown event type {type[:200]!r}; expected response.create,"
+        " response.cancel, response.interrupt or response.steer",
         code="unknown_event_type",
         param="type",
     )

@@ -194,7 +194,13 @@ def failure(code: str, message: str) -> ApiError:
     return ApiError(
         message,
         status=status,
-        error_type="server_error" if status >= 500 else "invalid_request_error",
+        error_type=_error_type(status),
         code=code,
         retry_after_s=RETRY_AFTER_S if status in (429, 503) else None,
     )
+
+
+def _error_type(status: int) -> str:
+    if status == 429:
+        return "rate_limit_error"
+    return "server_error" if status >= 500 else "invalid_request_error"

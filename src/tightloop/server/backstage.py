@@ -96,9 +96,17 @@ class Backstage:
 
 
 def _is_same_client(before: ResponseRequest, now: ResponseRequest) -> bool:
+    """Whether whoever asked for ``before`` has gone on with ``now`` in its place.
+
+    A client with several lanes uses one cache key for all of them, and forks have one parent: only
+    the same lane is the same place.
+    """
+    if before.conversation is not None and before.conversation == now.conversation:
+        return True
+    if before.stream_id != now.stream_id:
+        return False
     pairs = (
         (before.prompt_cache_key, now.prompt_cache_key),
         (before.previous_response_id, now.previous_response_id),
-        (before.conversation, now.conversation),
     )
     return any(left is not None and left == right for left, right in pairs)

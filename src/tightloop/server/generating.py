@@ -3,7 +3,7 @@
 from tightloop.engine.interface import Engine, Generation, GenerationRequest, Sampling, Sink
 from tightloop.protocol.compaction import check_compactions
 from tightloop.protocol.errors import ApiError
-from tightloop.protocol.requests import ResponseRequest
+from tightloop.protocol.requests import CustomTool, FunctionTool, ResponseRequest
 from tightloop.server.compacting import Compactor, asks_for_compaction
 from tightloop.server.conversations import Record, check_call_ids
 from tightloop.server.fitting import context_window, fitting, input_limit
@@ -21,6 +21,21 @@ def check_request(engine: Engine, request: ResponseRequest, parent: Record | Non
         )
     check_call_ids(request.input, parent.node if parent else None)
     check_compactions(request.input)
+
+
+def check_tool_choice(request: ResponseRequest) -> None:
+    """A call that is demanded can be made. ``request.tools`` are all there are. Raises ``ApiError``."""
+    choice = request.tool_choice
+    if choice in ("auto", "none"):
+        return
+    names = {tool.name for tool in request.tools if isinstance(tool, FunctionTool | CustomTool)}
+    if choice == "required" and not names:
+        reason = "demands a call, but no function or custom tool is offered"
+    elif choice != "required" and choice not in names:
+        reason = f"names {choice[:100]!r}, which is not among the tools"
+    else:
+        return
+    raise ApiError(f"tool_choice {reason}", code="invalid_value", param="tool_choice")
 
 
 def generation_request(

@@ -210,6 +210,9 @@ class Session:
             raise SteerRefused("invalid_input", text)
         turn = lane.active if lane is not None else None
         if lane is None or turn is None:
+            if response_id in self._backstage.running:
+                text = f"{response_id!r} was asked for on another connection"
+                raise SteerRefused("response_not_found", text)
             if self._recall(response_id) or self._backstage.streams.get(response_id):
                 text = f"{response_id[:200]!r} has ended; continue it with response.create"
                 raise SteerRefused("response_already_completed", text)

@@ -33,7 +33,12 @@ from tightloop.server.conversation_book import Hold
 from tightloop.server.conversations import Record, context_tools
 from tightloop.server.diagnostics import diagnose
 from tightloop.server.fitting import context_window
-from tightloop.server.generating import check_request, generate, generation_request
+from tightloop.server.generating import (
+    check_request,
+    check_tool_choice,
+    generate,
+    generation_request,
+)
 from tightloop.server.new_records import new_chain, new_link
 from tightloop.server.store import StoreError
 from tightloop.server.streams import Journal, Write
@@ -119,6 +124,7 @@ class Turn:
         self._tools = context_tools(parent, request.input)
         if self._tools:
             request = msgspec.structs.replace(request, tools=request.tools + self._tools)
+        check_tool_choice(request)
         self._parent = parent
         self._start_stream(request)
         self.phase = Phase.RUNNING
