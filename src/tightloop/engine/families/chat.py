@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tightloop.engine.aside import Aside
+from tightloop.engine.crowd import Crowd, Place
 from tightloop.engine.families.answer_rules import TAGS, constraint_for, is_constrained
 from tightloop.engine.families.chat_template import ChatTemplate, chat_messages, chat_tools
 from tightloop.engine.families.constraint import Constraint
@@ -46,10 +47,26 @@ class WarmSequence:
     pool: SequencePool
     sequence: int
     tokens: list[int] = field(default_factory=list)
+    is_parked: bool = False
+    """The sequence was given back; the tokens are what it held."""
 
     def release(self) -> None:
         """The sequence is closed."""
-        self.pool.close(self.sequence)
+        if not self.is_parked:
+            self.pool.close(self.sequence)
+
+    def park(self) -> None:
+        """Give the sequence back and remember what it held."""
+        self.release()
+        self.is_parked = True
+
+    def unpark(self) -> Generator[None, None, None]:
+        """A sequence again that holds the tokens. Raises ``EngineError`` when there is no room."""
+        self.sequence = self.pool.open()
+        self.is_parked = False
+        for start in range(0, len(self.tokens), CHUNK_TOKENS):
+            self.pool.evaluate(self.sequence, self.tokens[start : start + CHUNK_TOKENS])
+            yield
 
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
@@ -103,6 +120,7 @@ class ChatFamily:
         self._pool = pool
         self._eos = pool.eos_tokens
         self._compiler = GrammarCompiler()
+        self._crowd = Crowd()
         self._aside = Aside(NUM_COMPILERS, stack_bytes=STACK_BYTES)
         self._vocabulary = Vocabulary(pool)
         self._new_call_id = new_call_id or (lambda: f"call_{secrets.token_hex(12)}")
@@ -136,9 +154,11 @@ class ChatFamily:
                 f"{window}; shorten it or choose a model with a longer window",
                 code="context_length_exceeded",
             )
-        warm = self._claim(request, prompt)
+        place = self._crowd.enter()
+        warm: WarmSequence | None = None
         try:
-            logits = yield from self._prefill(job, warm, prompt)
+            warm = self._claim(request, prompt)
+            logits = yield from self._prefill(job, place, warm, prompt)
             job.mark_prefilled()
             if not request.generate:
                 return FinishReason.STOP
@@ -151,9 +171,11 @@ class ChatFamily:
             )
             for delta in parser.feed(forced):
                 job.emit(delta)
-            return (yield from self._decode(job, warm, logits, parser, rules))
+            return (yield from self._decode(job, place, warm, logits, parser, rules))
         finally:
-            self._put_back(request, warm)
+            place.leave()
+            if warm is not None and not warm.is_parked:
+                self._put_back(request, warm)
 
     def count_input(self, request: GenerationRequest) -> Generator[None, None, int]:
         """Tokens of the rendered prompt. Raises ``EngineError`` when it cannot be rendered."""
@@ -221,8 +243,30 @@ class ChatFamily:
         if request.parent is not None:
             self._pool.demote(request.parent.id)
 
+    def _evaluate(
+        self, place: Place, warm: WarmSequence, tokens: Sequence[int]
+    ) -> Generator[None, None, Logits]:
+        """As ``evaluate`` of the pool; where others fill the context it waits for its turn.
+
+        What ``warm`` holds must be ``warm.tokens``, and still is if this raises.
+        """
+        while True:
+            try:
+                if warm.is_parked:
+                    yield from warm.unpark()
+                return self._pool.evaluate(warm.sequence, tokens)
+            except EngineError as error:
+                if error.code != "server_is_overloaded" or place.is_alone:
+                    raise
+            if place.is_oldest:
+                self._pool.truncate(warm.sequence, len(warm.tokens))
+                yield  # the younger ones make way at their next step
+            else:
+                warm.park()
+                yield from place.wait()
+
     def _prefill(
-        self, job: Job, warm: WarmSequence, prompt: list[int]
+        self, job: Job, place: Place, warm: WarmSequence, prompt: list[int]
     ) -> Generator[None, None, Logits]:
         reused = len(warm.tokens)
         job.count_prefill(0, reused)
@@ -231,7 +275,7 @@ class ChatFamily:
             if logits is not None:
                 yield
             chunk = prompt[start : start + CHUNK_TOKENS]
-            logits = self._pool.evaluate(warm.sequence, chunk)
+            logits = yield from self._evaluate(place, warm, chunk)
             warm.tokens.extend(chunk)
             job.count_prefill(len(chunk), 0)
         assert logits is not None
@@ -240,6 +284,7 @@ class ChatFamily:
     def _decode(
         self,
         job: Job,
+        place: Place,
         warm: WarmSequence,
         logits: Logits,
         parser: ToolCallParser,
@@ -277,7 +322,12 @@ class ChatFamily:
                     break
                 yield
                 before = now_ns()
-                logits = evaluate(sequence, (token,))
+                try:
+                    logits = evaluate(sequence, (token,))
+                except EngineError:
+                    logits = yield from self._evaluate(place, warm, (token,))
+                    sequence = warm.sequence
+                    before = now_ns()
                 inside_ns += now_ns() - before
                 num_steps += 1
                 tokens.append(token)
