@@ -46,7 +46,8 @@ def test_503_a_taken_port_is_one_line(serve: Serve, tmp_path: Path) -> None:
     """With the remedy, without a traceback."""
     served = serve("--model", "scripted")
     port = served.url.removesuffix("/v1").rpartition(":")[2]
-    done = run("serve", "--model", "scripted", "--port", port, "--state-dir", str(tmp_path))
+    state = str(tmp_path / "its own")
+    done = run("serve", "--model", "scripted", "--port", port, "--state-dir", state)
     assert done.returncode == 2
     assert done.stderr == (
         f"tightloop serve: 127.0.0.1:{port} is in use;"

@@ -2,12 +2,13 @@
 
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.e2e.conftest import Serve
+from tests.e2e.conftest import Serve, run
 from tests.e2e.wire import create, open_socket, text_of, until_end
 
 CALL = [{"call": {"name": "shell", "arguments": {"cmd": "ls"}, "call_id": "a"}}]
@@ -84,6 +85,17 @@ def test_305_a_second_signal_ends_a_server_that_still_waits(
         while accepts(served.url):
             pass
         assert served.signal(signal.SIGTERM) == -signal.SIGTERM
+    assert "ending: 1 running, waiting 10 s at most; once more ends it now" in served.error_output()
+
+
+def test_307_one_server_at_a_time_has_a_state_directory(serve: Serve, tmp_path: Path) -> None:
+    """The second one says who has it and what to do, before it listens."""
+    served = serve("--model", "scripted", "--state-dir", str(tmp_path / "shared"))
+    arguments = ("--model", "scripted", "--port", "0", "--state-dir", str(tmp_path / "shared"))
+    second = run("serve", *arguments)
+    assert second.returncode == 2
+    assert f"process {served.process.pid}" in second.stderr
+    assert "--state-dir" in second.stderr
 
 
 def test_306_cancel_ends_a_response_that_would_not(

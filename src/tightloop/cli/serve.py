@@ -96,6 +96,13 @@ async def _serve(arguments: argparse.Namespace) -> None:
         stop.set()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)  # the second one ends the process at once
+        if server.num_running:
+            print(
+                f"ending: {server.num_running} running, waiting {server.grace_s:.0f} s at most;"
+                " once more ends it now",
+                file=sys.stderr,
+                flush=True,
+            )
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end)

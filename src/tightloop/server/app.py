@@ -70,6 +70,16 @@ class Server:
         """Names of the models served, the default one first; complete after ``start``."""
         return [model.name for model in self._endpoint.engine.models()]
 
+    @property
+    def grace_s(self) -> float:
+        """How long ``stop`` waits for running responses unless told otherwise."""
+        return GRACE_S
+
+    @property
+    def num_running(self) -> int:
+        """Responses under way."""
+        return len(self._endpoint.backstage.running)
+
     async def start(self) -> str:
         """Load the model, open the store, listen; the API's root URL.
 
