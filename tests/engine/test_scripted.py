@@ -16,6 +16,14 @@ from tightloop.protocol.deltas import (
 from tightloop.trace.clock import ManualClock
 
 
+async def test_input_is_counted_where_somebody_looks_at_usage() -> None:
+    """As a server does; the same estimate as counting without an answer."""
+    engine, asked = ScriptedEngine(counts_input=True), request("hello there")
+    answer = await ask(engine, asked)
+    assert await engine.count_input(asked) == answer.finished.usage.input_tokens > 0
+    await engine.close()
+
+
 async def test_echo_repeats_the_last_user_message() -> None:
     engine = ScriptedEngine()
     await engine.start()

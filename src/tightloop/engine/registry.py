@@ -59,10 +59,11 @@ def _kind(spec: str) -> str:
 
 def _scripted(spec: str, _options: EngineOptions) -> Engine:
     from tightloop.engine.script_file import load_script
-    from tightloop.engine.scripted import ScriptedEngine
+    from tightloop.engine.scripted import ScriptedEngine, echo_script
 
     path = spec.removeprefix("scripted").removeprefix(":")
-    return ScriptedEngine(load_script(Path(path))) if path else ScriptedEngine()
+    script = load_script(Path(path)) if path else echo_script
+    return ScriptedEngine(script, counts_input=True)
 
 
 def _remote(spec: str, options: EngineOptions) -> Engine:

@@ -83,15 +83,22 @@ def in_turn(answers: Sequence[Answer]) -> Script:
 class ScriptedEngine:
     """Answers from a script; one batch per run of deltas between holds.
 
-    ``requests`` are the latest ones, oldest first.
+    ``requests`` are the latest ones, oldest first. ``counts_input``: usage has an estimate of the
+    input, which reads the whole context.
     """
 
     def __init__(
-        self, script: Script = echo_script, *, name: str = "scripted", clock: Clock | None = None
+        self,
+        script: Script = echo_script,
+        *,
+        name: str = "scripted",
+        clock: Clock | None = None,
+        counts_input: bool = False,
     ) -> None:
         self.requests: deque[GenerationRequest] = deque(maxlen=NUM_REQUESTS_KEPT)
         self._script = script
         self._name = name
+        self._counts_input = counts_input
         self._clock = clock or MonotonicClock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -118,7 +125,8 @@ class ScriptedEngine:
         """Play the script's answer to ``request``."""
         self.requests.append(request)
         answer = self._script(request) if request.generate else []
-        play = _Play(answer, sink, self._clock)
+        num_input = estimate_tokens(request) if self._counts_input else 0
+        play = _Play(answer, sink, self._clock, num_input)
         task = asyncio.get_running_loop().create_task(play.run())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -130,12 +138,13 @@ class ScriptedEngine:
 class _Play:
     """One answer being played."""
 
-    def __init__(self, answer: Answer, sink: Sink, clock: Clock) -> None:
+    def __init__(self, answer: Answer, sink: Sink, clock: Clock, num_input: int) -> None:
         self._answer = answer
         self._sink = sink
         self._clock = clock
         self._start_ns = clock.now_ns()
         self._first_ns = 0
+        self._num_input = num_input
         self._num_output = 0
         self._batch: list[Delta] = []
         self._is_finished = False
@@ -172,7 +181,11 @@ class _Play:
             self._clock.now_ns(),
             first_delta_ns=self._first_ns,
         )
-        self._end(Finished(reason, Usage(output_tokens=self._num_output), timing))
+        self._end(
+            Finished(
+                reason, Usage(input_tokens=self._num_input, output_tokens=self._num_output), timing
+            )
+        )
 
     def _say(self, delta: Delta) -> None:
         self._first_ns = self._first_ns or self._clock.now_ns()

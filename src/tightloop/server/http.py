@@ -1,6 +1,7 @@
 """The HTTP endpoints of the Responses API: create, retrieve, resume, cancel, delete."""
 
 import asyncio
+from contextlib import suppress
 
 import orjson
 from aiohttp import web
@@ -17,6 +18,8 @@ from tightloop.server.endpoint import Endpoint
 from tightloop.server.openings import open_turn
 from tightloop.server.streams import Journal
 from tightloop.server.websocket import Sockets
+
+CANCEL_WAIT_S = 10.0
 
 
 class HttpApi:
@@ -89,12 +92,18 @@ class HttpApi:
         return json_response(body)
 
     async def cancel(self, request: web.Request) -> web.Response:
-        """``POST /v1/responses/{id}/cancel``: end a running response; an ended one stays as it is."""
+        """``POST /v1/responses/{id}/cancel``: end a running response; an ended one stays as it is.
+
+        The answer is the Response object once it has ended, or as it is after ten seconds if the
+        engine has not let go of it by then.
+        """
         response_id = request.match_info["id"]
         turn = self._endpoint.backstage.running.get(response_id)
         if turn is not None:
             turn.cancel(Cancellation.CANCELLED)
-            await _over(turn.journal)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CANCEL_WAIT_S):
+                    await _over(turn.journal)
             return json_response(turn.snapshot())
         body = await self._endpoint.conversations.body(response_id)
         if body is None:

@@ -10,14 +10,14 @@ import orjson
 from aiohttp import web
 
 from tightloop.client.reads import use_small_reads
-from tightloop.engine.interface import EngineError, GenerationRequest
+from tightloop.engine.interface import EngineError
 from tightloop.protocol import sse
-from tightloop.protocol.errors import ApiError
 from tightloop.protocol.messages_inbound import MessagesDecoder
 from tightloop.protocol.messages_stream import MessagesStream
 from tightloop.server.answer import answer, failure, json_response
 from tightloop.server.dialect import Dialect
 from tightloop.server.endpoint import Endpoint
+from tightloop.server.generating import check_request, generation_request
 
 PATH = "/v1/messages"
 SESSION_HEADER = "X-Claude-Code-Session-Id"
@@ -50,27 +50,9 @@ class MessagesApi:
         """``POST /v1/messages/count_tokens``: the input tokens that such a request would have."""
         asked = self._decoder.decode(await request.read(), is_count=True).asked
         engine = self._endpoint.engine
-        names = [model.name for model in engine.models()]
-        if asked.model not in names:
-            raise ApiError(
-                f"unknown model {asked.model[:200]!r}; this server has {', '.join(names)}",
-                code="model_not_found",
-                param="model",
-            )
-        counted = GenerationRequest(
-            response_id="",
-            model=asked.model,
-            parent=None,
-            items=asked.input,
-            instructions=asked.instructions,
-            tools=asked.tools,
-            tool_choice=asked.tool_choice,
-            output_format=asked.output_format,
-            parallel_tool_calls=asked.parallel_tool_calls,
-            reasoning_effort=asked.reasoning_effort,
-        )
+        check_request(engine, asked, None)
         try:
-            num_tokens = await engine.count_input(counted)
+            num_tokens = await engine.count_input(generation_request("", asked, None))
         except EngineError as error:
             raise failure(error.code, str(error)) from error
         return json_response(orjson.dumps({"input_tokens": num_tokens}))
