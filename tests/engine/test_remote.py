@@ -276,6 +276,10 @@ def test_times_are_found_where_hosts_put_them() -> None:
     assert host_times({"x_groq": {"usage": times}}) == HostTimes(1, 2, 3)
     assert host_times({"time_info": {"completion_time": None}}) == HostTimes()
     assert host_times({"usage": {"prompt_tokens": 1}}) is None
+    odd = {"queue_time": -1, "prompt_time": float("inf"), "completion_time": float("nan")}
+    assert host_times({"time_info": odd}) == HostTimes()
+    odder = {"queue_time": 10**400, "prompt_time": "2", "completion_time": 1e300}
+    assert host_times({"time_info": odder}) == HostTimes()
 
 
 @pytest.mark.parametrize(
@@ -316,22 +320,89 @@ async def test_refusals_say_who_why_and_what_to_do(reply: Reply, code: str, text
             stream(chunk(content="a"), {"error": {"message": "it broke", "code": "boom"}}),
             "it broke",
         ),
+        (stream({"detail": "no such adapter"}), "no such adapter"),
+        (stream({"message": "it broke", "code": 500}), "it broke"),
+        (stream({"error": "it broke"}), "it broke"),
+        (stream(b'event: error\ndata: {"code": 7, "message": "it broke"}\n\n'), "it broke"),
+        (stream(b"event: error\ndata: it broke\n\n", chunk("stop")), "it broke"),
+        (stream(b'event: error\ndata: ["it broke"]\n\n', chunk("stop")), "it broke"),
+        (stream(chunk(content="a"), chunk("abort")), "'abort'"),
+        (stream(call_chunk('{"cmd', id="c", name="run"), done=False), "without a finish reason"),
+        (stream(call_chunk('{"cmd', id="c", name="run")), "without a finish reason"),
     ],
 )
 async def test_broken_streams_end_with_an_error(reply: Reply, text: str) -> None:
-    done = (await answered(reply)).finished
+    answer = await answered(reply)
+    done = answer.finished
     assert done.reason is FinishReason.ERROR
     assert done.error_message is not None
     assert text in done.error_message
     assert "(model big)" in done.error_message
+    assert ToolCallDone() not in answer.deltas
 
 
-async def test_an_error_with_status_200_as_json() -> None:
-    async def reply(_http: web.Request) -> web.StreamResponse:
-        return web.json_response({"error": {"message": "no money", "code": "billing"}})
+async def test_what_came_before_a_fault_is_not_lost() -> None:
+    """Also when both came from the network at once."""
+    first = b"data: " + json.dumps(chunk(content="a")).encode() + b"\n\n"
+    for fault in (b"data: {nonsense\n\n", b'event: error\ndata: "no"\n\n'):
+        answer = await answered(stream(first + fault))
+        assert answer.text == "a"
+        assert answer.finished.reason is FinishReason.ERROR
 
-    done = (await answered(reply)).finished
-    assert (done.reason, done.error_code) == (FinishReason.ERROR, "billing")
+
+async def test_empty_events_keep_a_stream_alive() -> None:
+    answer = await answered(stream(b"data:\n\ndata: \n\n", chunk("stop", content="a")))
+    assert (answer.text, answer.finished.reason) == ("a", FinishReason.STOP)
+
+
+def in_parts(body: object, status: int = 200) -> Reply:
+    """Answers with this JSON, sent in two pieces."""
+
+    async def reply(http: web.Request) -> web.StreamResponse:
+        raw = json.dumps(body).encode()
+        response = web.StreamResponse(
+            status=status, headers={"Content-Type": "application/json; charset=utf-8"}
+        )
+        await response.prepare(http)
+        for part in (raw[:5], raw[5:]):
+            await response.write(part)
+        return response
+
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        ({"error": {"message": "no money", "code": "billing"}}, "billing", "no money"),
+        ({"detail": "no money"}, "upstream_error", "no money"),
+        ([{"error": {"message": "no money", "code": 402}}], "upstream_error", "no money"),
+        ({"message": "no money"}, "upstream_error", "no money"),
+        ("no money", "upstream_error", "no money"),
+    ],
+)
+async def test_an_error_with_status_200_as_json(body: object, code: str, message: str) -> None:
+    done = (await answered(in_parts(body))).finished
+    assert (done.reason, done.error_code) == (FinishReason.ERROR, code)
+    assert message in str(done.error_message)
+
+
+@pytest.mark.parametrize(
+    "body", [{"detail": [{"msg": "busy"}]}, {"message": "busy"}, [{"error": "busy"}], "busy"]
+)
+async def test_a_refusal_of_any_shape_gives_the_hosts_reason(body: object) -> None:
+    done = (await answered(in_parts(body, status=503))).finished
+    assert "answered 503: busy" in str(done.error_message)
+
+
+async def test_an_answer_that_is_not_streamed_is_an_answer() -> None:
+    """It was taken for an empty one: the text of a whole answer is elsewhere."""
+    message = {"role": "assistant", "content": "x" * 100_000}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    answer = await answered(in_parts({"choices": [choice], "usage": USAGE["usage"]}))
+    assert answer.text == message["content"]
+    assert answer.finished.reason is FinishReason.STOP
+    assert answer.finished.usage.output_tokens == 5
 
 
 async def test_a_connection_cut_in_the_middle() -> None:

@@ -9,7 +9,7 @@ import asyncio
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -20,10 +20,11 @@ import orjson
 from tightloop.engine.estimate import estimate_tokens
 from tightloop.engine.interface import EngineError, GenerationRequest, ModelInfo, Sink
 from tightloop.engine.tool_names import offered
+from tightloop.protocol.chat_chunk import host_error
 from tightloop.protocol.chat_completions import ChatStreamParser, build_request, custom_tool_names
 from tightloop.protocol.deltas import Delta, EngineTiming, Finished, FinishReason, Usage
-from tightloop.protocol.errors import ApiError, RemoteProtocolError, api_error_from_wire
-from tightloop.protocol.sse import DONE_DATA, SseDecoder
+from tightloop.protocol.errors import ApiError, RemoteProtocolError
+from tightloop.protocol.sse import DONE_DATA, SseDecoder, SseEvent
 from tightloop.trace.clock import Clock, MonotonicClock
 
 if TYPE_CHECKING:
@@ -33,6 +34,12 @@ KEEP_ALIVE_S = 600.0
 CONNECT_TIMEOUT_S = 10.0
 SILENCE_TIMEOUT_S = 600.0
 MAX_ERROR_BYTES = 64 * 1024
+MAX_WHOLE_BYTES = 16 * 1024 * 1024
+"""Largest answer taken from a host that sends one JSON document instead of a stream."""
+
+MAX_HOST_TIME_S = 86_400.0
+"""A host's figure above this is no duration of one answer."""
+
 _DRAIN_TIMEOUT_S = 1.0
 _NAME = re.compile(r"remote:(?P<model>.+)@(?P<url>https?://\S+)$")
 _CODES = {
@@ -83,9 +90,15 @@ def host_times(chunk: dict[str, Any]) -> HostTimes | None:
     for place in places:
         if isinstance(place, dict) and "completion_time" in place:
             names = ("queue_time", "prompt_time", "completion_time")
-            values = (place.get(name) for name in names)
-            return HostTimes(*(float(v) if isinstance(v, int | float) else 0.0 for v in values))
+            return HostTimes(*(_host_time_s(place.get(name)) for name in names))
     return None
+
+
+def _host_time_s(value: object) -> float:
+    """Seconds; 0 for what is no duration (negative, endless, not a number)."""
+    if not isinstance(value, int | float) or not 0 <= value <= MAX_HOST_TIME_S:
+        return 0.0
+    return float(value)
 
 
 class RemoteGeneration:
@@ -262,15 +275,22 @@ class RemoteEngine:
     async def _read(
         self, response: "aiohttp.ClientResponse", call: "_Call", parser: ChatStreamParser
     ) -> None:
-        async for chunks in _chunks(response):
+        if "json" in response.headers.get("content-type", ""):
+            # An error with status 200, or an answer from a host that does not stream.
+            body = _said(await _whole(response, MAX_WHOLE_BYTES))
+            call.times = host_times(body) if isinstance(body, dict) else None
+            call.say(parser.feed_whole(body), self._who())
+            return
+        who, decoder = self._who(), SseDecoder()
+        async for piece in response.content.iter_any():
             deltas: list[Delta] = []
-            for chunk in chunks:
-                call.times = host_times(chunk) or call.times
-                deltas.extend(parser.feed(chunk))
-            call.say(deltas, self._who())
-            if parser.is_finished:
+            try:
+                is_done = _take(decoder.feed(piece), call, parser, deltas)
+            finally:  # what came before a fault is part of the answer
+                call.say(deltas, who)
+            if is_done or parser.is_finished:
                 break
-        call.say(parser.end(), self._who())
+        call.say(parser.end(), who)
         # What follows the end is read, so that the connection can be used again.
         try:
             async with asyncio.timeout(_DRAIN_TIMEOUT_S):
@@ -280,12 +300,8 @@ class RemoteEngine:
         await response.release()
 
     async def _refusal(self, response: "aiohttp.ClientResponse") -> EngineError:
-        raw = await response.content.read(MAX_ERROR_BYTES)
-        try:
-            payload = orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            payload = {"error": raw[:200].decode("utf-8", "replace")}
-        error = api_error_from_wire(payload, status=response.status)
+        raw = await _whole(response, MAX_ERROR_BYTES)
+        error = host_error(_said(raw), status=response.status)
         retry = response.headers.get("retry-after")
         return _explained(error, self._who(), self._api_key_env, retry)
 
@@ -305,32 +321,48 @@ def _explained(error: ApiError, who: str, key_env: str, retry_after: str | None)
     return EngineError(f"{who} answered {status}: {error.message}{advice}", code=code)
 
 
-async def _chunks(response: "aiohttp.ClientResponse") -> AsyncIterator[list[dict[str, Any]]]:
-    """The decoded chunks of each piece that arrives from the network, until ``[DONE]``."""
-    decoder = SseDecoder()
-    is_json = "json" in response.headers.get("content-type", "")
-    if is_json:  # an error with status 200, from hosts that put it there
-        yield [_decoded(await response.content.read(MAX_ERROR_BYTES))]
-        return
-    async for piece in response.content.iter_any():
-        chunks: list[dict[str, Any]] = []
-        for event in decoder.feed(piece):
-            if event.data.strip() == DONE_DATA:
-                yield chunks
-                return
-            chunks.append(_decoded(event.data))
-        if chunks:
-            yield chunks
+async def _whole(response: "aiohttp.ClientResponse", max_bytes: int) -> bytes:
+    """The body up to ``max_bytes``: one read gives only what has arrived."""
+    parts: list[bytes] = []
+    num_bytes = 0
+    async for part in response.content.iter_any():
+        parts.append(part)
+        num_bytes += len(part)
+        if num_bytes >= max_bytes:
+            break
+    return b"".join(parts)[:max_bytes]
 
 
-def _decoded(data: bytes) -> dict[str, Any]:
+def _take(
+    events: list[SseEvent], call: "_Call", parser: ChatStreamParser, deltas: list[Delta]
+) -> bool:
+    """The events' deltas are added; whether ``[DONE]`` came. Raises ``RemoteProtocolError``."""
+    for event, data in events:
+        if event == "error":
+            deltas.extend(parser.fail(_said(data)))
+            continue
+        try:
+            chunk = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            text = data.strip()
+            if text == DONE_DATA:
+                return True
+            if text:  # else a sign of life
+                raise RemoteProtocolError(f"{data[:80]!r} is not JSON") from error
+            continue
+        if not isinstance(chunk, dict):
+            raise RemoteProtocolError(f"{data[:80]!r} is not a JSON object")
+        call.times = host_times(chunk) or call.times
+        deltas.extend(parser.feed(chunk))
+    return False
+
+
+def _said(data: bytes) -> Any:
+    """What a host says outside a stream: decoded JSON, or else the text's beginning."""
     try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise RemoteProtocolError(f"{data[:80]!r} is not JSON") from error
-    if not isinstance(value, dict):
-        raise RemoteProtocolError(f"{data[:80]!r} is not a JSON object")
-    return value
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return data[:200].decode("utf-8", "replace")
 
 
 class _Call:

@@ -3,14 +3,27 @@
 The stream of a chat does not say when a tool call is complete. This parser says it as early as it
 can be known, when the arguments' JSON object closes, so that a tool can start before the
 upstream's last chunk.
+
+Hosts differ in what they send: ``chat_chunk`` reads the shapes, this module judges what they say.
+A call is never made complete by a stream that broke off, since clients start the tool then.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
 
+from tightloop.protocol.chat_chunk import (
+    Choice,
+    Chunk,
+    Function,
+    ToolCall,
+    complaint,
+    host_error,
+    read_odd_chunk,
+    read_usage,
+)
 from tightloop.protocol.chat_request import (
     CUSTOM_INPUT,
     build_messages,
@@ -28,65 +41,33 @@ from tightloop.protocol.deltas import (
     ToolCallStarted,
     Usage,
 )
-from tightloop.protocol.errors import RemoteProtocolError, api_error_from_wire
+from tightloop.protocol.errors import RemoteProtocolError
 from tightloop.protocol.partial_json import PartialObject, StringGrew
 
-__all__ = ["ChatStreamParser", "build_messages", "build_request", "custom_tool_names"]
-
-
-class _Function(Struct):
-    name: str | None = None
-    arguments: str | dict[str, Any] | None = None
-
-
-class _ToolCall(Struct):
-    index: int | None = None
-    id: str | None = None
-    function: _Function | None = None
-
-
-class _Delta(Struct):
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    refusal: str | None = None
-    tool_calls: list[_ToolCall] | None = None
-
-
-class _Choice(Struct):
-    index: int = 0
-    delta: _Delta | None = None
-    finish_reason: str | None = None
-
-
-class _PromptDetails(Struct):
-    cached_tokens: int | None = None
-
-
-class _CompletionDetails(Struct):
-    reasoning_tokens: int | None = None
-
-
-class _Usage(Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
-
-
-class _Chunk(Struct):
-    choices: list[_Choice] = []
-    usage: _Usage | None = None
-    error: Any = None
+__all__ = [
+    "ChatStreamParser",
+    "build_messages",
+    "build_request",
+    "custom_tool_names",
+]
 
 
 _FINISH_REASONS: Final = {
-    "stop": FinishReason.STOP,
-    "tool_calls": FinishReason.TOOL_CALLS,
-    "function_call": FinishReason.TOOL_CALLS,
-    "length": FinishReason.LENGTH,
-    "content_filter": FinishReason.ERROR,
+    **dict.fromkeys(("stop", "eos", "end_turn"), FinishReason.STOP),
+    **dict.fromkeys(("tool_calls", "tool_use", "function_call"), FinishReason.TOOL_CALLS),
+    **dict.fromkeys(
+        ("length", "max_tokens", "model_length", "max_output_tokens"), FinishReason.LENGTH
+    ),
+    "model_context_window_exceeded": FinishReason.LENGTH,
 }
+"""In lower case. Any other that does not speak of a failure is a stop."""
+
+_NO_REASON: Final = frozenset(("null", "none"))
+"""How some hosts write that there is none yet."""
+
+_FILTERED: Final = re.compile("filter|safety|sensitive|recitation|refusal|blocklist|prohibited")
+_FAILED: Final = re.compile("error|abort|fail|cancel|time_?out|exception|malformed|insufficient")
+"""Words in the finish reasons of vLLM, SGLang, OpenRouter, DeepSeek, GLM and Gemini."""
 
 
 class _Call:
@@ -174,8 +155,11 @@ class ChatStreamParser:
         self._new_id = new_id
         self._calls: dict[int, _Call] = {}
         self._open: _Call | None = None
+        self._early_ids: dict[int | None, str] = {}  # of calls whose name has not come
         self._usage = Usage()
-        self._finish_reason: str | None = None
+        self._reason: FinishReason | None = None
+        self._failure = ("", "")  # code and message, when the reason is ERROR
+        self._complaint: str | None = None  # perhaps why the stream will break off
         self._is_finished = False
 
     @property
@@ -186,54 +170,91 @@ class ChatStreamParser:
     def feed(self, chunk: dict[str, Any]) -> list[Delta]:
         """The deltas of one decoded chunk.
 
-        Raises ``RemoteProtocolError`` when the chunk has not the shape of one, and when the JSON
-        that wraps a custom tool's input is malformed.
+        Raises ``RemoteProtocolError`` when part of the answer is in a shape that cannot be read,
+        and when the JSON that wraps a custom tool's input is malformed.
         """
         if self._is_finished:
             return []  # some servers repeat the usage
         try:
-            wire = msgspec.convert(chunk, _Chunk)
-        except msgspec.ValidationError as error:
-            raise RemoteProtocolError(f"not a chat completion chunk: {error}") from error
-        if wire.error is not None:
-            return self._fail(chunk)
-        deltas: list[Delta] = []
+            wire = msgspec.convert(chunk, Chunk)
+        except (msgspec.ValidationError, RecursionError):
+            wire = read_odd_chunk(chunk)
         if wire.usage is not None:
-            self._usage = _usage(wire.usage)
+            self._usage = read_usage(wire.usage) or self._usage
+        if not wire.choices or wire.error is not None:
+            return self._without_choices(wire, chunk)
+        deltas: list[Delta] = []
         for choice in wire.choices:
-            if choice.index == 0:
+            if choice.error:
+                deltas.extend(self.fail({"error": choice.error}))
+                break
+            if not choice.index:
                 self._choice(choice, deltas)
-        if wire.usage is not None and not wire.choices and self._finish_reason is not None:
-            deltas.extend(self.end())
         return deltas
+
+    def feed_whole(self, body: object) -> list[Delta]:
+        """The deltas of an answer that came at once, as from hosts that do not stream; all of them.
+
+        Anything else is taken as the host's error. Raises as ``feed`` does.
+        """
+        if not isinstance(body, dict) or not isinstance(body.get("choices"), list):
+            return self.fail(body)
+        choices = [
+            {**choice, "delta": choice.get("message")} if isinstance(choice, dict) else choice
+            for choice in body["choices"]
+        ]
+        deltas = self.feed({**body, "choices": choices})
+        return deltas + self.end()
+
+    def fail(self, payload: object) -> list[Delta]:
+        """The end, because the host said in ``payload`` that it failed: any decoded JSON."""
+        if self._is_finished:
+            return []
+        error = host_error(payload, status=502)
+        self._set_failure(error.code or "upstream_error", error.message)
+        self._complaint = None  # this says it better
+        return self.end()
 
     def end(self) -> list[Delta]:
         """The last deltas; nothing if they were given out already."""
         if self._is_finished:
             return []
         self._is_finished = True
-        if self._finish_reason is None:
+        if self._reason is None:
             message = "the upstream's stream ended without a finish reason"
-            return [self._finished(FinishReason.ERROR, "upstream_error", message)]
-        reason = _FINISH_REASONS.get(self._finish_reason, FinishReason.STOP)
-        if reason is FinishReason.ERROR:
-            message = "the upstream's content filter stopped the answer"
-            return [self._finished(reason, "content_filter", message)]
-        if reason is FinishReason.STOP and self._calls:
-            reason = FinishReason.TOOL_CALLS
-        return [self._finished(reason)]
+            self._set_failure("upstream_error", message)
+        elif self._reason in (FinishReason.STOP, FinishReason.TOOL_CALLS):
+            # What the reason says of calls is not always so.
+            self._reason = FinishReason.TOOL_CALLS if self._calls else FinishReason.STOP
+            if self._open is not None:  # it began after the finish reason
+                message = "the upstream's stream ended in the middle of a tool call"
+                self._set_failure("upstream_error", message)
+        assert self._reason is not None
+        if self._reason is not FinishReason.ERROR:
+            return [Finished(self._reason, self._usage)]
+        code, message = self._failure
+        if self._complaint:
+            message = f"{message}: {self._complaint}"
+        return [Finished(self._reason, self._usage, error_code=code, error_message=message)]
 
-    def _finished(
-        self, reason: FinishReason, code: str | None = None, message: str | None = None
-    ) -> Finished:
-        return Finished(reason, self._usage, error_code=code, error_message=message)
+    def _set_failure(self, code: str, message: str) -> None:
+        self._reason = FinishReason.ERROR
+        self._failure = (code, message)
 
-    def _fail(self, chunk: dict[str, Any]) -> list[Delta]:
-        self._is_finished = True
-        error = api_error_from_wire(chunk, status=502)
-        return [self._finished(FinishReason.ERROR, error.code or "upstream_error", error.message)]
+    def _without_choices(self, wire: Chunk, chunk: dict[str, Any]) -> list[Delta]:
+        """A chunk that adds nothing to the answer: usage, an error, or something else."""
+        is_error = "error" in (chunk.get("object"), chunk.get("type"))
+        if wire.error or is_error or (wire.error is not None and "choices" not in chunk):
+            return self.fail(chunk)
+        if wire.choices:  # beside an error that is empty
+            return self.feed({**chunk, "error": None})
+        if wire.usage is None:
+            self._complaint = complaint(chunk) or self._complaint
+        elif self._reason is not None:
+            return self.end()
+        return []
 
-    def _choice(self, choice: _Choice, deltas: list[Delta]) -> None:
+    def _choice(self, choice: Choice, deltas: list[Delta]) -> None:
         delta = choice.delta
         if delta is not None:
             reasoning = delta.reasoning_content or delta.reasoning
@@ -248,22 +269,40 @@ class ChatStreamParser:
             for call in delta.tool_calls or ():
                 self._tool_call(call, deltas)
         if choice.finish_reason:
-            self._finish_reason = choice.finish_reason
-            if choice.finish_reason != "length":  # a call that was cut must stay open
-                self._close_all(deltas)
+            self._finish_reason(choice.finish_reason, deltas)
 
-    def _tool_call(self, wire: _ToolCall, deltas: list[Delta]) -> None:
+    def _finish_reason(self, name: str, deltas: list[Delta]) -> None:
+        word = name.lower()
+        if word in _NO_REASON or self._reason is FinishReason.ERROR:
+            return  # a failure stays one
+        reason = _FINISH_REASONS.get(word)
+        if reason is None and _FILTERED.search(word):
+            message = "the upstream's content filter stopped the answer"
+            self._set_failure("content_filter", f"{message} (finish reason {name!r})")
+        elif reason is None and _FAILED.search(word):
+            message = f"the upstream gave up the answer (finish reason {name!r})"
+            self._set_failure("upstream_error", message)
+        else:
+            self._reason = reason or FinishReason.STOP
+            if self._reason is not FinishReason.LENGTH:
+                self._close_all(deltas)  # after the others, a call that was cut must stay open
+
+    def _tool_call(self, wire: ToolCall, deltas: list[Delta]) -> None:
         call = self._find(wire)
-        function = wire.function or _Function()
+        function = wire.function or Function()
         if call is None:
             if not function.name:
-                raise RemoteProtocolError(f"tool call {wire.index} begins without a name")
+                if function.arguments:
+                    raise RemoteProtocolError(f"tool call {wire.index} begins without a name")
+                if wire.id:
+                    self._early_ids[wire.index] = wire.id
+                return
             call = self._new_call(wire, function.name)
             if self._open is None:
                 self._start(call, deltas)
         arguments = function.arguments
         if isinstance(arguments, dict):  # complete calls from servers that do not stream them
-            arguments = msgspec.json.encode(arguments).decode()
+            arguments = _json_text(arguments)
         if not arguments:
             return
         if call is not self._open:
@@ -273,22 +312,34 @@ class ChatStreamParser:
         deltas.extend(call.take(arguments))
         self._start_next(deltas)
 
-    def _find(self, wire: _ToolCall) -> _Call | None:
+    def _find(self, wire: ToolCall) -> _Call | None:
         """The call a piece belongs to; None when the piece begins a new one."""
         index = wire.index
         if index is None:
+            if wire.id and (named := self._by_id(wire.id)) is not None:
+                return named
             index = max(self._calls, default=-1)
         call = self._calls.get(index)
-        if call is not None and wire.id and wire.id != call.id and _name(wire):
-            # Servers that do not stream calls give each the index 0, or none.
-            return next((other for other in self._calls.values() if other.id == wire.id), None)
+        if call is None or not (function := wire.function) or not function.name:
+            return call
+        # Servers that do not stream calls give each the index 0, or none.
+        if wire.id and wire.id != call.id:
+            return self._by_id(wire.id)
+        if not wire.id and call.is_done and _begins_object(function.arguments):
+            return None
         return call
 
-    def _new_call(self, wire: _ToolCall, name: str) -> _Call:
+    def _by_id(self, call_id: str) -> _Call | None:
+        return next((call for call in self._calls.values() if call.id == call_id), None)
+
+    def _new_call(self, wire: ToolCall, name: str) -> _Call:
         index = wire.index
         if index is None or index in self._calls:
             index = max(self._calls, default=-1) + 1
-        call = _Call(wire.id or self._new_id("call"), name, name in self._custom_tools)
+        call_id = wire.id or self._early_ids.pop(wire.index, None)
+        if not call_id or self._by_id(call_id) is not None:
+            call_id = self._new_id("call")
+        call = _Call(call_id, name, name in self._custom_tools)
         self._calls[index] = call
         return call
 
@@ -315,16 +366,12 @@ class ChatStreamParser:
             self._start_next(deltas)
 
 
-def _name(wire: _ToolCall) -> str | None:
-    return wire.function.name if wire.function else None
+def _begins_object(arguments: str | dict[str, Any] | None) -> bool:
+    return isinstance(arguments, dict) or (arguments or "").lstrip().startswith("{")
 
 
-def _usage(wire: _Usage) -> Usage:
-    prompt = wire.prompt_tokens_details
-    completion = wire.completion_tokens_details
-    return Usage(
-        input_tokens=wire.prompt_tokens or 0,
-        cached_tokens=(prompt.cached_tokens if prompt else None) or 0,
-        output_tokens=wire.completion_tokens or 0,
-        reasoning_tokens=(completion.reasoning_tokens if completion else None) or 0,
-    )
+def _json_text(arguments: dict[str, Any]) -> str:
+    try:
+        return msgspec.json.encode(arguments).decode()
+    except (ValueError, TypeError, RecursionError) as error:
+        raise RemoteProtocolError(f"a tool call's arguments are unreadable: {error}") from error
