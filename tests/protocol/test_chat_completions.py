@@ -329,6 +329,14 @@ def test_a_call_that_was_cut_is_never_done(
     assert DONE not in body
 
 
+@pytest.mark.parametrize("late", [chunk({"content": "so"}), piece("}"), chunk({}, "stop")])
+def test_nothing_after_a_failure_completes_a_call(late: dict[str, Any]) -> None:
+    *body, last = parsed(piece("{", id="c1", name="f"), chunk({}, "abort"), late)
+    assert body == [ToolCallStarted("c1", "f"), ToolCallDelta("{")]
+    assert isinstance(last, Finished)
+    assert last.reason is FinishReason.ERROR
+
+
 def test_a_call_that_began_after_the_finish_reason_must_still_be_whole() -> None:
     late = piece('{"a', id="c1", name="f")
     *body, last = parsed(chunk({}, "stop"), late)

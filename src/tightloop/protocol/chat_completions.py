@@ -188,7 +188,7 @@ class ChatStreamParser:
             if choice.error:
                 deltas.extend(self.fail({"error": choice.error}))
                 break
-            if not choice.index:
+            if not choice.index and self._reason is not FinishReason.ERROR:
                 self._choice(choice, deltas)
         return deltas
 
@@ -273,8 +273,8 @@ class ChatStreamParser:
 
     def _finish_reason(self, name: str, deltas: list[Delta]) -> None:
         word = name.lower()
-        if word in _NO_REASON or self._reason is FinishReason.ERROR:
-            return  # a failure stays one
+        if word in _NO_REASON:
+            return
         reason = _FINISH_REASONS.get(word)
         if reason is None and _FILTERED.search(word):
             message = "the upstream's content filter stopped the answer"
