@@ -19,9 +19,9 @@ from typing import Any, Final
 
 import msgspec
 
+from tightloop.protocol.delta_machine import DeltaMachine
 from tightloop.protocol.deltas import (
     ContextCompacted,
-    Delta,
     Finished,
     FinishReason,
     ReasoningDelta,
@@ -42,7 +42,7 @@ from tightloop.protocol.items import (
 )
 from tightloop.protocol.outgoing import MakeStream
 from tightloop.protocol.requests import ResponseRequest
-from tightloop.protocol.response_states import SIGNAL_OF, TRANSITIONS, Fate, Signal, State
+from tightloop.protocol.response_states import Fate, Signal, State
 from tightloop.protocol.response_stream import Cancellation, Timing
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -103,7 +103,7 @@ class _Open:
         return Message("assistant", (TextPart("output_text", text),))
 
 
-class ChatStream:
+class ChatStream(DeltaMachine[_Open]):
     """Makes the chunks of one answer; an ``OutgoingStream``. No I/O, no clock.
 
     ``new_id`` is not called: in this dialect only the answer and its tool calls have ids. An item of
@@ -119,11 +119,9 @@ class ChatStream:
         new_id: Callable[[str], str],
         include_usage: bool = False,
     ) -> None:
-        self.status = "queued"
-        self.usage: Usage | None = None
+        super().__init__(response_id)
         self._include_usage = include_usage
         self._is_prewarm = not request.generate
-        self._id = response_id
         self._identity = {
             "id": f"chatcmpl-{response_id.removeprefix('resp_')}",
             "created": created_at,
@@ -133,30 +131,10 @@ class ChatStream:
         self._chunk = chunk
         self._head = chunk + b',"choices":[{"index":0,"delta":{'
         self._tail = b'},"finish_reason":null}]}'
-        self._state = State.NEW
-        self._open: _Open | None = None
-        self._items: list[Item] = []
-        self._num_calls = 0
-        self._unsent: list[bytes] = []
         self._finish_reason: str | None = None
         self._error = b""
 
     # ------------------------------------------------------------------ what can be asked
-
-    @property
-    def output_items(self) -> tuple[Item, ...]:
-        """The items closed so far."""
-        return tuple(self._items)
-
-    @property
-    def num_calls(self) -> int:
-        """Tool calls put out so far, an open one included."""
-        return self._num_calls
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the last chunk was made."""
-        return self._state is State.ENDED
 
     def snapshot(self) -> bytes:
         """JSON of the ``chat.completion``; of the error if it failed.
@@ -183,41 +161,13 @@ class ChatStream:
 
     def start(self) -> list[bytes]:
         """The chunk that says who speaks."""
-        self._step(Signal.START_PREWARM if self._is_prewarm else Signal.START)
+        self._step(Signal.START_PREWARM if self._is_prewarm else Signal.START, [])
         self.status = "in_progress"
         return [self._delta(b'"role":"assistant","content":""')]
 
-    def feed(self, deltas: Iterable[Delta]) -> list[bytes]:
-        """The chunks for one batch of deltas, one for each non-empty delta.
-
-        Raises ``LocalProtocolError`` for a delta out of order and for ``Finished``, as
-        ``ResponseStream.feed`` does; ``fail``, which alone is legal then, returns what was made.
-        """
-        chunks: list[bytes] = []
-        try:
-            for delta in deltas:
-                open_ = self._open
-                # The hot path: more of what is being said.
-                if open_ is None or type(delta) is not open_.delta_type:
-                    open_ = self._apply(delta, chunks)
-                    if open_ is None:
-                        continue
-                text = delta.text  # type: ignore[union-attr]
-                if text:
-                    escaped = _encode(text)
-                    open_.pieces.append(text)
-                    chunks.append(b"".join((open_.head, escaped, open_.tail)))
-        except UnicodeEncodeError as error:
-            self._break(chunks)
-            raise LocalProtocolError(f"a delta holds half a character: {error}") from error
-        except LocalProtocolError:
-            self._break(chunks)
-            raise
-        return chunks
-
     def heartbeat(self) -> list[bytes]:
         """A chunk with an empty delta, which says nothing and every known client accepts."""
-        self._step(Signal.HEARTBEAT)
+        self._step(Signal.HEARTBEAT, [])
         return [self._delta(b"")]
 
     def finish(
@@ -240,11 +190,8 @@ class ChatStream:
         signal = _END_SIGNALS[finished.reason]
         if signal is Signal.CANCEL and cancellation is Cancellation.DISCARDED:
             signal = Signal.INTERRUPT
-        chunks = self._unsent.copy()
-        self._step(signal)
-        self._unsent.clear()
-        self.usage = finished.usage
-        self.status, self._finish_reason = self._ending(signal, cancellation)
+        status, self._finish_reason = self._ending(signal, cancellation)
+        chunks = self._end(signal, status, finished.usage)
         reason = self._finish_reason.encode()
         chunks.append(
             b'%b,"choices":[{"index":0,"delta":{},"finish_reason":"%b"}]}' % (self._chunk, reason)
@@ -258,62 +205,47 @@ class ChatStream:
         """End with the error alone, which SDKs raise. Legal at any time before the end."""
         if self._state is State.NEW:
             self.start()  # for the table; who says nothing needs no role
-        chunks, self._unsent = self._unsent, []
-        self._step(Signal.FAIL)
-        self.usage = usage
+        chunks = self._end(Signal.FAIL, "failed", usage)
         return [*chunks, self._failure(code, message)]
 
     def take_back(self, code: str, message: str) -> bytes:
         """The error in place of a last chunk that was made but must not be sent."""
         if not self.is_finished:
-            raise LocalProtocolError(f"response {self._id} has not ended yet")
+            raise LocalProtocolError(f"response {self.response_id} has not ended yet")
         return self._failure(code, message)
 
     def aside(self, kind: str, fields: Mapping[str, Any]) -> bytes:
         """Raises ``LocalProtocolError``: every chunk is part of the answer here."""
         raise LocalProtocolError(f"a chat completion has no place for {kind}")
 
-    # ------------------------------------------------------------------ the machine
+    # ------------------------------------------------------------------ items
 
-    def _step(self, signal: Signal) -> None:
-        """Take the row for ``signal``: end what is being said as it says, and change state."""
-        step = TRANSITIONS[self._state].get(signal)
-        if step is None:
-            raise LocalProtocolError(
-                f"{signal.name} is not allowed in state {self._state.name} of response {self._id}"
-            )
-        if self._open is not None and step.fate is not Fate.KEEP:
-            if step.fate is not Fate.DROP:
-                self._items.append(self._open.item())
-            self._open = None
-        self._state = step.state
+    def _delta_event(self, item: _Open, escaped: bytes) -> bytes:
+        return b"".join((item.head, escaped, item.tail))
 
-    def _apply(self, delta: Delta, chunks: list[bytes]) -> _Open | None:
-        """Any delta that does not simply continue; what its text goes into, if it has any."""
-        signal = SIGNAL_OF.get(type(delta))
-        if signal is None:
-            raise LocalProtocolError(f"{type(delta).__name__} cannot be fed; see finish()")
-        is_empty = isinstance(delta, TextDelta | ReasoningDelta) and not delta.text
-        if is_empty and signal in TRANSITIONS[self._state]:
-            return None  # an empty delta begins nothing
-        self._step(signal)
+    def _open_item(
+        self, delta: TextDelta | ReasoningDelta | ToolCallStarted, events: list[bytes]
+    ) -> _Open:
         if isinstance(delta, TextDelta):
-            self._open = self._speech(TextDelta, b'"content":')
-        elif isinstance(delta, ReasoningDelta):
-            self._open = self._speech(ReasoningDelta, b'"reasoning_content":')
-        elif isinstance(delta, ToolCallStarted):
-            chunks.append(self._open_call(delta))
-            return None
-        elif isinstance(delta, ContextCompacted):
-            self._items.append(Compaction(delta.encrypted_content))
-        return self._open
+            return self._speech(TextDelta, b'"content":')
+        if isinstance(delta, ReasoningDelta):
+            return self._speech(ReasoningDelta, b'"reasoning_content":')
+        return self._call(delta, events)
+
+    def _close_item(self, item: _Open, fate: Fate, events: list[bytes]) -> None:
+        del fate, events  # the finish reason tells
+        self._items.append(item.item())
+
+    def _compact(self, delta: ContextCompacted, events: list[bytes]) -> None:
+        del events  # nothing that clients of this dialect could be told
+        self._items.append(Compaction(delta.encrypted_content))
 
     def _speech(self, delta_type: type[Any], key: bytes) -> _Open:
         return _Open(delta_type, self._head + key, self._tail, None)
 
-    def _open_call(self, started: ToolCallStarted) -> bytes:
-        """The chunk that names the call; its arguments follow by index alone."""
-        index = self._num_calls
+    def _call(self, started: ToolCallStarted, chunks: list[bytes]) -> _Open:
+        """A chunk names the call; its arguments follow by index alone."""
+        index = self._num_calls - 1
         kind, field = ("custom", "input") if started.is_custom else ("function", "arguments")
         begun = {
             "index": index,
@@ -321,11 +253,9 @@ class ChatStream:
             "type": kind,
             kind: {"name": started.name, field: ""},
         }
-        chunk = self._delta(b'"tool_calls":[%b]' % _encode(begun))
+        chunks.append(self._delta(b'"tool_calls":[%b]' % _encode(begun)))
         place = f'"tool_calls":[{{"index":{index},"{kind}":{{"{field}":'.encode()
-        self._open = _Open(ToolCallDelta, self._head + place, b"}}]" + self._tail, started)
-        self._num_calls += 1
-        return chunk
+        return _Open(ToolCallDelta, self._head + place, b"}}]" + self._tail, started)
 
     def _delta(self, fields: bytes) -> bytes:
         return b"".join((self._head, fields, self._tail))

@@ -11,12 +11,13 @@ another way to write the same steps. What ``ResponseStream`` promises of its met
 Source: Streaming page of the Messages API, 2026.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
 
+from tightloop.protocol.delta_machine import DeltaMachine
 from tightloop.protocol.deltas import (
     ContextCompacted,
     Delta,
@@ -28,11 +29,11 @@ from tightloop.protocol.deltas import (
     Usage,
 )
 from tightloop.protocol.errors import LocalProtocolError
-from tightloop.protocol.items import Compaction, Item
+from tightloop.protocol.items import Compaction
 from tightloop.protocol.messages_errors import error_event
 from tightloop.protocol.open_block import OpenBlock, TextBlock, ThinkingBlock, ToolUseBlock
 from tightloop.protocol.requests import ResponseRequest
-from tightloop.protocol.response_states import SIGNAL_OF, TRANSITIONS, Fate, Signal, State
+from tightloop.protocol.response_states import Fate, Signal, State
 from tightloop.protocol.response_stream import Cancellation, Timing
 
 PING: Final = b'{"type":"ping"}'
@@ -41,7 +42,7 @@ MESSAGE_STOP: Final = b'{"type":"message_stop"}'
 _encode = msgspec.json.Encoder().encode
 
 
-class MessagesStream:
+class MessagesStream(DeltaMachine[OpenBlock]):
     """Makes the events of one answer; implements ``outgoing.OutgoingStream``.
 
     ``shows_thinking`` False leaves reasoning out of the answer; it is an output item all the same.
@@ -58,38 +59,16 @@ class MessagesStream:
         shows_thinking: bool = False,
     ) -> None:
         del created_at  # the message object has no place for it
-        self.response_id = response_id
-        self.usage: Usage | None = None
-        self.status = "queued"
+        super().__init__(response_id)
         self.message_id = "msg_" + response_id.removeprefix("resp_")
         self._request = request
         self._new_id = new_id
         self._shows_thinking = shows_thinking
-        self._state = State.NEW
         self._num_blocks = 0
-        self._num_calls = 0
-        self._open: OpenBlock | None = None
-        self._items: list[Item] = []
         self._content: list[bytes] = []
         self._stop: dict[str, str | None] = {"stop_reason": None, "stop_sequence": None}
-        self._unsent: list[bytes] = []
 
     # ------------------------------------------------------------------ what can be asked
-
-    @property
-    def output_items(self) -> tuple[Item, ...]:
-        """The items closed so far, thinking that is not shown included."""
-        return tuple(self._items)
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the last event was made."""
-        return self._state is State.ENDED
-
-    @property
-    def num_calls(self) -> int:
-        """Tool calls put out so far, an open one included."""
-        return self._num_calls
 
     def snapshot(self) -> bytes:
         """JSON of the message as it is now; ``stop_reason`` is null until it has ended well."""
@@ -103,31 +82,6 @@ class MessagesStream:
         self._step(Signal.START if self._request.generate else Signal.START_PREWARM, [])
         self.status = "in_progress"
         return [_encode({"type": "message_start", "message": self._message(Raw(b"[]"))})]
-
-    def feed(self, deltas: Iterable[Delta]) -> list[bytes]:
-        """The events of a batch without ``Finished``; LocalProtocolError for a wrong order."""
-        events: list[bytes] = []
-        try:
-            for delta in deltas:
-                block = self._open
-                # The hot path is the rows whose fate is KEEP: text for the block that is open.
-                if block is None or type(delta) is not block.delta_type:
-                    block = self._apply(delta, events)
-                    if block is None:
-                        continue
-                text = delta.text  # type: ignore[union-attr]
-                if text:
-                    escaped = _encode(text)
-                    block.pieces.append(text)
-                    if block.is_shown:
-                        events.append(block.delta_head + escaped + b"}}")
-        except UnicodeEncodeError as error:
-            self._break(events)
-            raise LocalProtocolError(f"a delta holds half a character: {error}") from error
-        except LocalProtocolError:
-            self._break(events)
-            raise
-        return events
 
     def heartbeat(self) -> list[bytes]:
         """A ``ping``: legal anywhere in the stream, and every client ignores it."""
@@ -190,52 +144,22 @@ class MessagesStream:
         self._stop = {"stop_reason": None, "stop_sequence": None}
         return error_event(code, message)
 
-    # ------------------------------------------------------------------ the machine
-
-    def _step(self, signal: Signal, events: list[bytes]) -> None:
-        """Take the row for ``signal``: end the open block as it says, and change state."""
-        step = TRANSITIONS[self._state].get(signal)
-        if step is None:
-            raise LocalProtocolError(
-                f"{signal.name} is not allowed in state {self._state.name} "
-                f"of message {self.message_id}"
-            )
-        block = self._open
-        if block is not None and step.fate is not Fate.KEEP:
-            self._open = None
-            if step.fate is not Fate.DROP:
-                self._items.append(block.item())
-                if block.is_shown:
-                    self._content.append(_encode(block.json()))
-                    events += block.closing()
-        self._state = step.state
+    # ------------------------------------------------------------------ blocks
 
     def _apply(self, delta: Delta, events: list[bytes]) -> OpenBlock | None:
-        """Any delta that does not simply continue the open block.
-
-        Returns the block just opened if the delta's text is to go into it.
-        """
-        signal = SIGNAL_OF.get(type(delta))
-        if signal is None:
-            raise LocalProtocolError(f"{type(delta).__name__} cannot be fed; see finish()")
-        is_empty = isinstance(delta, TextDelta | ReasoningDelta) and not delta.text
-        if is_empty and signal in TRANSITIONS[self._state]:
-            return None  # an empty delta opens no block
         if isinstance(delta, ToolCallStarted) and delta.is_custom:
             raise LocalProtocolError(
                 f"the engine called {delta.name[:100]!r} with free text, which the Messages API"
                 " does not have; its tools take JSON"
             )
-        self._step(signal, events)
-        if isinstance(delta, TextDelta | ReasoningDelta | ToolCallStarted):
-            self._open_block(delta, events)
-        elif isinstance(delta, ContextCompacted):
-            self._items.append(Compaction(delta.encrypted_content, self._new_id("cmp")))
-        return None if isinstance(delta, ToolCallStarted) else self._open
+        return super()._apply(delta, events)
 
-    def _open_block(
+    def _delta_event(self, item: OpenBlock, escaped: bytes) -> bytes | None:
+        return item.delta_head + escaped + b"}}" if item.is_shown else None
+
+    def _open_item(
         self, delta: TextDelta | ReasoningDelta | ToolCallStarted, events: list[bytes]
-    ) -> None:
+    ) -> OpenBlock:
         index = self._num_blocks
         block: OpenBlock
         if isinstance(delta, TextDelta):
@@ -244,26 +168,21 @@ class MessagesStream:
             block = ThinkingBlock(self._new_id("rs"), index, is_shown=self._shows_thinking)
         else:
             block = ToolUseBlock(self._new_id("fc"), index, delta)
-            self._num_calls += 1
         if block.is_shown:
             events.append(block.opening())
             self._num_blocks += 1
-        self._open = block
+        return block
 
-    def _break(self, events: list[bytes]) -> None:
-        """After a refused delta: keep what was made before it for ``fail``."""
-        if State.NEW < self._state < State.BROKEN:
-            self._unsent += events
-            self._state = State.BROKEN
-            self._open = None  # it will be dropped, and no text may go into it meanwhile
+    def _close_item(self, item: OpenBlock, fate: Fate, events: list[bytes]) -> None:
+        del fate  # a block that was cut looks like a whole one; the stop reason tells
+        self._items.append(item.item())
+        if item.is_shown:
+            self._content.append(_encode(item.json()))
+            events += item.closing()
 
-    def _end(self, signal: Signal, status: str, usage: Usage | None) -> list[bytes]:
-        events = self._unsent.copy()
-        self._step(signal, events)
-        self._unsent.clear()
-        self.status = status
-        self.usage = usage
-        return events
+    def _compact(self, delta: ContextCompacted, events: list[bytes]) -> None:
+        del events  # nothing that clients of this dialect could be told
+        self._items.append(Compaction(delta.encrypted_content, self._new_id("cmp")))
 
     # ------------------------------------------------------------------ what is written
 

@@ -25,9 +25,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Raw
 
+from tightloop.protocol.delta_machine import DeltaMachine
 from tightloop.protocol.deltas import (
     ContextCompacted,
-    Delta,
     Finished,
     FinishReason,
     ReasoningDelta,
@@ -36,11 +36,11 @@ from tightloop.protocol.deltas import (
     Usage,
 )
 from tightloop.protocol.errors import LocalProtocolError, shorten
-from tightloop.protocol.items import Compaction, Item
+from tightloop.protocol.items import Compaction
 from tightloop.protocol.open_item import OpenCall, OpenItem, OpenMessage, OpenReasoning
 from tightloop.protocol.requests import OpaqueTool, ResponseRequest
 from tightloop.protocol.response import ResponseEcho
-from tightloop.protocol.response_states import SIGNAL_OF, TRANSITIONS, Fate, Signal, State
+from tightloop.protocol.response_states import Fate, Signal
 
 
 class Cancellation(Enum):
@@ -100,7 +100,7 @@ Timing = Iterable[tuple[str, Mapping[str, Any]]]
 """Events with figures, sent just before the terminal event: their types and fields."""
 
 
-class ResponseStream:
+class ResponseStream(DeltaMachine[OpenItem]):
     """Makes the events of one response. No I/O, no clock; see the module's text for the order.
 
     ``new_id`` is called with ``msg``, ``rs``, ``fc``, ``ctc`` or ``cmp`` and returns a new item id that
@@ -115,25 +115,18 @@ class ResponseStream:
         created_at: int,
         new_id: Callable[[str], str],
     ) -> None:
-        self.response_id = response_id
-        self.usage: Usage | None = None
-        self.status = "queued"
+        super().__init__(response_id)
         self._request = request
         self._echo = ResponseEcho(response_id, request, created_at=created_at)
         self._in_progress = b""
         self._final = b""
         self._new_id = new_id
-        self._state = State.NEW
         self._sequence = 0
         self._num_opened = 0
-        self._num_calls = 0
-        self._open: OpenItem | None = None
-        self._items: list[Item] = []
         self._items_json: list[bytes] = []
-        self._unsent: list[bytes] = []
         stream_id = request.stream_id
         self._lane = {} if stream_id is None else {"stream_id": stream_id}
-        self._end = b"}" if stream_id is None else b"," + _encode(self._lane)[1:]
+        self._tail = b"}" if stream_id is None else b"," + _encode(self._lane)[1:]
         self._namespaces = {
             tool.name: tool.namespace
             for tool in request.tools
@@ -141,26 +134,6 @@ class ResponseStream:
         }
 
     # ------------------------------------------------------------------ what can be asked
-
-    @property
-    def output_items(self) -> tuple[Item, ...]:
-        """The items closed so far; after the end, the response's whole output."""
-        return tuple(self._items)
-
-    @property
-    def is_started(self) -> bool:
-        """Whether ``start`` was called."""
-        return self._state is not State.NEW
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the terminal event was made."""
-        return self._state is State.ENDED
-
-    @property
-    def num_calls(self) -> int:
-        """Tool calls put out so far, an open one included."""
-        return self._num_calls
 
     def snapshot(self) -> bytes:
         """JSON of the Response object as it is now: final after the end."""
@@ -185,41 +158,6 @@ class ResponseStream:
             self._response_event("response.created", self._in_progress),
             self._response_event("response.in_progress", self._in_progress),
         ]
-
-    def feed(self, deltas: Iterable[Delta]) -> list[bytes]:
-        """The events for one batch of deltas, one delta event per non-empty delta.
-
-        Raises ``LocalProtocolError`` for a delta out of order, and for ``Finished``, which goes
-        to ``finish``. The events of the deltas before it are then not lost: ``fail``, the one
-        call that is legal afterwards, returns them first.
-        """
-        events: list[bytes] = []
-        try:
-            for delta in deltas:
-                item = self._open
-                # The hot path is the rows whose fate is KEEP: text for the item that is open.
-                if item is None or type(delta) is not item.delta_type:
-                    item = self._apply(delta, events)
-                    if item is None:
-                        continue
-                text = delta.text  # type: ignore[union-attr]
-                if text:
-                    escaped = _encode(text)
-                    item.pieces.append(text)
-                    number = _encode(self._sequence)
-                    events.append(
-                        b"".join(
-                            (item.delta_head, number, item.delta_middle, escaped, item.delta_tail)
-                        )
-                    )
-                    self._sequence += 1
-        except UnicodeEncodeError as error:
-            self._break(events)
-            raise LocalProtocolError(f"a delta holds half a character: {error}") from error
-        except LocalProtocolError:
-            self._break(events)
-            raise
-        return events
 
     def heartbeat(self) -> list[bytes]:
         """Another ``response.in_progress``: the one beat that every known client accepts."""
@@ -267,46 +205,18 @@ class ResponseStream:
         )
         return self._response_event("response.failed", self._final)
 
-    # ------------------------------------------------------------------ the machine
+    # ------------------------------------------------------------------ items
 
-    def _step(self, signal: Signal, events: list[bytes]) -> None:
-        """Take the row for ``signal``: end the open item as it says, and change state."""
-        step = TRANSITIONS[self._state].get(signal)
-        if step is None:
-            raise LocalProtocolError(
-                f"{signal.name} is not allowed in state {self._state.name} "
-                f"of response {self.response_id}"
-            )
-        item = self._open
-        if item is not None and step.fate is not Fate.KEEP:
-            if step.fate is not Fate.DROP:
-                self._close(
-                    item, "completed" if step.fate is Fate.COMPLETE else "incomplete", events
-                )
-            self._open = None
-        self._state = step.state
-
-    def _apply(self, delta: Delta, events: list[bytes]) -> OpenItem | None:
-        """Any delta that does not simply continue the open item.
-
-        Returns the item just opened if the delta's text is to go into it.
-        """
-        signal = SIGNAL_OF.get(type(delta))
-        if signal is None:
-            raise LocalProtocolError(f"{type(delta).__name__} cannot be fed; see finish()")
-        is_empty = isinstance(delta, TextDelta | ReasoningDelta) and not delta.text
-        if is_empty and signal in TRANSITIONS[self._state]:
-            return None  # an empty delta opens no item
-        self._step(signal, events)
-        if isinstance(delta, TextDelta | ReasoningDelta | ToolCallStarted):
-            self._open_item(delta, events)
-        elif isinstance(delta, ContextCompacted):
-            self._whole_item(Compaction(delta.encrypted_content, self._new_id("cmp")), events)
-        return None if isinstance(delta, ToolCallStarted) else self._open
+    def _delta_event(self, item: OpenItem, escaped: bytes) -> bytes:
+        number = self._sequence
+        self._sequence = number + 1
+        return b"".join(
+            (item.delta_head, b"%d" % number, item.delta_middle, escaped, item.delta_tail)
+        )
 
     def _open_item(
         self, delta: TextDelta | ReasoningDelta | ToolCallStarted, events: list[bytes]
-    ) -> None:
+    ) -> OpenItem:
         index = self._num_opened
         item: OpenItem
         if isinstance(delta, TextDelta):
@@ -314,16 +224,15 @@ class ResponseStream:
         elif isinstance(delta, ReasoningDelta):
             item = OpenReasoning(self._new_id("rs"), index)
         else:
-            self._num_calls += 1
             item_id = self._new_id("ctc" if delta.is_custom else "fc")
             item = OpenCall(item_id, index, delta, self._namespaces.get(delta.name))
-        item.delta_tail += self._end
+        item.delta_tail += self._tail
         self._num_opened += 1
-        self._open = item
         events.extend(self._event(kind, fields) for kind, fields in item.opening())
+        return item
 
-    def _whole_item(self, item: Compaction, events: list[bytes]) -> None:
-        """An item without deltas: added and done at once."""
+    def _compact(self, delta: ContextCompacted, events: list[bytes]) -> None:
+        item = Compaction(delta.encrypted_content, self._new_id("cmp"))
         json = _encode(item)
         fields = {"output_index": self._num_opened, "item": Raw(json)}
         events.append(self._event("response.output_item.added", fields))
@@ -332,21 +241,14 @@ class ResponseStream:
         self._items.append(item)
         self._items_json.append(json)
 
-    def _close(self, item: OpenItem, status: str, events: list[bytes]) -> None:
-        closed = item.close(status)
+    def _close_item(self, item: OpenItem, fate: Fate, events: list[bytes]) -> None:
+        closed = item.close("completed" if fate is Fate.COMPLETE else "incomplete")
         events.extend(self._event(kind, fields) for kind, fields in closed.events)
         json = _encode(closed.json)
         done = {"output_index": item.index, "item": Raw(json)}
         events.append(self._event("response.output_item.done", done))
         self._items.append(closed.item)
         self._items_json.append(json)
-
-    def _break(self, events: list[bytes]) -> None:
-        """After a refused delta: keep what was made before it for ``fail``."""
-        if State.NEW < self._state < State.BROKEN:
-            self._unsent += events
-            self._state = State.BROKEN
-            self._open = None  # or its text would still pass by the hot path
 
     def _finish(
         self,
@@ -356,13 +258,9 @@ class ResponseStream:
         completed_at: int | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> list[bytes]:
-        events = self._unsent.copy()
-        self._step(ending.signal, events)
-        self._unsent.clear()
+        events = self._end(ending.signal, ending.status, usage)
         if timing is not None:
             events += [self._event(kind, fields) for kind, fields in timing]
-        self.status = ending.status
-        self.usage = usage
         self._final = self._echo.render(
             ending.status,
             output=self._items_json,
@@ -392,5 +290,5 @@ class ResponseStream:
             kind.encode(),
             number,
             response,
-            self._end,
+            self._tail,
         )
