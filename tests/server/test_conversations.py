@@ -1,6 +1,7 @@
 """The tree: stored responses are found again, with their whole context, and only those."""
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,25 @@ def call_node() -> Node:
 def test_outputs_of_known_calls_pass(items: list[Item]) -> None:
     """The call may be in an ancestor or earlier in the same input."""
     check_call_ids(items, call_node())
+
+
+def test_the_search_for_a_call_ends_where_it_is_found() -> None:
+    """What the last response was given may be a whole history; its call comes after that."""
+    num_seen = 0
+
+    class Counting(tuple[Item, ...]):
+        __slots__ = ()
+
+        def __reversed__(self) -> Iterator[Item]:
+            nonlocal num_seen
+            for item in self[::-1]:
+                num_seen += 1
+                yield item
+
+    history = [user_message("x")] * 50
+    node = Node("a", None, Counting([*history, FunctionCall("call_1", "shell", "{}")]))
+    check_call_ids([FunctionCallOutput("call_1", "ok")], node)
+    assert num_seen == 1
 
 
 @pytest.mark.parametrize(

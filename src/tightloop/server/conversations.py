@@ -8,6 +8,7 @@ Adding a child costs what the child costs: parents are shared, never copied or v
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -33,6 +34,9 @@ from tightloop.server.store import Head, Row, Store
 NUM_RECENT = 4096
 MAX_RECENT_BYTES = 256 << 20
 """Of their JSON; in memory they take about as much again. The latest one stays however large."""
+
+_CALLS: Final = (FunctionCall, CustomToolCall)
+_OUTPUTS: Final = (FunctionCallOutput, CustomToolCallOutput)
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
@@ -228,23 +232,22 @@ def check_call_ids(items: Sequence[Item], parent: Node | None) -> None:
     """Every tool output belongs to a call before it. Raises ``ApiError`` naming the item.
 
     Looks at the new items and then up the tree, so that the usual answer to the last response
-    costs nothing that grows with the history.
+    costs nothing that grows with the history, nor with what the last response was given.
     """
     called: set[str] = set()
     unanswered: dict[str, int] = {}  # call_id of an output, to the first item that has it
     for index, item in enumerate(items):
-        if isinstance(item, FunctionCall | CustomToolCall):
+        if isinstance(item, _CALLS):
             called.add(item.call_id)
-        elif (
-            isinstance(item, FunctionCallOutput | CustomToolCallOutput)
-            and item.call_id not in called
-        ):
+        elif isinstance(item, _OUTPUTS) and item.call_id not in called:
             unanswered.setdefault(item.call_id, index)
     node = parent
     while node is not None and unanswered:  # once, however many outputs there are
         for item in reversed(node.items):  # an output usually answers one of the last calls
-            if isinstance(item, FunctionCall | CustomToolCall):
+            if isinstance(item, _CALLS):
                 unanswered.pop(item.call_id, None)
+                if not unanswered:
+                    return
         node = node.parent
     for call_id, index in unanswered.items():
         raise ApiError(

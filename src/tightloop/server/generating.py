@@ -12,8 +12,9 @@ from tightloop.server.prepared import PreparedGeneration
 
 def check_request(engine: Engine, request: ResponseRequest, parent: Record | None) -> None:
     """What can be told without the model. Raises ``ApiError`` naming the field at fault."""
-    names = [model.name for model in engine.models()]
-    if request.model not in names:
+    models = engine.models()
+    if all(model.name != request.model for model in models):
+        names = (model.name for model in models)
         raise ApiError(
             f"unknown model {request.model[:200]!r}; this server has {', '.join(names)}",
             code="model_not_found",

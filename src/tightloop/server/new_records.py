@@ -19,7 +19,8 @@ def new_link(
     ``made`` has the response's id, its usage and, as items, its output. ``tools`` came as items of
     the context.
     """
-    node = replace(made, parent=parent.node if parent else None, items=request.input + made.items)
+    above = parent.node if parent else None
+    node = Node(made.id, above, request.input + made.items, made.usage)
     settings = settings_like(request, parent.settings if parent else None)
     return Record(node, parent, len(request.input), tools, settings=settings)
 
