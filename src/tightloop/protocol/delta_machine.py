@@ -6,7 +6,7 @@ implies. The way of a token is ``feed``: a look at the open item, one escape, on
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -23,6 +23,7 @@ from tightloop.protocol.items import Item
 from tightloop.protocol.response_states import SIGNAL_OF, TRANSITIONS, Fate, Signal, State
 
 _encode = msgspec.json.Encoder().encode
+_TEXTS: Final = (TextDelta, ReasoningDelta)
 
 
 class Open(Protocol):
@@ -150,7 +151,7 @@ class DeltaMachine(ABC, Generic[T]):
         signal = SIGNAL_OF.get(type(delta))
         if signal is None:
             raise LocalProtocolError(f"{type(delta).__name__} cannot be fed; see finish()")
-        is_empty = isinstance(delta, TextDelta | ReasoningDelta) and not delta.text
+        is_empty = isinstance(delta, _TEXTS) and not delta.text
         if is_empty and signal in TRANSITIONS[self._state]:
             return None  # an empty delta opens no item
         self._step(signal, events)
@@ -158,7 +159,7 @@ class DeltaMachine(ABC, Generic[T]):
             self._num_calls += 1
             self._open = self._open_item(delta, events)
             return None
-        if isinstance(delta, TextDelta | ReasoningDelta):
+        if isinstance(delta, _TEXTS):
             self._open = self._open_item(delta, events)
         elif isinstance(delta, ContextCompacted):
             self._compact(delta, events)

@@ -97,6 +97,7 @@ class _ContextManagement(Struct):
 
 class _WireRequest(Struct):
     model: str
+    type: Raw = Raw()  # of the event that is a request; looked at by ``decode_event`` alone
     input: Raw = Raw(b"[]")
     instructions: str | None = None
     previous_response_id: str | None = None
@@ -158,8 +159,18 @@ class RequestDecoder:
                 raise
         return self._decode(replace_lone_surrogates(body))
 
-    def _decode(self, body: bytes | str) -> ResponseRequest:
+    def decode_event(self, body: bytes, kind: Raw) -> ResponseRequest | None:
+        """The checked request of an event whose ``type``, in JSON, is ``kind``; else None.
+
+        Raises as ``decode``, which can read some requests that this cannot: try it then.
+        """
         wire = _decode_wire(body)
+        return self._request(wire) if wire.type == kind else None
+
+    def _decode(self, body: bytes | str) -> ResponseRequest:
+        return self._request(_decode_wire(body))
+
+    def _request(self, wire: _WireRequest) -> ResponseRequest:
         if self._websocket:
             wire.background = None  # some clients send it by mistake; a socket is no background
         decoded = self._decode_tools(wire.tools)
@@ -354,4 +365,4 @@ def _echo(wire: _WireRequest, tools: Raw) -> dict[str, Any]:
 
 
 def _given(fields: dict[str, Any] | None) -> dict[str, Any]:
-    return {key: value for key, value in (fields or {}).items() if value is not None}
+    return {key: value for key, value in fields.items() if value is not None} if fields else {}

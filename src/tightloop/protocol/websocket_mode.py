@@ -5,6 +5,7 @@ A client sends one JSON event per text frame. Everything a server answers with c
 """
 
 import math
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -83,6 +84,8 @@ _cancel: Final = msgspec.json.Decoder(ResponseCancel)
 _interrupt: Final = msgspec.json.Decoder(ResponseInterrupt)
 _steer: Final = msgspec.json.Decoder(_WireSteer)
 _encode = msgspec.json.Encoder().encode
+_CREATE: Final = Raw(b'"response.create"')
+_LIKELY_CREATE: Final = (b'{"type":"response.create",', b'{"type": "response.create",')
 
 
 class ClientEventDecoder:
@@ -102,6 +105,11 @@ class ClientEventDecoder:
         return self._decode(replace_lone_surrogates(raw).encode())
 
     def _decode(self, raw: bytes) -> ClientEvent:
+        if raw.startswith(_LIKELY_CREATE):  # how clients write it: no need to look first
+            with suppress(ApiError):  # the way below says what is wrong
+                request = self._requests.decode_event(raw, _CREATE)
+                if request is not None:
+                    return ResponseCreate(request)
         kind = _typed(_peek, raw).type
         if kind == "response.create":
             return ResponseCreate(self._requests.decode(raw))
