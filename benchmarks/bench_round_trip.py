@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tightloop.bench.history import NEW_BYTES, TOOLS, history, output, tool_output
 from tightloop.client.http import HttpTransport
 from tightloop.client.in_memory import InMemoryTransport
 from tightloop.client.transport import Transport
@@ -48,17 +49,7 @@ from tightloop.trace.latency import RoundTrip
 HISTORIES = {"1k": 18_800, "10k": 53_000, "50k": 209_000}
 """Nominal tokens and bytes of JSON; coding-agent histories measure about 4 bytes a token."""
 
-NEW_BYTES = 4096
 NUM_WARMUP = 5
-TOOLS = [
-    {
-        "type": "function",
-        "name": name,
-        "description": "run one command in the workspace " * 8,
-        "parameters": {"type": "object", "properties": {"cmd": {"type": "string"}}},
-    }
-    for name in ("exec_command", "apply_patch")
-]
 
 
 @dataclass(slots=True)
@@ -86,29 +77,8 @@ def answer(_request: GenerationRequest) -> Answer:
     return call_answer("exec_command", {"cmd": "python -m pytest -q"}, "call_next")
 
 
-def history(num_bytes: int) -> list[dict[str, Any]]:
-    """Tool rounds worth ``num_bytes`` of JSON, ending in the call that the new item answers."""
-    source = Path(__file__).read_text("utf-8")
-    items: list[dict[str, Any]] = [message("fix the failing test")]
-    size = 0
-    while size < num_bytes:
-        number = len(items)
-        text = (source * 2)[number % 1000 :][: min(4096, num_bytes - size)]
-        call = {"type": "function_call", "call_id": f"call_{number}", "name": "exec_command"}
-        items.append({**call, "arguments": json.dumps({"cmd": f"sed -n 1,{number}p file.py"})})
-        items.append({"type": "function_call_output", "call_id": f"call_{number}", "output": text})
-        size += len(text) + 250
-    items.append({**call, "call_id": "call_open", "arguments": "{}"})
-    return items
-
-
-def message(text: str) -> dict[str, Any]:
-    return {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
-
-
 def new_item() -> dict[str, Any]:
-    output = random.randbytes(NEW_BYTES // 2).hex()
-    return {"type": "function_call_output", "call_id": "call_open", "output": output}
+    return output("call_open", tool_output(random.Random()))
 
 
 def request(items: Sequence[dict[str, Any]], **fields: Any) -> dict[str, Any]:

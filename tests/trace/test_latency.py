@@ -8,6 +8,7 @@ from tightloop.trace.latency import (
     inter_token_latency_s,
     round_trip_overhead_s,
     round_trip_s,
+    streamed_rate_per_s,
     ttft_s,
 )
 
@@ -44,3 +45,14 @@ def test_inter_token_latency_is_the_mean_gap_between_deltas() -> None:
     assert inter_token_latency_s(trip) == pytest.approx(2e-6)
     single = RoundTrip(0, 1, 90, num_output_events=1, first_delta_ns=1, last_delta_ns=1)
     assert inter_token_latency_s(single) is None
+
+
+def test_the_streamed_rate_leaves_the_first_delta_out() -> None:
+    """A hundred tokens after the first one in 10 ms; a single burst or no count: unknown."""
+    fields = {"num_output_events": 9, "first_delta_ns": 1_000_000, "last_delta_ns": 11_000_000}
+    assert streamed_rate_per_s(RoundTrip(0, 1, 90, output_tokens=101, **fields)) == 10_000
+    assert streamed_rate_per_s(RoundTrip(0, 1, 90, **fields)) is None
+    burst = {**fields, "last_delta_ns": 1_000_000}
+    assert streamed_rate_per_s(RoundTrip(0, 1, 90, output_tokens=101, **burst)) is None
+    single = {**fields, "num_output_events": 1}
+    assert streamed_rate_per_s(RoundTrip(0, 1, 90, output_tokens=101, **single)) is None

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import tightloop
 
 VERBS = {
+    "bench": "measure the follow-up turns of any OpenAI-compatible endpoint",
     "connect": "point another agent (Codex, Claude Code, ...) at a running server, or run it there",
     "demo": "fix real bugs with the bundled network: classic path against tight path",
     "exec": "let the agent work on a repository once, without questions",

@@ -77,3 +77,16 @@ def decode_rate_per_s(trip: RoundTrip) -> float | None:
     if not trip.num_decode_steps or not trip.decode_steps_s:
         return None
     return trip.num_decode_steps / trip.decode_steps_s
+
+
+def streamed_rate_per_s(trip: RoundTrip) -> float | None:
+    """Tokens per second as a client sees them, from the first delta to the last.
+
+    From the token count that the server reports, less the first delta's one; None with fewer than
+    two deltas or without a count. Tokens of reasoning that is not streamed are in the count, too.
+    """
+    if trip.num_output_events < 2 or trip.first_delta_ns is None or trip.last_delta_ns is None:
+        return None
+    if trip.output_tokens < 2 or trip.last_delta_ns <= trip.first_delta_ns:
+        return None
+    return (trip.output_tokens - 1) / ((trip.last_delta_ns - trip.first_delta_ns) / 1e9)

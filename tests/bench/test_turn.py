@@ -1,0 +1,142 @@
+"""Runs of ``bench turn`` against endpoints that misbehave in every way the report must tell."""
+
+from typing import Any
+
+import pytest
+
+from tests.bench.endpoint import endpoint, models, refusal, response
+from tightloop.bench.bugs import BenchError
+from tightloop.bench.turn import NUM_WARMUP, Plan, TurnResult, first_model, known, run_turns
+
+SMALL: dict[str, Any] = {"histories": (1_000,), "rounds": 3}
+
+
+def plan(url: str, **fields: Any) -> Plan:
+    return Plan(url=url, model="m", **{**SMALL, **fields})
+
+
+class Peer:
+    """Answers every POST, has no WebSocket; keeps the bodies. ``fail`` numbers requests from 1."""
+
+    def __init__(self, *fail: int, refused: frozenset[str] = frozenset()) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self._fail = fail
+        self._refused = refused
+
+    def __call__(self, line: str, body: dict[str, Any]) -> bytes:
+        if line.startswith("GET"):
+            return refusal("426 Upgrade Required", "no_websocket")
+        self.bodies.append(body)
+        if self._refused & body.keys():
+            return refusal("400 Bad Request", "unknown_parameter", "what is that")
+        if len(self.bodies) in self._fail:
+            return refusal("503 Service Unavailable", "overloaded", "busy")
+        return response(number=len(self.bodies))
+
+
+async def measured(peer: Peer, **fields: Any) -> TurnResult:
+    async with endpoint(peer) as url:
+        return await run_turns(plan(url, **fields))
+
+
+async def test_a_refused_upgrade_is_a_finding() -> None:
+    """The other ways are measured; each follow-up resends all and one tool output more."""
+    peer = Peer()
+    result = await measured(peer)
+    assert result.skipped == {"ws": "no WebSocket mode (426)"}
+    found = result.series[1_000]
+    assert set(found) == {"http", "http-new"}
+    for series in found.values():
+        assert len(known(series.samples)) == 3
+    assert result.num_requests == len(peer.bodies) == 2 * (1 + NUM_WARMUP + 3)
+    sizes = [sample.num_bytes for sample in known(found["http"].samples)]
+    assert sizes[0] + 4096 < sizes[1] < sizes[1] + 4096 < sizes[2]
+
+
+async def test_a_failure_is_counted_and_the_run_goes_on() -> None:
+    """The failed turn and the opening of the next conversation are no samples."""
+    result = await measured(Peer(5), variants=("http",))
+    series = result.series[1_000]["http"]
+    assert result.num_failed == 1
+    assert not result.is_mostly_failed
+    assert [sample is None for sample in series.samples] == [False, True, True]
+    assert dict(series.errors) == {"status 503 overloaded: busy": 1}
+
+
+async def test_mostly_failed() -> None:
+    result = await measured(Peer(*range(2, 20)), variants=("http",))
+    assert result.is_mostly_failed
+    assert known(result.series[1_000]["http"].samples) == []
+
+
+async def test_fields_that_a_strict_endpoint_refuses_are_left_out() -> None:
+    """It is asked once more without them; that is not counted as a failure."""
+    peer = Peer(refused=frozenset({"client_metadata", "include"}))
+    result = await measured(peer, variants=("http",))
+    assert result.num_failed == 0
+    assert len(known(result.series[1_000]["http"].samples)) == 3
+    assert "client_metadata" in peer.bodies[0]
+    assert all("client_metadata" not in body for body in peer.bodies[1:])
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (refusal("401 Unauthorized", "invalid_api_key"), "--api-key-env"),
+        (refusal("404 Not Found", "model_not_found", "unknown model 'm'"), "unknown model 'm'"),
+        (refusal("404 Not Found", "nothing_here"), "--api chat"),
+    ],
+)
+async def test_a_run_that_cannot_work_stops_at_once(answer: bytes, text: str) -> None:
+    """With what to do, after the first request."""
+    seen = []
+
+    def choose(line: str, _body: dict[str, Any]) -> bytes:
+        seen.append(line)
+        return answer
+
+    async with endpoint(choose) as url:
+        with pytest.raises(BenchError) as caught:
+            await run_turns(plan(url, variants=("http",)))
+    assert text in str(caught.value)
+    assert seen == ["POST /v1/responses"]
+
+
+async def test_a_key_that_the_upgrade_refuses_is_an_error() -> None:
+    async with endpoint(lambda *_: refusal("401 Unauthorized", "x")) as url:
+        with pytest.raises(BenchError, match=r"401.*--api-key-env"):
+            await run_turns(plan(url, variants=("ws",)))
+
+
+async def test_only_a_websocket_that_is_not_there() -> None:
+    async with endpoint(Peer()) as url:
+        with pytest.raises(BenchError, match=r"none of these ways: ws: no WebSocket mode \(426\)"):
+            await run_turns(plan(url, variants=("ws",)))
+
+
+async def test_the_first_listed_model_is_taken() -> None:
+    async with endpoint(lambda *_: models("one", "two")) as url:
+        assert await first_model(url, None) == "one"
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (models(), "lists no model; name one with --model"),
+        (refusal("401 Unauthorized", "x"), "refused the key with status 401"),
+        (refusal("404 Not Found", "x"), "lists no model"),
+        (b"", "is the server running?"),
+    ],
+)
+async def test_no_list_of_models(answer: bytes, text: str) -> None:
+    async with endpoint(lambda *_: answer) as url:
+        with pytest.raises(BenchError) as caught:
+            await first_model(url, "key")
+    assert text in str(caught.value)
+
+
+def test_the_estimate_counts_the_context_of_every_turn() -> None:
+    """A host charges for the context of each request, however it got there."""
+    one = plan("http://h/v1", variants=("ws",), rounds=1, max_output_tokens=76)
+    assert one.num_requests == 4
+    assert one.num_input_tokens == 4 * (1_000 + 200) + (0 + 1 + 2 + 3) * (1024 + 76)
