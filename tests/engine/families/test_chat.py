@@ -12,13 +12,20 @@ from msgspec import Raw
 
 from tests.engine.collecting import Answer, ask, node_of, request, start
 from tests.engine.gguf_fixture import write_gguf
-from tightloop.engine.families.chat import ChatFamily, common_prefix, forced_call
-from tightloop.engine.interface import EngineError, Sampling
+from tightloop.engine.families.chat import ChatFamily, common_prefix
+from tightloop.engine.families.prompts import forced_call
+from tightloop.engine.interface import EngineError, Node, Sampling
 from tightloop.engine.llama_cpp.backend import LlamaCppBackend
 from tightloop.engine.scripted_backend import IM_END, ScriptedBackend, replying
 from tightloop.engine.token_engine import TokenEngine
 from tightloop.protocol.deltas import FinishReason, TextDelta
-from tightloop.protocol.items import CustomToolCall, Message, OpaquePart, TextPart
+from tightloop.protocol.items import (
+    CustomToolCall,
+    CustomToolCallOutput,
+    Message,
+    OpaquePart,
+    TextPart,
+)
 from tightloop.protocol.requests import CustomTool, FunctionTool
 
 
@@ -62,6 +69,9 @@ def test_common_prefix_counts_equal_leading_tokens() -> None:
     assert common_prefix([1, 2], [1, 2, 3]) == 2
     assert common_prefix([], [1]) == 0
     assert common_prefix([9], [1]) == 0
+    long = list(range(10_000))
+    assert common_prefix(long, [*long[:9_000], 0, *long[9_001:]]) == 9_000
+    assert common_prefix(long, [*long, 1]) == 10_000
 
 
 async def test_characters_arrive_whole_although_tokens_are_bytes() -> None:
@@ -284,6 +294,99 @@ async def test_a_long_prefill_lets_another_session_through(model: Path) -> None:
         await long.wait()
     assert was_first
     assert long.finished.usage.input_tokens > 1024
+
+
+class ReadingBackend(ScriptedBackend):
+    """Remembers the longest text it was asked to tokenise since ``longest`` was set."""
+
+    longest = 0
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        """As the scripted backend does."""
+        self.longest = max(self.longest, len(text))
+        return super().tokenize(text, special=special)
+
+
+@asynccontextmanager
+async def reading(
+    reply: bytes = b"yes", *, num_sequences: int = 8
+) -> AsyncIterator[tuple[TokenEngine, ReadingBackend]]:
+    backend = ReadingBackend(replying(reply), num_sequences=num_sequences)
+    engine = TokenEngine(lambda: backend, ChatFamily, name="test")
+    await engine.start()
+    try:
+        yield engine, backend
+    finally:
+        await engine.close()
+
+
+async def test_a_continuation_reads_only_what_is_new() -> None:
+    """Its tokens are those of the whole: asked again without a known parent, all are reused."""
+    async with reading() as (engine, backend):
+        first = request("x" * 1000, name="r1")
+        node = node_of(first, await ask(engine, first))
+        for name in ("r2", "r3"):
+            backend.longest = 0
+            follow = request("more", name=name, parent=node)
+            answer = await ask(engine, follow)
+            assert backend.longest < 200
+            again = await ask(engine, replace(follow, parent=replace(node, id="gone")))
+            assert backend.longest > 1000
+            size = again.finished.usage.input_tokens
+            assert (size, size - 1) == (
+                answer.finished.usage.input_tokens,
+                again.finished.usage.cached_tokens,
+            )
+            node = node_of(follow, answer)
+
+
+async def test_a_call_that_the_template_writes_otherwise_is_evaluated_again() -> None:
+    """What came before it is not."""
+    reply = b'<tool_call>\n{"name":"p","arguments":{"input":"a"}}\n</tool_call>'
+    tools = (CustomTool("p"),)
+    async with reading(reply) as (engine, _):
+        first = request("hi", name="r1", tools=tools)
+        answer = await ask(engine, first)
+        assert answer.calls == [("p", "a")]
+        said = CustomToolCall("c", "p", "a")
+        node = Node("r1", None, (*first.items, said))
+        output = CustomToolCallOutput("c", "fine")
+        follow = request([output], name="r2", parent=node, tools=tools)
+        reused = (await ask(engine, follow)).finished.usage.cached_tokens
+    same = len(b'<tool_call>\n{"name":')
+    assert reused == answer.finished.usage.input_tokens + same
+
+
+async def test_a_sibling_that_holds_more_than_the_parent_is_used() -> None:
+    async with reading() as (engine, _):
+        first = request("hi", name="r1")
+        node = node_of(first, await ask(engine, first))
+        await ask(engine, request("more", name="r2", parent=node))
+        usage = (await ask(engine, request("more", name="r3", parent=node))).finished.usage
+    assert usage.cached_tokens == usage.input_tokens - 1
+
+
+async def test_a_parent_that_was_evicted_is_read_whole() -> None:
+    async with reading(num_sequences=2) as (engine, backend):
+        first = request("x" * 1000, name="r1")
+        node = node_of(first, await ask(engine, first))
+        await ask(engine, request("else", name="other"))
+        await ask(engine, request("elsewhere", name="another"))
+        backend.longest = 0
+        follow = request("more", name="r2", parent=node)
+        assert (await ask(engine, follow)).finished.reason is FinishReason.STOP
+        assert backend.longest > 1000
+
+
+async def test_counting_a_continuation_reads_only_what_is_new() -> None:
+    async with reading() as (engine, backend):
+        first = request("x" * 1000, name="r1")
+        node = node_of(first, await ask(engine, first))
+        follow = request("more", name="r2", parent=node)
+        backend.longest = 0
+        counted = await engine.count_input(follow)
+        assert backend.longest < 200
+        assert (await ask(engine, follow)).finished.usage.input_tokens == counted
 
 
 def test_replying_ends_its_turn() -> None:

@@ -1,6 +1,5 @@
 """Any chat model: its own template, its own control tokens, warm sequences by common prefix."""
 
-import json
 import secrets
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,24 +11,37 @@ from numpy.typing import NDArray
 from tightloop.engine.aside import Aside
 from tightloop.engine.crowd import Crowd, Place
 from tightloop.engine.families.answer_rules import TAGS, constraint_for, is_constrained
-from tightloop.engine.families.chat_template import ChatTemplate, chat_messages, chat_tools
+from tightloop.engine.families.chat_template import ChatTemplate
 from tightloop.engine.families.constraint import Constraint
-from tightloop.engine.families.content import refuse_unreadable
 from tightloop.engine.families.grammars import STACK_BYTES, GrammarCompiler
+from tightloop.engine.families.prompts import (
+    Draft,
+    Known,
+    Prompt,
+    PromptReader,
+    Shown,
+    can_think,
+)
 from tightloop.engine.families.sampling import Sampler
 from tightloop.engine.families.stopping import StopWatch
 from tightloop.engine.families.text_stream import Utf8Stream
-from tightloop.engine.families.tool_calls import CALL_OPEN, THINK_OPEN, ToolCallParser
+from tightloop.engine.families.tool_calls import ToolCallParser
 from tightloop.engine.families.vocabulary import Vocabulary
 from tightloop.engine.interface import EngineError, GenerationRequest, Job
 from tightloop.engine.sequence_pool import SequencePool
 from tightloop.engine.tool_names import offered
 from tightloop.protocol.deltas import FinishReason
-from tightloop.protocol.requests import CustomTool, FunctionTool, ToolChoice
+from tightloop.protocol.requests import CustomTool, FunctionTool
 from tightloop.trace.clock import now_ns
 
 CHUNK_TOKENS = 512
 """Most prefill tokens in one step: what another session may have to wait for."""
+
+COMPARED_TOKENS = 4096
+"""Compared at once, without looking closer while they are equal."""
+
+GLANCE_TOKENS = 64
+"""Compared first, to see whether the rest is worth comparing."""
 
 NUM_COMPILERS = 2
 """Grammars compiled at a time, also those whose clients have left."""
@@ -49,6 +61,8 @@ class WarmSequence:
     tokens: list[int] = field(default_factory=list)
     is_parked: bool = False
     """The sequence was given back; the tokens are what it held."""
+    shown: Shown | None = None
+    """What of the tokens a continuation's prompt begins with; None when that is not known."""
 
     def release(self) -> None:
         """The sequence is closed."""
@@ -72,22 +86,12 @@ class WarmSequence:
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
     """Number of leading tokens that are equal."""
     size = min(len(left), len(right))
-    if left[:size] == right[:size]:
-        return size
-    differs = np.asarray(left[:size]) != np.asarray(right[:size])
-    return int(differs.argmax())
-
-
-def forced_call(choice: ToolChoice) -> str:
-    """How the answer must begin so that a tool is called; nothing when the model may choose.
-
-    No space at the end: models have tokens that begin with one.
-    """
-    if choice in ("auto", "none"):
-        return ""
-    if choice == "required":
-        return f'{CALL_OPEN}\n{{"name":'
-    return f'{CALL_OPEN}\n{{"name": {json.dumps(choice)}, "arguments":'
+    for start in range(0, size, COMPARED_TOKENS):
+        end = min(start + COMPARED_TOKENS, size)
+        ours, theirs = left[start:end], right[start:end]
+        if ours != theirs:
+            return start + int((np.asarray(ours) != np.asarray(theirs)).argmax())
+    return size
 
 
 def most_calls(request: GenerationRequest) -> int | None:
@@ -99,16 +103,6 @@ def most_calls(request: GenerationRequest) -> int | None:
         return 0
     is_named = request.tool_choice not in ("auto", "none", "required")
     return 1 if is_named or not request.parallel_tool_calls else None
-
-
-def opens_thinking(prompt: str) -> bool:
-    """Whether the answer begins inside a block of reasoning."""
-    return prompt.rstrip().endswith(THINK_OPEN)
-
-
-def can_think(request: GenerationRequest) -> bool:
-    """Whether the client wants reasoning, or leaves it to the model."""
-    return request.reasoning_effort not in ("none", "minimal")
 
 
 class ChatFamily:
@@ -125,14 +119,17 @@ class ChatFamily:
         self._vocabulary = Vocabulary(pool)
         self._new_call_id = new_call_id or (lambda: f"call_{secrets.token_hex(12)}")
         metadata = pool.metadata
-        self._bos_text = self._control_text("bos")
+        bos = self._control_text("bos")
         self._template = ChatTemplate(
             metadata.get("tokenizer.chat_template"),
-            bos=self._bos_text,
+            bos=bos,
             eos=self._control_text("eos"),
         )
         default = "true" if metadata.get("tokenizer.ggml.model") == "llama" else "false"
-        self._adds_bos = metadata.get("tokenizer.ggml.add_bos_token", default) == "true"
+        adds_bos = metadata.get("tokenizer.ggml.add_bos_token", default) == "true"
+        self._prompts = PromptReader(
+            pool, self._template, self._vocabulary, bos=bos if adds_bos else ""
+        )
 
     def _control_text(self, name: str) -> str:
         token = self._pool.metadata.get(f"tokenizer.ggml.{name}_token_id", "")
@@ -141,12 +138,12 @@ class ChatFamily:
     def generate(self, job: Job) -> Generator[None, None, FinishReason]:
         """One response: prefill what is new, then decode token by token."""
         request = replace(job.request, tools=offered(job.request))
-        text, forced = self._prompt(request)
-        is_thinking = opens_thinking(text)
+        draft = self._draft(request)
+        forced, is_thinking = draft.forced, draft.is_thinking
         rules = yield from self._rules(request, is_thinking=is_thinking)
         if rules is not None and not rules.accept(forced.encode()):
             raise EngineError(f"no answer may begin with {forced!r}")
-        prompt = yield from self._pool.read(text, special=True)
+        prompt = yield from self._prompts.read(draft)
         window = self._pool.context_window
         if len(prompt) >= window:
             raise EngineError(
@@ -157,8 +154,8 @@ class ChatFamily:
         place = self._crowd.enter()
         warm: WarmSequence | None = None
         try:
-            warm = self._claim(request, prompt)
-            logits = yield from self._prefill(job, place, warm, prompt)
+            warm, rest = self._claim(request, prompt)
+            logits = yield from self._prefill(job, place, warm, rest)
             job.mark_prefilled()
             if not request.generate:
                 return FinishReason.STOP
@@ -179,22 +176,15 @@ class ChatFamily:
 
     def count_input(self, request: GenerationRequest) -> Generator[None, None, int]:
         """Tokens of the rendered prompt. Raises ``EngineError`` when it cannot be rendered."""
-        text, _ = self._prompt(replace(request, tools=offered(request)))
-        return len((yield from self._pool.read(text, special=True)))
+        draft = self._draft(replace(request, tools=offered(request)))
+        return len((yield from self._prompts.read(draft)))
 
-    def _prompt(self, request: GenerationRequest) -> tuple[str, str]:
-        """The rendered conversation, and the beginning of the answer that it ends with, if any."""
-        # Also when none may be called: the constraint sees to that, and the prompt stays warm.
-        tools = chat_tools(request.tools)
-        items = request.context()
-        refuse_unreadable(items, request.model)
-        messages = chat_messages(request.instructions, items)
-        text = self._template.render(messages, tools, can_think=can_think(request))
-        if self._adds_bos and not text.startswith(self._bos_text):
-            text = self._bos_text + text
-        # A template that opens the reasoning itself lets the model finish it first.
-        forced = forced_call(request.tool_choice) if tools and not opens_thinking(text) else ""
-        return text + forced, forced
+    def _draft(self, request: GenerationRequest) -> Draft:
+        parent = self._pool.peek(request.parent.id) if request.parent is not None else None
+        known: Known | None = None
+        if isinstance(parent, WarmSequence) and parent.shown is not None:
+            known = Known(parent.tokens, parent.shown)
+        return self._prompts.draft(request, known)
 
     def _rules(
         self, request: GenerationRequest, *, is_thinking: bool
@@ -211,22 +201,45 @@ class ChatFamily:
         )
         return (yield from self._aside.do(work))
 
-    def _claim(self, request: GenerationRequest, prompt: list[int]) -> WarmSequence:
-        """A sequence of this response's own that holds as much of the prompt as any warm one."""
-        parent = request.parent.id if request.parent else ""
-        best: WarmSequence | None = None
-        shared = 0
-        for key, state in self._pool.newest_first():
-            if not isinstance(state, WarmSequence):
-                continue
-            size = common_prefix(state.tokens, prompt)
-            if size > shared or (size == shared and key == parent):
-                best, shared = state, size
-        # One token at least must be evaluated to have logits.
+    def _claim(self, request: GenerationRequest, prompt: Prompt) -> tuple[WarmSequence, list[int]]:
+        """A sequence of this response's own that holds as much of the prompt as any warm one.
+
+        Also what it does not hold, at least one token, for there must be logits.
+        """
+        best, shared = self._warmest(request, prompt)
         shared = min(shared, len(prompt) - 1)
         if best is None or not shared:
-            return WarmSequence(self._pool, self._pool.open())
-        return WarmSequence(self._pool, self._pool.fork(best.sequence, shared), prompt[:shared])
+            warm = WarmSequence(self._pool, self._pool.open())
+        else:
+            sequence = self._pool.fork(best.sequence, shared)
+            warm = WarmSequence(self._pool, sequence, best.tokens[:shared])
+        warm.shown = prompt.shown
+        known = shared - prompt.num_head
+        return warm, prompt.tail[known:] if known >= 0 else prompt.whole()[shared:]
+
+    def _warmest(
+        self, request: GenerationRequest, prompt: Prompt
+    ) -> tuple[WarmSequence | None, int]:
+        """The warm sequence with the longest common prefix, and its length."""
+        parent = request.parent.id if request.parent else ""
+        best: WarmSequence | None = None
+        shared, head = 0, prompt.num_head
+        origin = self._pool.peek(parent)
+        if head and isinstance(origin, WarmSequence) and origin.tokens is prompt.head:
+            best, shared = origin, head + common_prefix(origin.tokens[head:], prompt.tail)
+        whole: list[int] | None = None
+        for key, state in self._pool.newest_first():
+            if not isinstance(state, WarmSequence) or state is best:
+                continue
+            # To hold more, it must go on as the prompt does where the best one so far ends.
+            start, end = max(0, shared - GLANCE_TOKENS), shared + 1
+            if key != parent and state.tokens[start:end] != prompt.part(start, end):
+                continue
+            whole = prompt.whole() if whole is None else whole
+            size = common_prefix(state.tokens, whole)
+            if size > shared or (size == shared and key == parent):
+                best, shared = state, size
+        return best, shared
 
     def _put_back(self, request: GenerationRequest, warm: WarmSequence) -> None:
         """File what is known to be in the sequence; a chunk that was broken off is forgotten."""
@@ -239,6 +252,8 @@ class ChatFamily:
         if not known:
             warm.release()
             return
+        if warm.shown is not None and warm.shown.num_tokens > known:
+            warm.shown = None
         self._pool.file(request.response_id, warm)
         if request.parent is not None:
             self._pool.demote(request.parent.id)
@@ -266,15 +281,14 @@ class ChatFamily:
                 yield from place.wait()
 
     def _prefill(
-        self, job: Job, place: Place, warm: WarmSequence, prompt: list[int]
+        self, job: Job, place: Place, warm: WarmSequence, rest: list[int]
     ) -> Generator[None, None, Logits]:
-        reused = len(warm.tokens)
-        job.count_prefill(0, reused)
+        job.count_prefill(0, len(warm.tokens))
         logits: Logits | None = None
-        for start in range(reused, len(prompt), CHUNK_TOKENS):
+        for start in range(0, len(rest), CHUNK_TOKENS):
             if logits is not None:
                 yield
-            chunk = prompt[start : start + CHUNK_TOKENS]
+            chunk = rest[start : start + CHUNK_TOKENS]
             logits = yield from self._evaluate(place, warm, chunk)
             warm.tokens.extend(chunk)
             job.count_prefill(len(chunk), 0)

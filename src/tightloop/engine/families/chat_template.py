@@ -168,8 +168,9 @@ class ChatTemplate:
         tools: Sequence[dict[str, Any]],
         *,
         can_think: bool = True,
+        is_asking: bool = True,
     ) -> str:
-        """The prompt up to where the assistant speaks.
+        """The prompt up to where the assistant speaks; without ``is_asking`` the messages only.
 
         ``can_think`` False tells templates that know ``enable_thinking`` to leave reasoning out.
         A template that refuses later system messages, or does not show them, gets them as user
@@ -190,7 +191,7 @@ class ChatTemplate:
                 text = self._template.render(
                     messages=form(told),
                     tools=list(tools) if tools and self._knows_tools else None,
-                    add_generation_prompt=True,
+                    add_generation_prompt=is_asking,
                     bos_token=self._bos,
                     eos_token=self._eos,
                     **options,
