@@ -16,6 +16,9 @@ from tightloop.engine.interface import EngineError
 MAX_SHAPES: Final = 256
 """Shapes of continuations remembered; a client that makes up more gets the slow way."""
 
+MAX_KINDS: Final = 16
+"""Longest shape probed: reading one longer whole costs less than the proof."""
+
 Kind = tuple[str, int, bool, bool]
 """Role, number of calls (2 is many), whether there is text, whether there is reasoning."""
 
@@ -113,7 +116,7 @@ class PrefixProbe:
         key = setting, shape
         verdict = self._verdicts.get(key)
         if verdict is None:
-            if len(self._verdicts) >= MAX_SHAPES:
+            if len(self._verdicts) >= MAX_SHAPES or len(shape) > MAX_KINDS:
                 return False
             try:
                 verdict = self._judge(setting, shape)
