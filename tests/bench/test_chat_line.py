@@ -91,3 +91,19 @@ async def test_refusals_keep_status_and_code() -> None:
     assert (caught.value.status, caught.value.code) == (429, "rate_limit_exceeded")
     with pytest.raises(ApiError, match="busy"):
         await answer_to(sse({"error": {"message": "busy", "code": "overloaded"}}))
+
+
+async def test_a_connection_closed_while_idle_is_opened_again() -> None:
+    """Once, and it is told: an agent would pay for it, too. Without a kept one it is an error."""
+    answers = [sse(chunk({"content": "b"}), chunk({}, "stop")), b""]
+    async with endpoint(lambda *_: answers.pop()) as url:
+        line = ChatLine(url, None, reuse_connection=True)
+        found = await line.ask({"model": "m", "messages": []})
+        await line.close()
+    assert found.is_reconnected
+    assert found.message["content"] == "b"
+    async with endpoint(lambda *_: b"") as url:
+        line = ChatLine(url, None, reuse_connection=False)
+        with pytest.raises(TransportError, match="broke"):
+            await line.ask({"model": "m", "messages": []})
+        await line.close()

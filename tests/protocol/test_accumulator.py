@@ -157,3 +157,18 @@ def test_any_event_is_taken_or_is_the_peers_fault(events: list[tuple[str, Any]])
     except RemoteProtocolError:
         num_fed += 1
     assert num_fed <= len(events)
+
+
+def test_items_without_a_number_are_taken_in_order() -> None:
+    """llama.cpp sends no ``output_index``: deltas and ends belong to the item that is open."""
+    reader = Accumulator()
+    message = {"type": "message", "role": "assistant", "content": []}
+    for text in ("a", "b"):
+        done = {**message, "content": [{"type": "output_text", "text": text}]}
+        reader.feed({"type": "response.output_item.added", "item": message})
+        reader.feed({"type": "response.output_text.delta", "delta": text})
+        reader.feed({"type": "response.output_item.done", "item": done})
+    texts = [item.text for item in reader.output_items if isinstance(item, Message)]
+    assert texts == ["a", "b"]
+    with pytest.raises(RemoteProtocolError, match="output_index is None"):
+        reader.feed({"type": "response.output_text.delta", "delta": "c"})

@@ -16,11 +16,15 @@ from tightloop.trace.latency import RoundTrip
 
 
 class ChatAnswer(Struct, frozen=True):
-    """One answer: the message to put into the history, and the figures."""
+    """One answer: the message to put into the history, and the figures.
+
+    ``is_reconnected``: the kept connection was gone, and the request was sent again on a new one.
+    """
 
     message: dict[str, Any]
     trip: RoundTrip
     num_bytes: int
+    is_reconnected: bool = False
 
 
 class ChatLine:
@@ -36,27 +40,37 @@ class ChatLine:
 
     async def ask(self, request: dict[str, Any]) -> ChatAnswer:
         """One round trip. Raises ``ApiError`` for a refusal, ``TransportError`` for a broken one."""
-        reading = _Reading()
         sent_ns = clock.now_ns()
         body = orjson.dumps({**request, "stream": True, "stream_options": {"include_usage": True}})
-        decoder = SseDecoder()
+        is_reconnected = False
         try:
-            async with self._opened().post(f"{self._url}/chat/completions", data=body) as response:
-                if response.status >= 400:
-                    await _refuse(response)
-                if response.connection is not None:
-                    use_small_reads(response.connection.transport)
-                async for chunk in response.content.iter_any():
-                    now_ns = clock.now_ns()
-                    for frame in decoder.feed(chunk):
-                        reading.take(frame.data, now_ns)
+            try:
+                reading = await self._exchange(body)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                if not self._reuse_connection:
+                    raise
+                is_reconnected = True  # it had been closed while it was idle
+                reading = await self._exchange(body)
         except (aiohttp.ClientError, OSError, ValueError, AttributeError, TypeError) as error:
             raise TransportError(f"the stream from {self._url} broke: {error!r}") from error
         except RemoteProtocolError as error:
             raise TransportError(f"{self._url} sent no event stream: {error}") from error
         if not reading.is_over:
             raise TransportError(f"{self._url} ended the stream before the answer was over")
-        return ChatAnswer(reading.message(), reading.trip(sent_ns), len(body))
+        return ChatAnswer(reading.message(), reading.trip(sent_ns), len(body), is_reconnected)
+
+    async def _exchange(self, body: bytes) -> "_Reading":
+        reading, decoder = _Reading(), SseDecoder()
+        async with self._opened().post(f"{self._url}/chat/completions", data=body) as response:
+            if response.status >= 400:
+                await _refuse(response)
+            if response.connection is not None:
+                use_small_reads(response.connection.transport)
+            async for chunk in response.content.iter_any():
+                now_ns = clock.now_ns()
+                for frame in decoder.feed(chunk):
+                    reading.take(frame.data, now_ns)
+        return reading
 
     async def close(self) -> None:
         """Close the pooled connections. May be called twice."""

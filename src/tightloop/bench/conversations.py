@@ -27,10 +27,15 @@ needs to be sent again."""
 
 
 class Sample(Struct, frozen=True):
-    """One follow-up turn: its figures, and the size of the request body."""
+    """One follow-up turn: its figures, and the size of the request body.
+
+    ``is_reconnected``: the endpoint had closed the kept connection, and the turn's time contains
+    finding that out and connecting anew.
+    """
 
     trip: RoundTrip
     num_bytes: int
+    is_reconnected: bool = False
 
 
 class Lost(Exception):
@@ -81,9 +86,10 @@ class ResponsesConversation:
         before = self._session.num_recoveries
         last = self._session.last
         await self._ask(_answers(last.output_items if last else (), tool_output(rng)))
-        if self._session.num_recoveries > before:
+        is_repeated = self._session.num_recoveries > before
+        if is_repeated and self._transport.supports_continuation:
             raise Lost
-        return Sample(self._session.trips[-1], self._transport.num_bytes())
+        return Sample(self._session.trips[-1], self._transport.num_bytes(), is_repeated)
 
     async def _ask(self, items: list[Item]) -> None:
         async with (
@@ -174,7 +180,7 @@ class ChatConversation:
             answer = await self._line.ask(request)
         self._messages.append(answer.message)
         self._call_ids = [call["id"] for call in answer.message.get("tool_calls", ())]
-        return Sample(answer.trip, answer.num_bytes)
+        return Sample(answer.trip, answer.num_bytes, answer.is_reconnected)
 
 
 def _without_type(tool: dict[str, Any]) -> dict[str, Any]:

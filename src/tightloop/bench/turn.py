@@ -259,7 +259,8 @@ def _in_words(error: Exception, url: str) -> str:
 def _advice(error: Exception, plan: Plan) -> str:
     """What to do about the first request's failure."""
     if not isinstance(error, ApiError):
-        return "; is the server running?"
+        is_refused = isinstance(error.__cause__, aiohttp.ClientConnectorError)
+        return "; is the server running?" if is_refused else ""
     if error.status in (401, 403):
         return "; name the variable with the key with --api-key-env"
     if error.code == "model_not_found":

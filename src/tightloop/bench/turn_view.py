@@ -90,6 +90,7 @@ def _series_dict(found: dict[str, Series], name: str) -> dict[str, Any]:
         **{key: _spread_dict(figure(series, key)) for key in FIGURES},
         "ttft_times_faster_than_slowest": _spread_dict(ratio),
         "turns": len(known(series.samples)),
+        "reconnected": sum(sample.is_reconnected for sample in known(series.samples)),
         "forgotten_by_endpoint": series.num_lost,
         "errors": dict(series.errors),
     }
@@ -129,6 +130,12 @@ def findings(result: TurnResult) -> list[str]:
         for name, series in variants.items():
             where = f"{name}, {size_name(size)}"
             found += [f"{where}: {count} failed: {text}" for text, count in series.errors.items()]
+            num_closed = sum(sample.is_reconnected for sample in known(series.samples))
+            if num_closed:
+                found.append(
+                    f"{where}: the endpoint closed the kept connection before {num_closed} of the "
+                    "turns; their times contain connecting anew"
+                )
             if series.num_lost:
                 found.append(
                     f"{where}: {series.num_lost} turns left out: the endpoint had forgotten the "

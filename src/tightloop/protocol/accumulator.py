@@ -3,8 +3,8 @@
 Order is checked where breaking it would mean acting on wrong data: nothing after the terminal
 event, one response per stream, deltas and ``done`` only for an item that is open. Tolerated,
 because real servers do it: unknown event types, missing ``created`` and ``in_progress``, items
-that appear with ``output_item.done`` alone, ids that differ between an item's events, and a
-terminal event with nothing but the response's id.
+that appear with ``output_item.done`` alone, items without ``output_index``, ids that differ
+between an item's events, and a terminal event with nothing but the response's id.
 """
 
 from typing import Any, Final
@@ -81,6 +81,7 @@ class Accumulator:
         """The Response object of the terminal event, as it came."""
         self._items: dict[int, Item] = {}
         self._open: set[int] = set()
+        self._is_numbered = False
         self._is_finished = False
 
     @property
@@ -123,6 +124,8 @@ class Accumulator:
         return None
 
     def _check_open(self, kind: str, event: Event) -> None:
+        if event.get("output_index") is None and self._open and not self._is_numbered:
+            return  # llama.cpp numbers no items; it sends one after the other
         index = _index(event)
         if index not in self._open:
             raise RemoteProtocolError(
@@ -130,14 +133,18 @@ class Accumulator:
             )
 
     def _add(self, event: Event) -> None:
-        index = _index(event)
+        if event.get("output_index") is None:
+            index = max((*self._items, *self._open), default=-1) + 1
+        else:
+            index = _index(event)
+            self._is_numbered = True
         if index in self._open or index in self._items:
             raise RemoteProtocolError(f"output item {index} was added twice", param="output_index")
         self._open.add(index)
 
     def _done(self, event: Event) -> Item | None:
         if event.get("output_index") is None:  # the least that some servers send
-            index = max(self._items, default=-1) + 1
+            index = min(self._open, default=max(self._items, default=-1) + 1)
         else:
             index = _index(event)
         if index in self._items:
