@@ -6,10 +6,10 @@ import aiohttp
 import orjson
 from msgspec import Struct
 
-from tightloop.client.http import CONNECT_TIMEOUT_S, KEEP_ALIVE_S
+from tightloop.client.http_pool import HttpPool, check_status
 from tightloop.client.reads import use_small_reads
 from tightloop.client.transport import TransportError
-from tightloop.protocol.errors import MAX_MESSAGE_CHARS, RemoteProtocolError, api_error_from_wire
+from tightloop.protocol.errors import RemoteProtocolError, api_error_from_wire
 from tightloop.protocol.sse import DONE_DATA, SseDecoder
 from tightloop.trace import clock
 from tightloop.trace.latency import RoundTrip
@@ -32,11 +32,7 @@ class ChatLine:
 
     def __init__(self, url: str, api_key: str | None, *, reuse_connection: bool) -> None:
         self._url = url
-        self._headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
-        if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
-        self._reuse_connection = reuse_connection
-        self._session: aiohttp.ClientSession | None = None
+        self._pool = HttpPool(api_key, reuse_connection=reuse_connection)
 
     async def ask(self, request: dict[str, Any]) -> ChatAnswer:
         """One round trip. Raises ``ApiError`` for a refusal, ``TransportError`` for a broken one."""
@@ -47,7 +43,7 @@ class ChatLine:
             try:
                 reading = await self._exchange(body)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                if not self._reuse_connection:
+                if not self._pool.reuses_connection:
                     raise
                 is_reconnected = True  # it had been closed while it was idle
                 reading = await self._exchange(body)
@@ -61,9 +57,8 @@ class ChatLine:
 
     async def _exchange(self, body: bytes) -> "_Reading":
         reading, decoder = _Reading(), SseDecoder()
-        async with self._opened().post(f"{self._url}/chat/completions", data=body) as response:
-            if response.status >= 400:
-                await _refuse(response)
+        async with self._pool.session.post(f"{self._url}/chat/completions", data=body) as response:
+            await check_status(response)
             if response.connection is not None:
                 use_small_reads(response.connection.transport)
             async for chunk in response.content.iter_any():
@@ -74,32 +69,7 @@ class ChatLine:
 
     async def close(self) -> None:
         """Close the pooled connections. May be called twice."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
-
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            connector = aiohttp.TCPConnector(
-                force_close=not self._reuse_connection,
-                keepalive_timeout=KEEP_ALIVE_S if self._reuse_connection else None,
-            )
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                headers=self._headers,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
-            )
-        return self._session
-
-
-async def _refuse(response: aiohttp.ClientResponse) -> None:
-    body = await response.content.read(64 * MAX_MESSAGE_CHARS)
-    try:
-        payload: object = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        text = body[:MAX_MESSAGE_CHARS].decode("utf-8", "replace").strip()
-        payload = {"message": text or f"HTTP status {response.status} without a body"}
-    raise api_error_from_wire(payload, status=response.status)
+        await self._pool.close()
 
 
 class _Reading:
