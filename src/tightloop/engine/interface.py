@@ -65,6 +65,10 @@ class GenerationRequest:
     ``items`` are the new input items after ``parent``. ``generate`` False only prefills.
     ``output_format`` None is plain text. ``parallel_tool_calls`` False allows one call at most.
     ``reasoning_effort`` is the client's word, such as ``low``; ``none`` asks for no reasoning.
+    ``is_open``: more of the last item's text will come. Only what cannot change any more is
+    prefilled; ``generate`` is False then. ``prediction`` is text that the answer probably repeats.
+    ``service_tier`` is the client's word, such as ``priority`` or ``flex``. ``cache_key`` names the
+    session for affinity and prompt caches. ``is_background``: nobody waits for the answer.
     """
 
     response_id: str
@@ -80,6 +84,11 @@ class GenerationRequest:
     output_format: OutputFormat | None = None
     parallel_tool_calls: bool = True
     reasoning_effort: str | None = None
+    is_open: bool = False
+    prediction: str | None = None
+    service_tier: str | None = None
+    cache_key: str | None = None
+    is_background: bool = False
 
     def context(self) -> list[Item]:
         """Every item the model must see, oldest first; no compaction items (``visible``)."""
@@ -136,6 +145,19 @@ class Engine(Protocol):
 
         Raises ``EngineError`` for a request that cannot be rendered.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """What a family yields to have ``tokens`` appended to ``sequence``; it is sent the logits.
+
+    The engine may join what several jobs yield in one step of the backend. The answer is what
+    ``TokenBackend.evaluate`` returns; what it raises is raised where the family yielded.
+    """
+
+    sequence: int
+    tokens: Sequence[int]
+    all_logits: bool = False
 
 
 class TokenBackend(Protocol):
@@ -222,11 +244,13 @@ class ModelFamily(Protocol):
 
     name: str
 
-    def generate(self, job: Job) -> Generator[None, None, FinishReason]:
+    def generate(self, job: Job) -> Generator[Evaluate | None, Any, FinishReason]:
         """Make one response, yielding between steps so that sessions can take turns.
 
-        A step is one token, or at most 512 tokens of prefill. Emits every delta but
-        ``Finished``. The generator's end is the response's end; its return value says why.
+        A step is one token, or at most 512 tokens of prefill. Yields ``Evaluate`` for what other
+        jobs may share a step with, and None where it merely lets others on; it may also evaluate
+        by itself. Emits every delta but ``Finished``. The generator's end is the response's end; its
+        return value says why.
         """
 
     def count_input(self, request: GenerationRequest) -> Generator[None, None, int]:

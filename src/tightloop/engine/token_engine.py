@@ -19,6 +19,7 @@ from tightloop.engine.doorbell import Doorbell
 from tightloop.engine.interface import (
     Cancelled,
     EngineError,
+    Evaluate,
     GenerationRequest,
     Job,
     ModelFamily,
@@ -52,7 +53,9 @@ class Run:
         self.sink = sink
         self.is_cancelled = False
         self.is_finished = False
-        self.steps: Generator[None, None, FinishReason] | None = None
+        self.steps: Generator[Evaluate | None, Any, FinishReason] | None = None
+        self.wanted: Evaluate | None = None
+        """What its last step asked for."""
         self._engine = engine
         self._now_ns = engine.clock.now_ns
         self.submitted_ns = self._now_ns()
@@ -322,7 +325,7 @@ class TokenEngine:
             return
         self._on_loop(lambda: _settle(ready))
         try:
-            self._serve(family)
+            self._serve(family, pool)
         finally:
             with self._turn:
                 self._backend = None
@@ -347,7 +350,7 @@ class TokenEngine:
     def _is_current_cancelled(self) -> bool:
         return self._current is not None and self._current.is_cancelled
 
-    def _serve(self, family: ModelFamily) -> None:
+    def _serve(self, family: ModelFamily, pool: SequencePool) -> None:
         running: deque[Run] = deque()
         waiting: deque[Run] = deque()
         counts: deque[_Count] = deque()
@@ -364,11 +367,11 @@ class TokenEngine:
                 running.append(waiting.popleft())
             for _ in range(len(running)):
                 run = running.popleft()
-                if self._step(run, family):
+                if self._step(run, family, pool):
                     running.append(run)
         for run in [*running, *waiting]:
             run.is_cancelled = True
-            self._step(run, family)
+            self._step(run, family, pool)
         for count in counts:
             while self._count(count, family):
                 pass
@@ -413,7 +416,7 @@ class TokenEngine:
             waiting.remove(run)
             self._finish(run, FinishReason.CANCELLED)
 
-    def _step(self, run: Run, family: ModelFamily) -> bool:
+    def _step(self, run: Run, family: ModelFamily, pool: SequencePool) -> bool:
         """One step of one job; False when the job has ended, however it ended."""
         with self._turn:
             self._current = run
@@ -425,7 +428,7 @@ class TokenEngine:
                 run.steps.close()
                 self._finish(run, FinishReason.CANCELLED)
                 return False
-            next(run.steps)
+            run.wanted = self._advance(run, run.steps, pool)
         except StopIteration as end:
             self._finish(run, end.value or FinishReason.STOP)
         except Cancelled:
@@ -443,6 +446,22 @@ class TokenEngine:
             with self._turn:
                 self._current = None
         return False
+
+    def _advance(
+        self,
+        run: Run,
+        steps: Generator[Evaluate | None, Any, FinishReason],
+        pool: SequencePool,
+    ) -> Evaluate | None:
+        """Answer what the last step asked for and take the next one."""
+        wanted = run.wanted
+        if wanted is None:
+            return next(steps)
+        try:
+            answer = pool.evaluate(wanted.sequence, wanted.tokens, all_logits=wanted.all_logits)
+        except (Cancelled, EngineError) as problem:
+            return steps.throw(problem)
+        return steps.send(answer)
 
     def _finish(
         self, run: Run, reason: FinishReason, code: str | None = None, message: str | None = None

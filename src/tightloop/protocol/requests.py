@@ -88,6 +88,9 @@ class ResponseRequest(Struct, frozen=True):
     compared_with: str | None = None
     truncates: bool = False
     """``truncation: auto``: on overflow drop the oldest items instead of failing."""
+    service_tier: str | None = None
+    prediction: str | None = None
+    """Text that the answer probably repeats (``prediction`` of Chat Completions)."""
 
 
 class _ContextManagement(Struct):
@@ -203,6 +206,7 @@ class RequestDecoder:
             compact_threshold=_compact_threshold(wire.context_management),
             compared_with=_compared_with(wire.prompt_cache_options),
             truncates=wire.truncation == "auto",
+            service_tier=wire.service_tier,
         )
 
     def _decode_tools(self, raw: Raw) -> DecodedTools:

@@ -57,6 +57,10 @@ def generation_request(
         output_format=request.output_format,
         parallel_tool_calls=request.parallel_tool_calls,
         reasoning_effort=request.reasoning_effort,
+        prediction=request.prediction,
+        service_tier=request.service_tier,
+        cache_key=request.prompt_cache_key,
+        is_background=request.background,
     )
 
 
