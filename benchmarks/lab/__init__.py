@@ -1,0 +1,1 @@
+"""What every experiment uses: records and statistics, reports, processes."""

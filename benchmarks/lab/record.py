@@ -1,0 +1,155 @@
+"""The result of an experiment: what was measured, on what, with what settings, as JSON and text."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from benchmarks.lab.columns import Column, layout
+from benchmarks.lab.machine import Machine, this_machine
+from benchmarks.lab.statistics import Ratio, paired_ratio, unpaired_ratio
+from tightloop.trace.clock import wall_label
+
+__all__ = [
+    "RESULTS",
+    "Experiment",
+    "Figure",
+    "Machine",
+    "Ratio",
+    "Row",
+    "paired_ratio",
+    "read",
+    "this_machine",
+    "unpaired_ratio",
+]
+
+RESULTS = Path(__file__).parent.parent / "results"
+
+Value = str | int | float | bool
+
+
+class Figure(Struct, frozen=True):
+    """Summary of ``n`` samples, all in ``unit``."""
+
+    median: float
+    p10: float
+    p90: float
+    min: float
+    n: int
+    unit: str
+
+    @classmethod
+    def of(cls, samples: Sequence[float], unit: str) -> "Figure":
+        """Summarise; quantiles interpolate linearly. Raises ValueError without samples."""
+        if not len(samples):
+            raise ValueError(f"a figure in {unit} needs at least one sample")
+        low, median, high = np.quantile(np.asarray(samples, dtype=float), [0.1, 0.5, 0.9])
+        return cls(float(median), float(low), float(high), float(min(samples)), len(samples), unit)
+
+
+class Row(Struct, frozen=True):
+    """One variant under one set of parameters. ``missing`` says why it was not measured."""
+
+    variant: str
+    params: dict[str, Value]
+    figures: dict[str, Figure]
+    missing: str = ""
+
+
+class Experiment(Struct, frozen=True, kw_only=True):
+    """All that one experiment found. ``versions`` are those of the programs measured."""
+
+    name: str
+    title: str
+    settings: dict[str, Value]
+    machine: Machine
+    versions: dict[str, str] = {}
+    rows: list[Row] = []
+    ratios: list[Ratio] = []
+    notes: list[str] = []
+    made: str = msgspec.field(default_factory=lambda: wall_label()[:10])
+
+    def row(self, variant: str, **params: Value) -> Row:
+        """The row of that variant whose parameters contain these. Raises KeyError."""
+        for row in self.rows:
+            if row.variant == variant and params.items() <= row.params.items():
+                return row
+        raise KeyError(f"{self.name} has no row {variant!r} with {params}")
+
+    def write(self, directory: Path = RESULTS) -> Path:
+        """Write ``directory/NAME.json``, readable and stable; the directory is made if need be."""
+        directory.mkdir(parents=True, exist_ok=True)
+        target = directory / f"{self.name}.json"
+        plain = _rounded(msgspec.to_builtins(self))
+        target.write_bytes(msgspec.json.format(msgspec.json.encode(plain), indent=1) + b"\n")
+        return target
+
+    def table(self) -> str:
+        """Rows, then ratios, as plain text of at most 100 columns without trailing blanks."""
+        lines = [self.title, ""]
+        params = list(dict.fromkeys(key for row in self.rows for key in row.params))
+        names = list(dict.fromkeys(key for row in self.rows for key in row.figures))
+        heads = [Column("variant", [row.variant for row in self.rows])]
+        heads += [
+            Column(key, [str(row.params.get(key, "")) for row in self.rows]) for key in params
+        ]
+        figures = [_figure_column(name, self.rows) for name in names]
+        lines += layout(heads, figures)
+        skipped = {row.variant: row.missing for row in self.rows if row.missing}
+        lines += [f"{variant}: not measured: {reason}" for variant, reason in skipped.items()]
+        if self.ratios:
+            lines += ["", *layout(*_ratio_columns(self.ratios))]
+        lines += ["", *(f"- {note}" for note in self.notes)] if self.notes else []
+        return "\n".join(line.rstrip() for line in lines).rstrip() + "\n"
+
+
+def read(path: Path) -> Experiment:
+    """An experiment as it was written. Raises ``msgspec.DecodeError`` for anything else."""
+    return msgspec.json.decode(path.read_bytes(), type=Experiment)
+
+
+def number(value: float) -> str:
+    """Three significant digits, as far as there are any to show."""
+    size = abs(value)
+    if size >= 99.95 or value == 0:
+        return f"{value:.0f}"
+    if size >= 9.995:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if size >= 0.0995 else f"{value:.3g}"
+
+
+def _figure_column(name: str, rows: Sequence[Row]) -> Column:
+    units = {row.figures[name].unit for row in rows if name in row.figures}
+    cells = [_cell(row.figures.get(name)) for row in rows]
+    return Column(f"{name} {'/'.join(sorted(units))}", cells, is_number=True)
+
+
+def _cell(figure: Figure | None) -> str:
+    if figure is None:
+        return "-"
+    if figure.n == 1:
+        return number(figure.median)
+    return f"{number(figure.median)} [{number(figure.p10)} {number(figure.p90)}]"
+
+
+def _ratio_columns(ratios: Sequence[Ratio]) -> tuple[list[Column], list[Column]]:
+    said = [f"{number(each.median)}x [{number(each.low)} {number(each.high)}]" for each in ratios]
+    heads = [
+        Column("ratio of", [each.of for each in ratios]),
+        Column("over", [each.over for each in ratios]),
+        Column("figure", [each.name for each in ratios]),
+    ]
+    return heads, [Column("median [95 %]", said, is_number=True)]
+
+
+def _rounded(value: object) -> object:
+    """Floats with six significant digits: more is noise, and makes changes unreadable."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    return value
