@@ -36,7 +36,7 @@ from tightloop.protocol.deltas import (
     ToolCallDone,
     Usage,
 )
-from tightloop.trace.clock import Clock, MonotonicClock
+from tightloop.trace.clock import Clock, MonotonicClock, now_ns
 
 MAX_OPEN = 512
 """Responses running or waiting: a wait with heartbeats serves an agent better than a refusal."""
@@ -457,10 +457,13 @@ class TokenEngine:
         wanted = run.wanted
         if wanted is None:
             return next(steps)
+        before = now_ns()
         try:
             answer = pool.evaluate(wanted.sequence, wanted.tokens, all_logits=wanted.all_logits)
         except (Cancelled, EngineError) as problem:
             return steps.throw(problem)
+        if run.prefilled_ns:  # the family counts the steps, and cannot see how long they take
+            run.decode_ns += now_ns() - before
         return steps.send(answer)
 
     def _finish(

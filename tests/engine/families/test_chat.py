@@ -12,8 +12,9 @@ from msgspec import Raw
 
 from tests.engine.collecting import Answer, ask, node_of, request, start
 from tests.engine.gguf_fixture import write_gguf
-from tightloop.engine.families.chat import ChatFamily, common_prefix
+from tightloop.engine.families.chat import ChatFamily
 from tightloop.engine.families.prompts import forced_call
+from tightloop.engine.families.warm_sequence import common_prefix
 from tightloop.engine.interface import EngineError, Node, Sampling
 from tightloop.engine.llama_cpp.backend import LlamaCppBackend
 from tightloop.engine.scripted_backend import IM_END, ScriptedBackend, replying
