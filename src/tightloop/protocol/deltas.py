@@ -96,6 +96,7 @@ class Finished(Struct, frozen=True, gc=False, tag="finished"):
     """The last delta. ``error_code``/``error_message`` are set when ``reason`` is ERROR.
 
     ``stop_sequence`` is the stop string of the request that ended the text, where the engine knows.
+    ``retry_after_s`` is how long to wait before asking again, where a remote host said so.
     """
 
     reason: FinishReason
@@ -104,6 +105,7 @@ class Finished(Struct, frozen=True, gc=False, tag="finished"):
     error_code: str | None = None
     error_message: str | None = None
     stop_sequence: str | None = None
+    retry_after_s: float | None = None
 
 
 Delta = (
