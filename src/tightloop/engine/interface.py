@@ -108,7 +108,10 @@ class Generation(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What an engine says about a model it serves."""
+    """What an engine says about a model it serves.
+
+    ``prefills_early``: it makes use of requests that are still open (``is_open``).
+    """
 
     name: str
     description: str = ""
@@ -116,6 +119,7 @@ class ModelInfo:
     num_parameters: int | None = None
     details: dict[str, Any] = field(default_factory=dict)
     reads_images: bool = False
+    prefills_early: bool = False
 
 
 class Engine(Protocol):
@@ -151,8 +155,10 @@ class Engine(Protocol):
 class Evaluate:
     """What a family yields to have ``tokens`` appended to ``sequence``; it is sent the logits.
 
-    The engine may join what several jobs yield in one step of the backend. The answer is what
-    ``TokenBackend.evaluate`` returns; what it raises is raised where the family yielded.
+    The engine may join what several jobs yield in one step of the backend, and evaluate a long one
+    in several steps. The answer is what ``TokenModel.evaluate`` returns; what it raises is raised
+    where the family yielded. After an ``EngineError`` the sequence holds what it held before;
+    after ``Cancelled`` it may hold some of the tokens (``num_tokens`` says how many).
     """
 
     sequence: int
@@ -160,7 +166,11 @@ class Evaluate:
     all_logits: bool = False
 
 
-class TokenBackend(Protocol):
+SavedSequence = bytes | bytearray | memoryview
+"""A sequence outside its context; means something to the backend that made it only."""
+
+
+class TokenModel(Protocol):
     """A model that maps token ids to logits, with sequences as sessions.
 
     Synchronous; owned by one thread, the only one to call, but for ``tokenize`` and ``cancel``.
@@ -220,6 +230,40 @@ class TokenBackend(Protocol):
         """Release the model."""
 
 
+class TokenBackend(TokenModel, Protocol):
+    """A model that serves several sessions at a time."""
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Memory that one token of a sequence takes in the context."""
+
+    def evaluate_many(self, parts: Sequence[Evaluate]) -> "list[NDArray[np.float32] | EngineError]":
+        """Append tokens to several sequences in as few steps as possible; an answer per part.
+
+        An answer is what ``evaluate`` would have returned, or the ``EngineError`` that it would
+        have raised: a part that does not fit leaves its sequence as it was, and the others go on;
+        earlier parts get room first. A sequence may occur once. Raises ``Cancelled`` as
+        ``evaluate`` does: then each sequence may or may not hold its part's tokens.
+        """
+
+    def save(self, sequence: int) -> SavedSequence:
+        """A copy of the sequence for ``restore``; the sequence stays as it is."""
+
+    def restore(self, data: SavedSequence) -> int:
+        """A new sequence that holds what the saved one held; exactly, without evaluating it.
+
+        ``data`` is what ``save`` of this very backend returned. ``EngineError`` when there is no
+        room: ``server_is_overloaded`` without a sequence, ``context_length_exceeded`` without cells.
+        """
+
+    def step_costs(self) -> dict[int, float]:
+        """c(k): how long evaluating k tokens with all logits takes, in steps of one token.
+
+        For k of 1, 2, 4, 8, 16, as far as they were measured in bounded time. The first call
+        measures (``step_costs.measure``), later ones remember. ``EngineError`` without room.
+        """
+
+
 @dataclass(slots=True)
 class Job:
     """One generation as a family sees it, on the backend's thread.
@@ -247,9 +291,9 @@ class ModelFamily(Protocol):
     def generate(self, job: Job) -> Generator[Evaluate | None, Any, FinishReason]:
         """Make one response, yielding between steps so that sessions can take turns.
 
-        A step is one token, or at most 512 tokens of prefill. Yields ``Evaluate`` for what other
-        jobs may share a step with, and None where it merely lets others on; it may also evaluate
-        by itself. Emits every delta but ``Finished``. The generator's end is the response's end; its
+        Yields ``Evaluate`` for what other jobs may share a step with, and None where it merely lets
+        others on; it may also evaluate by itself, one token or at most 512 tokens of prefill a
+        step. Emits every delta but ``Finished``. The generator's end is the response's end; its
         return value says why.
         """
 

@@ -6,15 +6,18 @@ a stop string across three tokens, a UTF-8 character cut in half, a tool call to
 """
 
 import threading
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tightloop.engine.interface import Cancelled, EngineError
+from tightloop.engine.interface import Cancelled, EngineError, Evaluate, SavedSequence
+from tightloop.engine.step_costs import SIZES
 
 IM_START, IM_END, END_OF_TEXT = 256, 257, 258
 CONTROL = {"<|im_start|>": IM_START, "<|im_end|>": IM_END, "<|endoftext|>": END_OF_TEXT}
+_BYTES_PER_TOKEN = 4
 NextToken = Callable[[Sequence[int]], int]
 """Given the tokens of a sequence, the token with the highest logit."""
 
@@ -42,9 +45,10 @@ def replying(
 class ScriptedBackend:
     """Byte tokens 0-255, then ``<|im_start|>``, ``<|im_end|>``, ``<|endoftext|>``.
 
-    ``evaluated`` records every call as (sequence, number of tokens). ``hold`` makes each
-    evaluation of more than one token wait until ``release`` is set or ``cancel`` is called,
-    having set ``held`` first.
+    ``evaluated`` records every evaluation as (sequence, number of tokens), ``joined`` how many of
+    them each ``evaluate_many`` was asked for. ``hold`` makes each evaluation of more than one token
+    wait until ``release`` is set or ``cancel`` is called, having set ``held`` first. Saved
+    sequences take four bytes a token. ``step_costs`` are those of an ideal accelerator unless given.
     """
 
     def __init__(
@@ -56,9 +60,11 @@ class ScriptedBackend:
         num_sequences: int = 8,
         metadata: Mapping[str, str] | None = None,
         hold: bool = False,
+        step_costs: Mapping[int, float] | None = None,
     ) -> None:
         self.next_token = next_token
         self.evaluated: list[tuple[int, int]] = []
+        self.joined: list[int] = []
         self.is_shut_down = False
         self.held = threading.Event()
         self.release = threading.Event()
@@ -69,6 +75,7 @@ class ScriptedBackend:
         self._metadata = dict(metadata or {})
         self._sequences: dict[int, list[int]] = {}
         self._is_cancelled = False
+        self._step_costs = dict(step_costs or dict.fromkeys(SIZES, 1.0))
 
     @property
     def num_vocab(self) -> int:
@@ -89,6 +96,15 @@ class ScriptedBackend:
     def metadata(self) -> dict[str, str]:
         """What it was given."""
         return self._metadata
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Four."""
+        return _BYTES_PER_TOKEN
+
+    def step_costs(self) -> dict[int, float]:
+        """What it was given."""
+        return self._step_costs
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """A token per UTF-8 byte; control tokens too when ``special``."""
@@ -137,6 +153,23 @@ class ScriptedBackend:
         """Tokens held by the sequence."""
         return len(self._sequences[sequence])
 
+    def save(self, sequence: int) -> SavedSequence:
+        """The sequence's tokens as bytes."""
+        return array("i", self._sequences[sequence]).tobytes()
+
+    def restore(self, data: SavedSequence) -> int:
+        """A new sequence with the tokens that were saved."""
+        tokens = array("i", bytes(data)).tolist()
+        self._check_room(0, len(tokens))
+        sequence = self.open()
+        self._sequences[sequence] = tokens
+        return sequence
+
+    def _check_room(self, num_held: int, num_more: int) -> None:
+        total = sum(map(len, self._sequences.values())) + num_more
+        if num_held + num_more > self._window or total > self._num_cells:
+            raise EngineError("the context is full", code="context_length_exceeded")
+
     def num_open(self) -> int:
         """Sequences open now."""
         return len(self._sequences)
@@ -151,10 +184,10 @@ class ScriptedBackend:
         if self._is_cancelled:
             self._is_cancelled = False
             raise Cancelled
-        held = self._sequences[sequence]
-        total = sum(map(len, self._sequences.values())) + len(tokens)
-        if len(held) + len(tokens) > self._window or total > self._num_cells:
-            raise EngineError("the context is full", code="context_length_exceeded")
+        held = self._sequences.get(sequence)
+        if held is None or not tokens:
+            raise EngineError(f"sequence {sequence} is not open, or there is nothing to evaluate")
+        self._check_room(len(held), len(tokens))
         self.evaluated.append((sequence, len(tokens)))
         rows: NDArray[np.float32] = np.zeros(
             (len(tokens) if all_logits else 1, self.num_vocab), np.float32
@@ -168,6 +201,21 @@ class ScriptedBackend:
         rows[0, self.next_token(held)] = 1
         last: NDArray[np.float32] = rows[0]
         return last
+
+    def evaluate_many(self, parts: Sequence[Evaluate]) -> list[NDArray[np.float32] | EngineError]:
+        """Each part as ``evaluate`` does it."""
+        if len({part.sequence for part in parts}) < len(parts):
+            raise EngineError("a sequence occurs twice in one step")
+        self.joined.append(len(parts))
+        answers: list[NDArray[np.float32] | EngineError] = []
+        for part in parts:
+            try:
+                logits = self.evaluate(part.sequence, part.tokens, all_logits=part.all_logits)
+            except EngineError as error:
+                answers.append(error)
+            else:
+                answers.append(logits)
+        return answers
 
     def cancel(self) -> None:
         """The running ``evaluate``, or the next one, raises ``Cancelled``."""

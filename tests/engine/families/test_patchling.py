@@ -9,7 +9,7 @@ from tests.engine.families import recorded_pytest as recorded
 from tests.engine.families.test_patchling_policy import clamp_run
 from tightloop.engine.families.patchling import PatchlingFamily
 from tightloop.engine.families.v4a import reapply
-from tightloop.engine.interface import GenerationRequest, Node, TokenBackend
+from tightloop.engine.interface import GenerationRequest, Node, TokenModel
 from tightloop.engine.llama_cpp.backend import LlamaCppBackend
 from tightloop.engine.model_files import bundled_path
 from tightloop.engine.patchling.report import FailingCase, TestReport
@@ -39,7 +39,7 @@ REPAIRS = (
 class ListedSearch:
     """Proposes given replacements in order; reads the function once and decodes two tokens each."""
 
-    def __init__(self, backend: TokenBackend, source: str, report: TestReport) -> None:
+    def __init__(self, backend: TokenModel, source: str, report: TestReport) -> None:
         self.report = report
         self._backend = backend
         self._source = source
@@ -258,7 +258,7 @@ async def test_usage_counts_the_text_and_timing_the_network() -> None:
 
 
 async def test_a_function_that_is_too_long_is_said_so() -> None:
-    def refuse(_backend: TokenBackend, _source: str, _report: TestReport) -> ListedSearch:
+    def refuse(_backend: TokenModel, _source: str, _report: TestReport) -> ListedSearch:
         raise FunctionTooLong("99 lines of code")
 
     engine = TokenEngine(

@@ -18,7 +18,7 @@ from tightloop.engine.families.content import refuse_unreadable
 from tightloop.engine.families.patchling_policy import Repair, Run, Say, next_step
 from tightloop.engine.families.patchling_summary import asks_for_summary, summary_of
 from tightloop.engine.families.v4a import write_patch
-from tightloop.engine.interface import EngineError, GenerationRequest, Job, TokenBackend
+from tightloop.engine.interface import EngineError, GenerationRequest, Job, TokenModel
 from tightloop.engine.patchling.report import TestReport, report_from_pytest
 from tightloop.engine.patchling.search import Candidate, CandidateSearch, FunctionTooLong
 from tightloop.engine.sequence_pool import SequencePool
@@ -63,7 +63,7 @@ MAX_IDLE_SEARCHES = 4
 made a decode step 1.45 times as long (565 to 820 us). Losing one costs its next candidate a new
 reading of the function, 60 to 100 ms."""
 
-StartSearch = Callable[[TokenBackend, str, TestReport], Search]
+StartSearch = Callable[[TokenModel, str, TestReport], Search]
 """Reads the function and its report; raises ``FunctionTooLong``."""
 
 
@@ -94,7 +94,7 @@ class MeteredBackend:
     def evaluate(
         self, sequence: int, tokens: Sequence[int], *, all_logits: bool = False
     ) -> NDArray[np.float32]:
-        """See ``TokenBackend.evaluate``."""
+        """See ``TokenModel.evaluate``."""
         before = now_ns()
         logits = self._pool.evaluate(sequence, tokens, all_logits=all_logits)
         if self.job is not None and len(tokens) == 1:

@@ -13,15 +13,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tightloop.engine.interface import Cancelled, EngineError
+from tightloop.engine import step_costs
+from tightloop.engine.interface import Cancelled, EngineError, Evaluate, SavedSequence
 from tightloop.engine.llama_cpp import fit
 from tightloop.engine.llama_cpp.library import Batch, Library, load_library
+from tightloop.engine.llama_cpp.mixed_batch import MixedBatch
+from tightloop.trace.clock import now_ns
 
 MAX_THREADS = 512  # GGML_MAX_N_THREADS; more would be an assertion failure inside the library
 UNIT_TOKENS = 64
 BATCH_TOKENS = 512
 _MIN_CELLS, _MAX_CELLS = 8192, 32768
 _NO_SLOT, _ABORTED = 1, 2
+
+Logits = NDArray[np.float32]
 
 
 class LlamaCppBackend:
@@ -64,6 +69,8 @@ class LlamaCppBackend:
         is_end = self._calls["llama_vocab_is_eog"]
         self._eos = frozenset(t for t in range(self._num_vocab) if is_end(self._vocab, t))
         self._bind_step()
+        self._mixed: MixedBatch | None = None
+        self._step_costs: dict[int, float] | None = None
 
     # -- construction ------------------------------------------------------------------
 
@@ -91,14 +98,14 @@ class LlamaCppBackend:
         trained: int = calls["llama_model_n_ctx_train"](model)
         cells = num_context or min(max(trained, _MIN_CELLS), _MAX_CELLS)
         heads = max(1, calls["llama_model_n_head"](model))
-        per_token = fit.kv_bytes_per_token(
+        self._bytes_per_token = fit.kv_bytes_per_token(
             calls["llama_model_n_layer"](model),
             calls["llama_model_n_head_kv"](model),
             calls["llama_model_n_embd"](model) // heads,
         )
         fit.check_fit(
             f"a context of {cells} tokens for {self.path.name}",
-            cells * per_token,
+            cells * self._bytes_per_token,
             "choose a smaller context",
             available=fit.available_bytes(),
         )
@@ -112,7 +119,7 @@ class LlamaCppBackend:
         params.n_ctx = cells
         params.n_batch = BATCH_TOKENS
         params.n_ubatch = UNIT_TOKENS
-        params.n_seq_max = num_sequences
+        params.n_seq_max = self._num_sequences = num_sequences
         params.kv_unified = True
         params.n_threads = num_threads or fit.decode_threads(self.num_parameters, cores)
         params.n_threads_batch = num_threads or params.n_threads
@@ -211,6 +218,21 @@ class LlamaCppBackend:
         """The file's scalar metadata as text; arrays are left out."""
         return self._metadata
 
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes of keys and values that one token takes in the context."""
+        return self._bytes_per_token
+
+    def step_costs(self) -> dict[int, float]:
+        """What evaluating 1, 2, 4, 8 and 16 tokens at once costs, in steps of one token.
+
+        The first call measures, for 50 ms or so, 300 ms with slow models, and longer only where
+        steps of one and of four tokens take longer. Raises ``EngineError`` without room.
+        """
+        if self._step_costs is None:
+            self._step_costs = step_costs.measure(self, now_ns)
+        return self._step_costs
+
     # -- tokens ------------------------------------------------------------------------
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
@@ -298,6 +320,40 @@ class LlamaCppBackend:
         """Tokens held by the sequence."""
         return self._count(sequence)
 
+    def save(self, sequence: int) -> SavedSequence:
+        """A copy of what the context holds for the sequence, outside of it."""
+        self._count(sequence)
+        size: int = self._calls["llama_state_seq_get_size"](self._context, sequence)
+        data = np.empty(size, np.uint8)
+        written: int = self._calls["llama_state_seq_get_data"](
+            self._context, data.ctypes.data, size, sequence
+        )
+        if written != size:
+            raise EngineError(f"llama.cpp saved {written} of {size} bytes of a sequence")
+        return data.data
+
+    def restore(self, data: SavedSequence) -> int:
+        """A new sequence with what ``save`` of this backend copied; nothing is evaluated.
+
+        Raises ``EngineError`` when there is no sequence or no row of free cells for it: llama.cpp
+        wants them in one piece, so it may not fit although that many are free.
+        """
+        sequence = self.open()
+        source = np.frombuffer(data, np.uint8)
+        read: int = self._calls["llama_state_seq_set_data"](
+            self._context, source.ctypes.data, len(source), sequence
+        )
+        if read != len(source):
+            self.close(sequence)
+            raise EngineError(
+                f"no room to restore {len(source) // self._bytes_per_token} tokens among the "
+                f"{self._num_cells} token cells",
+                code="context_length_exceeded",
+            )
+        top: int = self._calls["llama_memory_seq_pos_max"](self._memory, sequence)
+        self._held[sequence] = top + 1
+        return sequence
+
     def _count(self, sequence: int) -> int:
         try:
             return self._held[sequence]
@@ -306,9 +362,7 @@ class LlamaCppBackend:
 
     # -- evaluation --------------------------------------------------------------------
 
-    def evaluate(
-        self, sequence: int, tokens: Sequence[int], *, all_logits: bool = False
-    ) -> NDArray[np.float32]:
+    def evaluate(self, sequence: int, tokens: Sequence[int], *, all_logits: bool = False) -> Logits:
         """Append tokens; a copy of the logits after the last one, or of all of them.
 
         Raises ``Cancelled`` when ``cancel`` was called since the last ``Cancelled``, also before
@@ -316,6 +370,24 @@ class LlamaCppBackend:
         ``EngineError`` with code ``context_length_exceeded`` when the sequence or the shared
         cells are full; whole batches that were evaluated before stay.
         """
+        held = self._checked(sequence, tokens)
+        self._sequence.value = sequence
+        if len(tokens) == 1:
+            return self._step(sequence, held, tokens[0], all_logits)
+        rows: list[Logits] = []
+        for start in range(0, len(tokens), BATCH_TOKENS):
+            part = tokens[start : start + BATCH_TOKENS]
+            is_last = start + len(part) == len(tokens)
+            self._fill(part, held + start, all_logits, is_last)
+            self._run(sequence, held + start, len(part))
+            if all_logits:
+                rows.append(self._rows(0, len(part)))
+        if all_logits:
+            return rows[0] if len(rows) == 1 else np.concatenate(rows)
+        return self._row(self._logits_ith(self._context, -1))
+
+    def _checked(self, sequence: int, tokens: Sequence[int]) -> int:
+        """How much the sequence holds, if it can take the tokens."""
         held = self._count(sequence)
         if not tokens:
             raise EngineError("nothing to evaluate: the list of tokens is empty")
@@ -324,27 +396,85 @@ class LlamaCppBackend:
                 f"{held + len(tokens)} tokens do not fit in the context window of {self._window}",
                 code="context_length_exceeded",
             )
-        self._sequence.value = sequence
-        if len(tokens) == 1:
-            return self._step(sequence, held, tokens[0], all_logits)
-        rows: list[NDArray[np.float32]] = []
-        for start in range(0, len(tokens), BATCH_TOKENS):
-            part = tokens[start : start + BATCH_TOKENS]
-            is_last = start + len(part) == len(tokens)
-            self._fill(part, held + start, all_logits, is_last)
-            self._run(sequence, held + start, len(part))
-            if all_logits:
-                address = self._calls["llama_get_logits"](self._context)
-                rows.append(self._copy(address, len(part)))
-        if all_logits:
-            return rows[0] if len(rows) == 1 else np.concatenate(rows)
-        return self._row(self._logits_ith(self._context, -1))
+        return held
 
-    def _step(self, sequence: int, held: int, token: int, all_logits: bool) -> NDArray[np.float32]:
+    def evaluate_many(self, parts: Sequence[Evaluate]) -> list[Logits | EngineError]:
+        """Append tokens to several sequences, up to 512 tokens a step; an answer per part.
+
+        Each answer is what ``evaluate`` returns or the ``EngineError`` it raises. Raises
+        ``Cancelled`` as it does, and ``EngineError`` when a sequence occurs twice.
+        """
+        if len({part.sequence for part in parts}) < len(parts):
+            raise EngineError("a sequence occurs twice in one step; evaluate its parts in turn")
+        answers: dict[int, Logits | EngineError] = {}
+        group: list[int] = []
+        size = 0
+        for number, part in enumerate(parts):
+            try:
+                self._checked(part.sequence, part.tokens)
+            except EngineError as error:
+                answers[number] = error
+                continue
+            if group and size + len(part.tokens) > BATCH_TOKENS:
+                self._join(group, parts, answers)
+                group, size = [], 0
+            group.append(number)
+            size += len(part.tokens)
+        if group:
+            self._join(group, parts, answers)
+        return [answers[number] for number in range(len(parts))]
+
+    def _join(
+        self, group: list[int], parts: Sequence[Evaluate], answers: dict[int, Logits | EngineError]
+    ) -> None:
+        if len(group) == 1:
+            part = parts[group[0]]
+            try:
+                answers[group[0]] = self.evaluate(
+                    part.sequence, part.tokens, all_logits=part.all_logits
+                )
+            except EngineError as error:
+                answers[group[0]] = error
+            return
+        joined = [parts[number] for number in group]
+        mixed = self._mixed = self._mixed or MixedBatch(BATCH_TOKENS, self._num_sequences)
+        starts = mixed.fill(joined, [self._held[part.sequence] for part in joined])
+        code = self._decode_unless_cancelled(mixed.batch)
+        if code == _NO_SLOT:  # nothing was done: the earlier half is the first to try again
+            middle = len(group) // 2
+            self._join(group[:middle], parts, answers)
+            self._join(group[middle:], parts, answers)
+            return
+        for part in joined:
+            self._settle(part.sequence, len(part.tokens), code)
+        if code:
+            problem = self._problem(code, mixed.batch.n_tokens)
+            if isinstance(problem, Cancelled):
+                raise problem
+            answers.update(dict.fromkeys(group, problem))
+            return
+        for number, start, part in zip(group, starts, joined, strict=True):
+            size = len(part.tokens)
+            last = start + size - 1
+            answers[number] = (
+                self._rows(start, size)
+                if part.all_logits
+                else self._row(self._logits_ith(self._context, last))
+            )
+
+    def _step(self, sequence: int, held: int, token: int, all_logits: bool) -> Logits:
         self._token[0] = token
         self._pos[0] = held
         self._wanted[0] = 1
-        self._run(sequence, held, 1)
+        if self._abort[0] == b"\0":  # as _run, without calls: this is every token
+            self._batch.n_tokens = 1
+            code = self._decode(self._context, self._batch)
+            if code:
+                self._settle(sequence, 1, code)
+                raise self._problem(code, 1)
+            self._held[sequence] = held + 1
+        else:
+            self._run(sequence, held, 1)
         row = self._row(self._logits_ith(self._context, -1))
         return row.reshape(1, -1) if all_logits else row
 
@@ -357,27 +487,40 @@ class LlamaCppBackend:
             self._wanted_view[size - 1] = 1
 
     def _run(self, sequence: int, held: int, count: int) -> None:
+        self._batch.n_tokens = count
+        code = self._decode_unless_cancelled(self._batch)
+        if code == 0:
+            self._held[sequence] = held + count
+            return
+        self._settle(sequence, count, code)
+        raise self._problem(code, count)
+
+    def _decode_unless_cancelled(self, batch: Batch) -> int:
         if self._abort[0] != b"\0":
             self._abort[0] = b"\0"
             raise Cancelled
-        self._batch.n_tokens = count
-        code: int = self._decode(self._context, self._batch)
+        code: int = self._decode(self._context, batch)
+        return code
+
+    def _settle(self, sequence: int, count: int, code: int) -> None:
         if code == 0:
-            self._held[sequence] = held + count
+            self._held[sequence] += count
             return
         # After an abort or a fatal error finished units remain; otherwise nothing changed.
         top: int = self._calls["llama_memory_seq_pos_max"](self._memory, sequence)
         self._held[sequence] = top + 1
+
+    def _problem(self, code: int, count: int) -> Cancelled | EngineError:
         if code == _ABORTED:
             self._abort[0] = b"\0"
-            raise Cancelled
+            return Cancelled()
         if code == _NO_SLOT:
-            raise EngineError(
+            return EngineError(
                 f"the {self._num_cells} token cells shared by {len(self._held)} sequences are "
                 f"full: no room for {count} more",
                 code="context_length_exceeded",
             )
-        raise EngineError(f"llama.cpp could not evaluate {count} tokens (code {code})")
+        return EngineError(f"llama.cpp could not evaluate {count} tokens (code {code})")
 
     def _row(self, address: int | None) -> NDArray[np.float32]:
         # The output buffer rarely moves: keep a view per address instead of building one a token.
@@ -389,7 +532,9 @@ class LlamaCppBackend:
             self._views[address or 0] = view
         return view.copy()
 
-    def _copy(self, address: int | None, count: int) -> NDArray[np.float32]:
+    def _rows(self, start: int, count: int) -> Logits:
+        """Of ``count`` tokens of the batch, which all asked for logits: then rows lie in order."""
+        address = self._logits_ith(self._context, start)
         return self._view(address, count * self._num_vocab).reshape(count, -1).copy()
 
     def _view(self, address: int | None, size: int) -> NDArray[np.float32]:

@@ -149,6 +149,9 @@ _SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
     "llama_decode": (c_int32, (_POINTER, Batch)),
     "llama_get_logits": (_POINTER, (_POINTER,)),
     "llama_get_logits_ith": (_POINTER, (_POINTER, c_int32)),
+    "llama_state_seq_get_size": (c_size_t, (_POINTER, c_int32)),
+    "llama_state_seq_get_data": (c_size_t, (_POINTER, _POINTER, c_size_t, c_int32)),
+    "llama_state_seq_set_data": (c_size_t, (_POINTER, _POINTER, c_size_t, c_int32)),
     "llama_set_abort_callback": (None, (_POINTER, _POINTER, _POINTER)),
     "llama_version": (c_char_p, ()),
 }

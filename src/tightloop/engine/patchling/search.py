@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tightloop.engine.interface import TokenBackend
+from tightloop.engine.interface import TokenModel
 from tightloop.engine.patchling import layout
 from tightloop.engine.patchling.edits import parse_function, undoes_declared
 from tightloop.engine.patchling.inverse import proposals
@@ -80,7 +80,7 @@ class CandidateSearch:
 
     def __init__(
         self,
-        backend: TokenBackend,
+        backend: TokenModel,
         function_source: str,
         report: TestReport | None = None,
         *,
