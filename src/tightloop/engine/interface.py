@@ -69,6 +69,7 @@ class GenerationRequest:
     prefilled; ``generate`` is False then. ``prediction`` is text that the answer probably repeats.
     ``service_tier`` is the client's word, such as ``priority`` or ``flex``. ``cache_key`` names the
     session for affinity and prompt caches. ``is_background``: nobody waits for the answer.
+    ``tier_policy`` is the client's wish for how one of several backends is picked.
     """
 
     response_id: str
@@ -89,6 +90,7 @@ class GenerationRequest:
     service_tier: str | None = None
     cache_key: str | None = None
     is_background: bool = False
+    tier_policy: str | None = None
 
     def context(self) -> list[Item]:
         """Every item the model must see, oldest first; no compaction items (``visible``)."""
@@ -243,7 +245,7 @@ class TokenBackend(TokenModel, Protocol):
         An answer is what ``evaluate`` would have returned, or the ``EngineError`` that it would
         have raised: a part that does not fit leaves its sequence as it was, and the others go on;
         earlier parts get room first. A sequence may occur once. Raises ``Cancelled`` as
-        ``evaluate`` does: then each sequence may or may not hold its part's tokens.
+        ``evaluate`` does: then every sequence is as it was.
         """
 
     def save(self, sequence: int) -> SavedSequence:
@@ -280,6 +282,8 @@ class Job:
     count_decode: Callable[[int, int], None]  # (network steps, ns inside them)
     count_output: Callable[[int], None]  # output tokens of usage
     count_reasoning: Callable[[int], None]  # those of them that were reasoning
+    count_drafts: Callable[[int, int], None]  # (drafts checked, those that came true)
+    count_prediction: Callable[[int, int], None]  # those of them from the request's prediction
     report_stop: Callable[[str], None]  # the stop string that ended the text
 
 

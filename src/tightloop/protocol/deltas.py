@@ -63,12 +63,18 @@ class ContextCompacted(Struct, frozen=True, gc=False, tag="context_compacted"):
 
 
 class Usage(Struct, frozen=True, gc=False):
-    """Token counts of one response; ``cached_tokens`` of the input were not prefilled again."""
+    """Token counts of one response; ``cached_tokens`` of the input were not prefilled again.
+
+    Of the tokens that the engine took from the request's ``prediction`` to check, the accepted
+    ones came true and are among the output; the rejected ones are not, and nobody is charged.
+    """
 
     input_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
+    accepted_prediction_tokens: int = 0
+    rejected_prediction_tokens: int = 0
 
 
 class EngineTiming(Struct, frozen=True, gc=False):
@@ -76,8 +82,9 @@ class EngineTiming(Struct, frozen=True, gc=False):
 
     submitted <= started <= prefilled <= finished: the request waited in the queue, its new
     tokens were prefilled, then tokens were decoded. ``num_decode_steps`` counts tokens the
-    network produced one by one (the base of every tokens/s figure); text that was copied or
-    templated is in ``Usage.output_tokens`` but not here. ``decode_ns`` is the time spent inside
+    network was asked for (the base of every tokens/s figure): a step each, but for the
+    ``num_accepted_tokens`` that were drafts (of ``num_draft_tokens`` checked) and came true in the
+    step of another token. Text that was copied or templated is in ``Usage.output_tokens`` but not here. ``decode_ns`` is the time spent inside
     those steps alone, 0 when the engine cannot tell (then finished - prefilled stands in).
     ``first_delta_ns`` is when the first delta left the engine, 0 when there was none.
     """
@@ -90,6 +97,8 @@ class EngineTiming(Struct, frozen=True, gc=False):
     num_decode_steps: int = 0
     decode_ns: int = 0
     first_delta_ns: int = 0
+    num_draft_tokens: int = 0
+    num_accepted_tokens: int = 0
 
 
 class Finished(Struct, frozen=True, gc=False, tag="finished"):
@@ -97,6 +106,8 @@ class Finished(Struct, frozen=True, gc=False, tag="finished"):
 
     ``stop_sequence`` is the stop string of the request that ended the text, where the engine knows.
     ``retry_after_s`` is how long to wait before asking again, where a remote host said so.
+    ``backend`` and ``route_reason`` say which of several backends made the response, and why that
+    one; ``service_tier`` is the tier that it used, in the API's words.
     """
 
     reason: FinishReason
@@ -106,6 +117,9 @@ class Finished(Struct, frozen=True, gc=False, tag="finished"):
     error_message: str | None = None
     stop_sequence: str | None = None
     retry_after_s: float | None = None
+    backend: str | None = None
+    route_reason: str | None = None
+    service_tier: str | None = None
 
 
 Delta = (

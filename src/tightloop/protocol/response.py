@@ -41,6 +41,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "tools": [],
 }
 
+_TIER: Final = "service_tier"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -63,7 +64,11 @@ class ResponseEcho:
             **_DEFAULTS,
             **request.echo,
         }
-        self._head = _encode(static)[:-1]  # without the closing brace
+        place = list(static).index(_TIER)
+        fixed = list(static.items())
+        self._before = _encode(dict(fixed[:place]))[:-1]  # without the closing brace
+        self._after = _encode(dict(fixed[place + 1 :]))[1:-1]
+        self._head = self._headed(static[_TIER])
 
     def render(
         self,
@@ -80,8 +85,12 @@ class ResponseEcho:
 
         ``output`` are the items' JSON texts; ``error`` is (code, message). ``completed_at`` is
         in whole seconds since the epoch, None while the response is being made. ``extra`` are
-        keys beyond those of ``STRICT_KEYS``.
+        keys beyond those of ``STRICT_KEYS``, and ``service_tier``: what was used, known at the end.
         """
+        head = self._head
+        if extra and _TIER in extra:
+            head = self._headed(extra[_TIER])
+            extra = {key: value for key, value in extra.items() if key != _TIER}
         tail = {
             "status": status,
             "completed_at": completed_at,
@@ -92,9 +101,10 @@ class ResponseEcho:
             "usage": None if usage is None else encode_usage(usage),
             **(extra or {}),
         }
-        return b"".join(
-            (self._head, b",", _encode(tail)[1:-1], b',"output":[', b",".join(output), b"]}")
-        )
+        return b"".join((head, b",", _encode(tail)[1:-1], b',"output":[', b",".join(output), b"]}"))
+
+    def _headed(self, tier: object) -> bytes:
+        return b"".join((self._before, b',"service_tier":', _encode(tier), b",", self._after))
 
 
 def encode_usage(usage: Usage) -> dict[str, Any]:

@@ -7,7 +7,7 @@ and a ``Server-Timing`` header (W3C) where the answer is one piece.
 from collections.abc import Mapping
 from typing import Any
 
-from tightloop.protocol.deltas import EngineTiming
+from tightloop.protocol.deltas import EngineTiming, Finished
 
 Figures = Mapping[str, float]
 
@@ -52,8 +52,19 @@ def codex_metrics(found: Figures) -> dict[str, Any]:
     }
 
 
-def server_timing_header(found: Figures) -> str:
-    """The value of a ``Server-Timing`` header, durations in milliseconds."""
+def route(finished: Finished) -> dict[str, str] | None:
+    """Which of several backends made the response, of which tier, and why that one."""
+    if finished.backend is None:
+        return None
+    return {
+        "backend": finished.backend,
+        "service_tier": finished.service_tier or "default",
+        "reason": finished.route_reason or "",
+    }
+
+
+def server_timing_header(found: Figures, way: Mapping[str, str] | None = None) -> str:
+    """The value of a ``Server-Timing`` header, durations in milliseconds; ``way`` is a ``route``."""
     names = {
         "server": "server_s",
         "queue": "queue_s",
@@ -61,7 +72,14 @@ def server_timing_header(found: Figures) -> str:
         "decode": "decode_s",
         "first-token": "engine_first_token_s",
     }
-    return ", ".join(f"{name};dur={_ms(found[key])}" for name, key in names.items())
+    parts = [f"{name};dur={_ms(found[key])}" for name, key in names.items()]
+    parts += [f'{name};desc="{_quotable(text)}"' for name, text in (way or {}).items()]
+    return ", ".join(parts)
+
+
+def _quotable(text: str) -> str:
+    """``text`` as a quoted string may have it (RFC 9110): printable ASCII without quotes."""
+    return "".join(c if " " <= c <= "~" and c not in '"\\' else "?" for c in text)[:300]
 
 
 def _ms(seconds: float) -> float:

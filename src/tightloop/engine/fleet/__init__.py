@@ -1,0 +1,1 @@
+"""Several engines as one: models side by side, tiers of one model, failover."""

@@ -1,0 +1,354 @@
+"""Which member of a model answers a request. Pure: the facts come in, a decision goes out.
+
+A policy is an order of criteria. The member that is best by the first criterion wins; where members
+are equal, the next criterion decides. The reason of a decision is the first criterion by which the
+winner beats the second. design/0020-tiers.md says why the orders are as they are.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import Enum
+from hashlib import blake2b
+from typing import Any, Final
+
+FAST: Final = "fast"
+BULK: Final = "bulk"
+
+ASKED_TIERS: Final = {"priority": FAST, "fast": FAST, "flex": BULK, "batch": BULK}
+"""``service_tier`` of a request to a member's tier; ``auto`` and ``default`` leave it open."""
+
+ANSWERED_TIERS: Final = {FAST: "priority", BULK: "flex"}
+"""A member's tier to ``service_tier`` of the response, in the API's words; others: ``default``."""
+
+NAMES: Final = (
+    "latency-first",
+    "throughput-first",
+    "cheapest",
+    "only:NAME",
+    "split:NAME=50,NAME=50",
+)
+"""Every form of a policy's name."""
+
+
+class Kind(Enum):
+    """What a policy's name begins with."""
+
+    LATENCY = "latency-first"
+    THROUGHPUT = "throughput-first"
+    CHEAPEST = "cheapest"
+    ONLY = "only"
+    SPLIT = "split"
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars for a million tokens."""
+
+    input_usd: Decimal = Decimal(0)
+    cached_usd: Decimal = Decimal(0)
+    output_usd: Decimal = Decimal(0)
+
+    def of(self, fresh: int, cached: int, output: int) -> Decimal:
+        """US dollars for these numbers of tokens."""
+        total = self.input_usd * fresh + self.cached_usd * cached + self.output_usd * output
+        return total / 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Where the policies draw their lines.
+
+    An answer expected to have more than ``long_output_tokens`` is long. ``usual_output_tokens`` and
+    ``usual_context_tokens`` stand in where nothing is known yet. A member is busy when it is full or
+    its wait is above ``spill_wait_s``; a conversation leaves its member for a wait above
+    ``affinity_wait_s``, which is about what reading a long context anew takes.
+    """
+
+    long_output_tokens: int = 2000
+    usual_output_tokens: int = 400
+    usual_context_tokens: int = 4000
+    spill_wait_s: float = 0.5
+    affinity_wait_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One side of a split: a member's name or a tier, and its share of the sessions."""
+
+    label: str
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A named policy; ``parse_policy`` makes one."""
+
+    name: str = Kind.LATENCY.value
+    kind: Kind = Kind.LATENCY
+    only: str = ""
+    arms: tuple[Arm, ...] = ()
+    parameters: Parameters = field(default_factory=Parameters)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of members or tiers in it."""
+        return (self.only,) if self.only else tuple(arm.label for arm in self.arms)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What the policy may know of a request.
+
+    ``keeper`` is the member that has the conversation warm. ``recent_output`` is the average of
+    this session's latest answers in tokens, ``num_context`` the tokens known to come before the
+    new input; None and 0 where nothing is known.
+    """
+
+    session_key: str
+    service_tier: str | None = None
+    is_background: bool = False
+    max_output_tokens: int | None = None
+    recent_output: float | None = None
+    num_context: int = 0
+    keeper: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a member stands at this moment. ``wait_s`` is what a request would wait before it starts.
+
+    ``max_open`` 0: no limit. ``context_window`` 0: unknown.
+    """
+
+    name: str
+    tier: str = FAST
+    is_available: bool = True
+    num_open: int = 0
+    max_open: int = 0
+    wait_s: float = 0.0
+    context_window: int = 0
+    price: Price = field(default_factory=Price)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another request would have to wait for one to end."""
+        return bool(self.max_open) and self.num_open >= self.max_open
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """``ranked`` are the names in the order in which they would be asked, ``member`` first."""
+
+    member: str
+    reason: str
+    ranked: tuple[str, ...]
+    policy: str
+    expected_output: int
+
+
+def parse_policy(text: str, parameters: Parameters | None = None) -> Policy:
+    """The policy that ``text`` names. Raises ValueError with the choices."""
+    parameters = parameters or Parameters()
+    word, _, rest = text.partition(":")
+    kind = next((kind for kind in Kind if kind.value == word), None)
+    if kind is Kind.ONLY and rest:
+        return Policy(text, kind, only=rest, parameters=parameters)
+    if kind is Kind.SPLIT and rest:
+        return Policy(text, kind, arms=_arms(text, rest), parameters=parameters)
+    if kind in (Kind.LATENCY, Kind.THROUGHPUT, Kind.CHEAPEST) and text == word:
+        return Policy(text, kind, parameters=parameters)
+    raise ValueError(f"there is no policy {text[:100]!r}; choose one of {', '.join(NAMES)}")
+
+
+def _arms(text: str, rest: str) -> tuple[Arm, ...]:
+    arms = []
+    for part in rest.split(","):
+        label, _, weight = part.partition("=")
+        if not label or not (weight.isascii() and weight.isdecimal()):
+            raise ValueError(f"policy {text[:100]!r}: {part!r} is not NAME=WEIGHT")
+        arms.append(Arm(label.strip(), int(weight)))
+    if sum(arm.weight for arm in arms) <= 0:
+        raise ValueError(f"policy {text[:100]!r}: the weights are all 0")
+    return tuple(arms)
+
+
+def arm_of(policy: Policy, session_key: str) -> str:
+    """The arm of a split that a session is in: the same for ever, whatever else happens."""
+    digest = blake2b(f"{policy.name}\0{session_key}".encode(), digest_size=8).digest()
+    point = int.from_bytes(digest, "big") % sum(arm.weight for arm in policy.arms)
+    for arm in policy.arms:
+        point -= arm.weight
+        if point < 0:
+            return arm.label
+    raise AssertionError("the point is below the sum of the weights")
+
+
+def expected_output(ask: Ask, parameters: Parameters) -> int:
+    """Output tokens to expect.
+
+    A client's limit is only an upper bound: agents send the largest one there is with every request.
+    """
+    recent = ask.recent_output
+    guess = parameters.usual_output_tokens if recent is None else round(recent)
+    return guess if ask.max_output_tokens is None else min(guess, ask.max_output_tokens)
+
+
+def asked_tier(ask: Ask, standings: Sequence[Standing]) -> str | None:
+    """The tier that the request names, if a member has it: in the API's words or as it is called."""
+    word = ask.service_tier
+    if word is None or word in ("auto", "default"):
+        return None
+    wanted = (word, ASKED_TIERS.get(word))
+    return next((standing.tier for standing in standings if standing.tier in wanted), None)
+
+
+def choose(policy: Policy, ask: Ask, standings: Sequence[Standing]) -> Decision:
+    """Rank the members. ``standings`` is not empty; it is in the order of the configuration.
+
+    Members that are not available come last. Raises ValueError when ``only:NAME`` names no member.
+    """
+    case = _case(policy, ask, standings)
+    if policy.kind is Kind.ONLY:
+        standings = [standing for standing in standings if standing.name == policy.only]
+        if not standings:
+            raise ValueError(f"policy {policy.name!r} names no backend of this model")
+    if len(standings) == 1:
+        reason = "the policy's only choice" if policy.kind is Kind.ONLY else "the only backend"
+        return _decision(case, standings, reason)
+    criteria = _order(case)
+    keyed = [([criterion.value(case, s) for criterion in criteria], s) for s in standings]
+    keyed.sort(key=lambda pair: pair[0])
+    (best, winner), (next_best, second) = keyed[0], keyed[1]
+    reason = "first in the list"
+    for criterion, a, b in zip(criteria, best, next_best, strict=True):
+        if a != b:
+            reason = criterion.why(case, winner, second)
+            break
+    return _decision(case, [standing for _, standing in keyed], reason)
+
+
+def _decision(case: "_Case", ranked: Sequence[Standing], reason: str) -> Decision:
+    names = tuple(standing.name for standing in ranked)
+    return Decision(names[0], reason, names, case.policy.name, case.expected)
+
+
+# ---------------------------------------------------------------------- criteria
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    policy: Policy
+    ask: Ask
+    expected: int
+    asked: str | None
+    suited: str
+    is_urgent: bool
+    arm: str | None
+
+
+def _case(policy: Policy, ask: Ask, standings: Sequence[Standing]) -> _Case:
+    expected = expected_output(ask, policy.parameters)
+    is_short = expected <= policy.parameters.long_output_tokens
+    is_urgent = is_short and not ask.is_background and policy.kind is not Kind.THROUGHPUT
+    return _Case(
+        policy,
+        ask,
+        expected,
+        asked_tier(ask, standings),
+        FAST if is_urgent else BULK,
+        is_urgent,
+        arm_of(policy, ask.session_key) if policy.kind is Kind.SPLIT else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Criterion:
+    """``value``: the lower, the better. ``why`` says what the winner is better in."""
+
+    value: Callable[[_Case, Standing], Any]
+    why: Callable[[_Case, Standing, Standing], str]
+
+
+def _is_busy(case: _Case, standing: Standing) -> bool:
+    return standing.is_full or standing.wait_s > case.policy.parameters.spill_wait_s
+
+
+def _is_left(case: _Case, standing: Standing) -> bool:
+    """False for the member that keeps the conversation."""
+    limit_s = case.policy.parameters.affinity_wait_s
+    return standing.name != case.ask.keeper or standing.wait_s > limit_s
+
+
+def _is_too_small(case: _Case, standing: Standing) -> bool:
+    return 0 < standing.context_window <= case.ask.num_context
+
+
+def _cost(case: _Case, standing: Standing) -> Decimal:
+    num_context = case.ask.num_context or case.policy.parameters.usual_context_tokens
+    cached = num_context if standing.name == case.ask.keeper else 0
+    return standing.price.of(num_context - cached, cached, case.expected)
+
+
+def _why_suited(case: _Case, winner: Standing, _: Standing) -> str:
+    if case.policy.kind is Kind.THROUGHPUT:
+        what = "throughput"
+    elif case.ask.is_background:
+        what = "background"
+    else:
+        what = f"{'short' if case.is_urgent else 'long'} answer, about {case.expected} tokens"
+    return f"{what}: tier {winner.tier}"
+
+
+def _why_room(case: _Case, winner: Standing, second: Standing) -> str:
+    queue = f"{second.num_open} open, wait {second.wait_s:.1f} s"
+    return f"{second.name} is busy ({queue})"
+
+
+_AVAILABLE: Final = _Criterion(
+    lambda _, s: not s.is_available, lambda _, w, s: f"{s.name} is not available"
+)
+_FITS: Final = _Criterion(
+    _is_too_small,
+    lambda c, w, s: (
+        f"{c.ask.num_context} tokens of context do not fit {s.name} ({s.context_window})"
+    ),
+)
+_ARM: Final = _Criterion(
+    lambda c, s: c.arm not in (s.name, s.tier), lambda c, w, s: f"arm {c.arm} of the split"
+)
+_ASKED: Final = _Criterion(
+    lambda c, s: c.asked is not None and s.tier != c.asked,
+    lambda c, w, s: f"service_tier {c.ask.service_tier}: tier {w.tier}",
+)
+_KEEPS: Final = _Criterion(_is_left, lambda c, w, s: "keeps its conversation, which is warm there")
+_ROOM: Final = _Criterion(_is_busy, _why_room)
+_SUITED: Final = _Criterion(lambda c, s: s.tier != c.suited, _why_suited)
+_WAIT: Final = _Criterion(
+    lambda _, s: round(s.wait_s, 1),
+    lambda _, w, s: f"shorter wait ({w.wait_s:.1f} s, {s.name} {s.wait_s:.1f} s)",
+)
+_COST: Final = _Criterion(
+    _cost, lambda c, w, s: f"cheaper (${_cost(c, w):.6f}, {s.name} ${_cost(c, s):.6f})"
+)
+_OPEN: Final = _Criterion(
+    lambda _, s: s.num_open / (s.max_open or 1),
+    lambda _, w, s: f"fewer open requests ({w.num_open}, {s.name} {s.num_open})",
+)
+
+_CAN: Final = (_AVAILABLE, _FITS)
+_HURRIED: Final = (_ASKED, _KEEPS, _ROOM, _SUITED, _WAIT, _COST, _OPEN)
+_PATIENT: Final = (_ASKED, _KEEPS, _SUITED, _ROOM, _COST, _WAIT, _OPEN)
+"""Work that nobody waits for stays off the fast tier even when the other one is busy."""
+_SPREAD: Final = (_ASKED, _KEEPS, _SUITED, _ROOM, _OPEN, _WAIT, _COST)
+_SAVING: Final = (_ASKED, _KEEPS, _COST, _ROOM, _WAIT, _OPEN)
+
+
+def _order(case: _Case) -> Sequence[_Criterion]:
+    kind = case.policy.kind
+    if kind is Kind.THROUGHPUT:
+        return (*_CAN, *_SPREAD)
+    if kind is Kind.CHEAPEST:
+        return (*_CAN, *_SAVING)
+    rest = _HURRIED if case.is_urgent else _PATIENT
+    return (*_CAN, _ARM, *rest) if kind is Kind.SPLIT else (*_CAN, *rest)

@@ -1,0 +1,343 @@
+"""One response on its way through the members of a model.
+
+A member that fails before its first delta is followed by the next one, and nobody sees it. After a
+delta nothing is asked again: a second answer could repeat tool calls. After the first delta a batch
+costs one call and one look at its last delta.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import msgspec
+
+from tightloop.engine.fleet.member import MAX_WAITING, Member
+from tightloop.engine.fleet.policy import ANSWERED_TIERS, Decision
+from tightloop.engine.fleet.sessions import Session, SessionBook
+from tightloop.engine.interface import Generation, GenerationRequest, Sink
+from tightloop.protocol.deltas import Delta, EngineTiming, Finished, FinishReason, Usage
+from tightloop.trace.clock import Clock
+
+MEMBER_FAULTS: Final = frozenset(
+    {
+        "engine_unavailable",
+        "insufficient_quota",
+        "invalid_api_key",  # this server's key for the host, not the client's
+        "model_not_found",
+        "permission_denied",
+        "rate_limit_exceeded",
+        "server_error",
+        "server_is_overloaded",
+        "upstream_error",
+        "upstream_timeout",
+    }
+)
+"""Codes that say something about the backend and nothing about the request."""
+
+MEMBER_LIMITS: Final = frozenset({"context_length_exceeded", "unsupported_content"})
+"""Codes of a healthy backend to which another one may say something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A member that did not answer: ``after_s`` seconds after it was asked."""
+
+    member: str
+    code: str
+    message: str
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RouteContext:
+    """What all routes of a fleet share. ``decided`` and ``ended`` are called off the hot path."""
+
+    clock: Clock
+    book: SessionBook
+    decided: Callable[["Route"], None]
+    ended: Callable[["Route", Finished], None]
+
+
+class Route:
+    """The handle of one response; ``begin`` once.
+
+    ``members`` are asked in this order. ``is_forced``: none of them is thought to be well, so they are
+    asked although their breakers are open.
+    """
+
+    def __init__(
+        self,
+        context: RouteContext,
+        request: GenerationRequest,
+        sink: Sink,
+        session: Session,
+        decision: Decision,
+        members: Sequence[Member],
+        *,
+        is_forced: bool = False,
+    ) -> None:
+        self.context = context
+        self.request = request
+        self.sink = sink
+        self.session = session
+        self.decision = decision
+        self.failures: list[Failure] = []
+        self.member: Member | None = None
+        """The member that is being asked, or was asked last."""
+        self.is_cancelled = False
+        self.is_over = False
+        self.is_logged = False
+        self.submitted_ns = context.clock.now_ns()
+        self.first_delta_ns = 0
+        self._candidates = deque(members)
+        self._is_forced = is_forced
+        self._waits_for: Member | None = None
+        self._attempt: _Attempt | None = None
+        self._last: Finished | None = None
+        self._is_crowded_out = False
+
+    # ------------------------------------------------------------------ to the members
+
+    def begin(self) -> None:
+        """The first member has been asked, or the response is in its line."""
+        self._go_on()
+
+    def cancel(self) -> None:
+        """Ask for an early end; the sink still gets one ``Finished``."""
+        self.is_cancelled = True
+        if self._waits_for is not None:
+            self._waits_for.forget(self)
+            self._waits_for = None
+            asyncio.get_running_loop().call_soon(self._give_up)
+        elif self._attempt is not None:
+            self._attempt.cancel()
+
+    def admitted(self, member: Member) -> None:
+        """Its place in a member's line has become a place at the member."""
+        self._waits_for = None
+        if not self._ask(member):
+            member.leave()
+            self._go_on()
+
+    def failed(self, failure: Failure, finished: Finished) -> None:
+        """A member has not answered: the next one, if there is one and somebody still waits."""
+        self.failures.append(failure)
+        if self._last is None or self._last.error_code not in MEMBER_LIMITS:
+            self._last = finished  # what a client can do something about counts for more
+        self._go_on()
+
+    def may_go_on(self, code: str | None) -> bool:
+        """Whether a failure with ``code`` is to be kept from the client for now."""
+        if not self.request.generate or self.is_cancelled:
+            return False  # a hint to prefill is not worth asking somebody else
+        if code in MEMBER_LIMITS:
+            return bool(self._candidates)
+        return code in MEMBER_FAULTS
+
+    @property
+    def reason(self) -> str:
+        """Why it is where it is: the decision's reason, and what failed since."""
+        failures = "; ".join(
+            f"{failure.member} failed: {failure.code}" for failure in self.failures
+        )
+        text = f"{self.decision.policy}: {self.decision.reason}"
+        return f"{text}; {failures}" if failures else text
+
+    def _go_on(self) -> None:
+        while self._candidates and not self.is_cancelled:
+            member = self._candidates.popleft()
+            if member.is_crowded:
+                self._is_crowded_out = True
+                continue
+            if not member.enter(self, is_hurried=not self.request.is_background):
+                self._waits_for = member
+                return
+            if self._ask(member):
+                return
+            member.leave()
+        if self._last is None:
+            asyncio.get_running_loop().call_soon(self._give_up)  # never from within ``submit``
+        else:
+            self._give_up()
+
+    def _ask(self, member: Member) -> bool:
+        """Whether the member was asked; it may have answered or failed by now."""
+        now_ns = self.context.clock.now_ns()
+        engine, breaker = member.engine, member.breaker
+        if engine is None or member.info is None:
+            return False
+        ticket = breaker.force(now_ns) if self._is_forced else breaker.admit(now_ns)
+        if ticket is None:
+            return False
+        self.member = member
+        self.context.book.place(self.request.response_id, self.session, member.name)
+        request = self.request
+        if member.info.name != request.model:
+            request = replace(request, model=member.info.name)
+        self._attempt = attempt = _Attempt(self, member, ticket, now_ns)
+        try:
+            attempt.generation = engine.submit(request, attempt.receive)
+        except Exception as error:  # noqa: BLE001 - a broken engine must not end the route
+            text = f"{type(error).__name__}: {error}"
+            broken = Finished(FinishReason.ERROR, Usage(), None, "server_error", text)
+            asyncio.get_running_loop().call_soon(attempt.receive, [broken])
+        return True
+
+    # ------------------------------------------------------------------ the end
+
+    def _give_up(self) -> None:
+        """Nobody is left to ask."""
+        if self.is_over:
+            return
+        if self.is_cancelled:
+            finished = Finished(FinishReason.CANCELLED, Usage())
+        elif self._last is not None:
+            finished = self._last
+            if len(self.failures) > 1:
+                others = "; ".join(f"{f.member}: {f.message}" for f in self.failures[:-1])
+                text = f"{finished.error_message} (before it, {others})"
+                finished = msgspec.structs.replace(finished, error_message=text)
+        elif self._is_crowded_out:
+            # In words that Codex reads a pause from; it gives up at once on "overloaded".
+            text = f"{MAX_WAITING} responses wait already. Please try again in 1s."
+            finished = Finished(FinishReason.ERROR, Usage(), None, "rate_limit_exceeded", text)
+        else:
+            text = f"no backend of {self.request.model!r} can be asked at the moment; retry soon"
+            finished = Finished(FinishReason.ERROR, Usage(), None, "engine_unavailable", text)
+        self.end([self.stamped(finished)])
+
+    def end(self, deltas: Sequence[Delta]) -> None:
+        """The last batch goes out."""
+        self.is_over = True
+        self.sink(deltas)
+        last = deltas[-1]
+        assert isinstance(last, Finished)
+        self.context.ended(self, last)
+
+    def stamped(self, finished: Finished) -> Finished:
+        """``finished`` with who made it and why; time before its last attempt counts as queue."""
+        member = self.member
+        timing = finished.timing
+        if timing is not None:
+            timing = _since(timing, self.submitted_ns)
+        return msgspec.structs.replace(
+            finished,
+            timing=timing,
+            backend=member.name if member is not None else None,
+            route_reason=self.reason,
+            service_tier=finished.service_tier
+            or (ANSWERED_TIERS.get(member.spec.tier, "default") if member is not None else None),
+        )
+
+
+def _since(timing: EngineTiming, submitted_ns: int) -> EngineTiming:
+    return msgspec.structs.replace(timing, submitted_ns=min(timing.submitted_ns, submitted_ns))
+
+
+class _Attempt:
+    """One member being asked; ``receive`` is the sink that its engine is given."""
+
+    __slots__ = (
+        "_asked_ns",
+        "_has_begun",
+        "_is_dropped",
+        "_member",
+        "_route",
+        "_sink",
+        "_ticket",
+        "_timer",
+        "generation",
+    )
+
+    def __init__(self, route: Route, member: Member, ticket: int, now_ns: int) -> None:
+        self.generation: Generation | None = None
+        self._route = route
+        self._member = member
+        self._ticket = ticket
+        self._asked_ns = now_ns
+        self._sink = route.sink
+        self._has_begun = False
+        self._is_dropped = False
+        self._timer: asyncio.TimerHandle | None = None
+        timeout_s = member.spec.first_token_timeout_s
+        if timeout_s is not None and route.request.generate:
+            self._timer = asyncio.get_running_loop().call_later(timeout_s, self._time_out)
+
+    def cancel(self) -> None:
+        if self.generation is not None:
+            self.generation.cancel()
+
+    def receive(self, deltas: Sequence[Delta]) -> None:
+        """Called for every batch: only the first and the last one are looked at closely."""
+        if self._has_begun and not isinstance(deltas[-1], Finished):
+            self._sink(deltas)
+        elif deltas:
+            self._look(deltas)
+
+    def _look(self, deltas: Sequence[Delta]) -> None:
+        last = deltas[-1]
+        finished = last if isinstance(last, Finished) else None
+        if self._is_dropped:
+            if finished is not None:
+                self._member.leave()
+            return
+        route = self._route
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        is_silent = not self._has_begun and finished is not None and len(deltas) == 1
+        if not self._has_begun and not is_silent:
+            self._begin()
+        if finished is None:
+            self._sink(deltas)
+            route.context.decided(route)
+            return
+        code = finished.error_code if finished.reason is FinishReason.ERROR else None
+        if is_silent and code is not None and route.may_go_on(code):
+            self._report(finished)
+            self._member.leave()
+            route.failed(self._failure(code, finished.error_message or ""), finished)
+            return
+        route.end([*deltas[:-1], route.stamped(finished)])
+        self._report(finished)
+        self._member.leave()
+
+    def _begin(self) -> None:
+        """The first delta is here: the member is well, and keeps this response."""
+        self._has_begun = True
+        route = self._route
+        now_ns = route.context.clock.now_ns()
+        route.first_delta_ns = now_ns
+        self._ticket = self._member.breaker.succeed(self._ticket, now_ns)
+
+    def _report(self, finished: Finished) -> None:
+        """Tell the breaker and the averages how it went."""
+        member, now_ns = self._member, self._route.context.clock.now_ns()
+        code = finished.error_code
+        if finished.reason is FinishReason.CANCELLED:
+            member.breaker.release(self._ticket)
+        elif finished.reason is FinishReason.ERROR and code in MEMBER_FAULTS:
+            is_busy = code in ("rate_limit_exceeded", "server_is_overloaded")
+            retry_after_s = finished.retry_after_s if is_busy else None
+            member.breaker.fail(self._ticket, now_ns, retry_after_s=retry_after_s)
+        elif not self._has_begun:
+            member.breaker.succeed(self._ticket, now_ns)
+        if finished.timing is not None and finished.reason is not FinishReason.ERROR:
+            member.note(finished.timing)
+
+    def _time_out(self) -> None:
+        """Silence for too long: the engine is told to stop, and what it still says is not heard."""
+        self._timer = None
+        timeout_s = self._member.spec.first_token_timeout_s
+        text = f"{self._member.name} said nothing for {timeout_s} s"
+        finished = Finished(FinishReason.ERROR, Usage(), None, "upstream_timeout", text)
+        self._is_dropped = True  # its place is free when its engine has ended it
+        self._report(finished)
+        self.cancel()
+        self._route.failed(self._failure("upstream_timeout", text), finished)
+
+    def _failure(self, code: str, message: str) -> Failure:
+        after_ns = self._route.context.clock.now_ns() - self._asked_ns
+        return Failure(self._member.name, code, message[:300], after_ns / 1e9)
