@@ -1,0 +1,1 @@
+"""Experiments over models and networks: follow-up turns, emulated distance, a replayed session."""

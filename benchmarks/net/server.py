@@ -1,0 +1,79 @@
+"""The measured server, a process of its own: tightloop's, with an engine that needs no model.
+
+Prints one JSON line with its URL and ends with its standard input. With ``--certificate`` it
+listens with TLS, through ``TlsFront`` in the same event loop, because tightloop's server speaks
+plain HTTP and leaves TLS to whatever stands in front of it.
+"""
+
+import argparse
+import asyncio
+import gc
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.net.namespaces import end_with_parent
+from benchmarks.net.paced_engine import PacedEngine
+from benchmarks.net.tls_front import TlsFront
+from tightloop.engine.interface import Engine, GenerationRequest
+from tightloop.engine.script_file import load_script
+from tightloop.engine.scripted import Answer, ScriptedEngine, call_answer
+from tightloop.governance.keys import KeyRing
+from tightloop.server.access import Access
+from tightloop.server.app import Server
+from tightloop.server.endpoint import Endpoint
+from tightloop.server.store import Store
+
+
+def answer(_request: GenerationRequest) -> Answer:
+    """A short tool call, whatever was asked: its cost does not depend on the history."""
+    return call_answer("exec_command", {"cmd": "python -m pytest -q"}, "call_next")
+
+
+def make_engine(script: Path | None, tokens_per_s: float | None) -> Engine:
+    """At once the same short call, or a script at a rate."""
+    if script is None:
+        return ScriptedEngine(answer)
+    played = load_script(script)
+    return PacedEngine(played, tokens_per_s) if tokens_per_s else ScriptedEngine(played)
+
+
+async def serve(arguments: argparse.Namespace) -> None:
+    """Serve until standard input ends."""
+    engine = make_engine(arguments.script, arguments.tokens_per_s)
+    with tempfile.TemporaryDirectory() as folder:
+        endpoint = Endpoint(engine, Store(Path(folder) / "responses.sqlite3"))
+        server = Server(endpoint, Access(KeyRing(), "127.0.0.1"), host="127.0.0.1", port=0)
+        url = await server.start()
+        front: TlsFront | None = None
+        if arguments.certificate is not None:
+            port = int(url.removesuffix("/v1").rpartition(":")[2])
+            front = TlsFront(arguments.host, port, arguments.certificate, arguments.key, arguments.congestion_control)
+            await front.start()
+            url = f"https://{arguments.host}:{front.port}/v1"
+        gc.collect()
+        gc.freeze()  # as ``tightloop serve`` does
+        print(json.dumps({"url": url}), flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+        if front is not None:
+            await front.stop()
+        await server.stop(grace_s=0)
+
+
+def main() -> None:
+    """Parse the command line and serve."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--certificate", type=Path)
+    parser.add_argument("--key", type=Path)
+    parser.add_argument("--congestion-control", default="")
+    parser.add_argument("--script", type=Path)
+    parser.add_argument("--tokens-per-s", type=float)
+    arguments = parser.parse_args()
+    end_with_parent()
+    asyncio.run(serve(arguments))
+
+
+if __name__ == "__main__":
+    main()
