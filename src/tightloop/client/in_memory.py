@@ -7,6 +7,8 @@ test) implements, and a caller above both puts them together.
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Protocol
 
+import orjson
+
 from tightloop.client.inbox import Switchboard
 from tightloop.client.transport import Event, TransportError
 
@@ -16,6 +18,10 @@ Receiver = Callable[[Sequence[bytes]], None]
 
 class Connection(Protocol):
     """One connection to an endpoint; unstored responses live as long as it does."""
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Names of the extensions that the endpoint offers."""
 
     def send(self, frame: bytes) -> None:
         """Hand over one client event (JSON), e.g. ``{"type": "response.create", ...}``."""
@@ -58,6 +64,18 @@ class InMemoryTransport:
             farewell = self._switchboard.leave(inbox)
             if farewell is not None and self._connection is not None:
                 self._send(farewell)
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """See ``HintingTransport.capabilities``."""
+        return self._connection.capabilities if self._connection is not None else frozenset()
+
+    def hint(self, event: Event) -> bool:
+        """See ``HintingTransport.hint``."""
+        if self._connection is None:
+            return False
+        self._connection.send(orjson.dumps(event))
+        return True
 
     async def close(self) -> None:
         """End the connection; responses still running end in ``TransportError``."""

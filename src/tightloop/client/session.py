@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from tightloop.client.hints import Hints
 from tightloop.client.transport import Event, Transport, TransportError
 from tightloop.protocol.accumulator import OUTPUT_DELTA_TYPES, TERMINAL_TYPES, Accumulator
 from tightloop.protocol.deltas import Usage
@@ -56,6 +57,7 @@ class Session:
         self._store = store
         self._can_continue = not full_resend and (store or transport.supports_continuation)
         self._parent_id: str | None = None
+        self._newest: Accumulator | None = None  # the response that is, or was last, being made
         self._wire: list[dict[str, Any]] = []
         self._fixed: dict[str, Any] = {
             "model": model,
@@ -63,6 +65,7 @@ class Session:
             "client_metadata": {TIMING_KEY: "1"},
             **(options or {}),
         }
+        self._hints = Hints(transport, self._clock, self._fixed.get("stream_id"))
         if instructions is not None:
             self._fixed["instructions"] = instructions
         if tools:
@@ -85,6 +88,27 @@ class Session:
             async for _ in events:
                 pass
         self.trips.pop()
+
+    def prefill(self, call_id: str, piece: str, keep: int | None = None) -> None:
+        """Tell how the output of a call goes on that is still being made, so that the server can
+        read it meanwhile.
+
+        ``keep`` is how many characters of what was told before still stand; all of them if None.
+        Only a hint: nothing is sent to a server without the capability ``response.prefill``, and
+        what ``respond`` is given counts alone. Never waits; small pieces are sent together.
+        """
+        if (parent_id := self._hinted_id()) is not None:
+            self._hints.add(parent_id, call_id, piece, keep)
+
+    def prefill_whole(self, call_id: str, output: str) -> None:
+        """As ``prefill``: this is the whole output. Of use while calls after it still run."""
+        if (parent_id := self._hinted_id()) is not None:
+            self._hints.end(parent_id, call_id, output)
+
+    def _hinted_id(self) -> str | None:
+        """The response that the next request will continue, also while it is being made."""
+        newest = self._newest if self._can_continue else None
+        return newest.response_id or None if newest is not None else None
 
     async def respond(self, new_items: Sequence[Item]) -> AsyncGenerator[Event, None]:
         """Ask for the next response and yield its events, the terminal one last.
@@ -113,7 +137,9 @@ class Session:
         if not self._store:
             # The server forgets an unstored parent when a continuation of it does not succeed.
             self._parent_id = None
+        self._hints.forget()
         attempt = _Attempt(self._clock)
+        self._newest = attempt.response
         is_repeated = False
         while True:
             try:
@@ -127,6 +153,7 @@ class Session:
                 if is_repeated or attempt.has_output or not _can_repeat(error):
                     raise
                 attempt = _Attempt(self._clock)
+                self._newest = attempt.response
                 parent_id = None
                 is_repeated = True
                 self.num_recoveries += 1

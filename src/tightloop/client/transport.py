@@ -6,7 +6,7 @@
 """
 
 from collections.abc import AsyncGenerator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 Event = dict[str, Any]
 """One decoded wire event, e.g. ``{"type": "response.output_text.delta", "delta": "x", ...}``."""
@@ -31,6 +31,21 @@ class Transport(Protocol):
 
     async def close(self) -> None:
         """Release the connection. May be called twice."""
+
+
+@runtime_checkable
+class HintingTransport(Protocol):
+    """A ``Transport`` that can also send events which nobody answers."""
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Names of the extensions that the server offers; empty while not connected."""
+
+    def hint(self, event: Event) -> bool:
+        """Send ``event`` without waiting for anything; False when it could not go out at once.
+
+        Never raises, and never holds up a request: what cannot be written now is not kept.
+        """
 
 
 class TransportError(Exception):

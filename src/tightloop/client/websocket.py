@@ -11,11 +11,13 @@ from contextlib import suppress
 from typing import Any
 
 import aiohttp
+import orjson
 
 from tightloop.client.inbox import Switchboard
 from tightloop.client.reads import use_small_reads
 from tightloop.client.transport import Event, TransportError
 from tightloop.protocol.errors import ApiError
+from tightloop.protocol.prefill import CAPABILITIES_HEADER, capabilities_of
 
 MAX_MESSAGE_BYTES = 64 << 20
 PING_EVERY_S = 60.0
@@ -68,6 +70,15 @@ class WebSocketTransport:
                 with suppress(TransportError):  # a lost connection cancels by itself
                     await line.send(farewell)
 
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """See ``HintingTransport.capabilities``."""
+        return self._line.capabilities if self._line is not None else frozenset()
+
+    def hint(self, event: Event) -> bool:
+        """See ``HintingTransport.hint``."""
+        return self._line is not None and self._line.hint(orjson.dumps(event))
+
     async def close(self) -> None:
         """Close the socket; responses still running end in ``TransportError``."""
         async with self._connecting:
@@ -114,8 +125,14 @@ class _Line:
         self.switchboard = Switchboard(url)
         self._url = url
         self._socket = socket
+        self._hint: asyncio.Task[None] | None = None
+        # aiohttp offers no public way to the headers of the answer that opened a socket.
+        opening = getattr(socket, "_response", None)
+        headers = opening.headers if opening is not None else {}
+        self.capabilities = capabilities_of(headers.get(CAPABILITIES_HEADER))
         # aiohttp offers no public way to the transport of a client's socket.
-        use_small_reads(getattr(getattr(socket, "_conn", None), "transport", None))
+        self._transport = getattr(getattr(socket, "_conn", None), "transport", None)
+        use_small_reads(self._transport)
         self._reader = asyncio.get_running_loop().create_task(self._read())
 
     @property
@@ -129,9 +146,22 @@ class _Line:
         except (aiohttp.ClientError, OSError) as error:
             raise TransportError(f"the connection to {self._url} is gone: {error!r}") from error
 
+    def hint(self, frame: bytes) -> bool:
+        """Write one text frame if nothing else waits to be written; whether it goes out."""
+        if not self.is_open or (self._hint is not None and not self._hint.done()):
+            return False
+        if self._transport is None or self._transport.get_write_buffer_size():
+            return False
+        self._hint = asyncio.get_running_loop().create_task(self._send_hint(frame))
+        return True
+
+    async def _send_hint(self, frame: bytes) -> None:
+        with suppress(TransportError):  # the reader notices the loss, too
+            await self.send(frame)
+
     async def close(self) -> None:
         await self._socket.close()
-        await asyncio.wait([self._reader])
+        await asyncio.wait([self._reader] if self._hint is None else [self._reader, self._hint])
 
     async def _read(self) -> None:
         error = TransportError(f"the connection to {self._url} was closed")

@@ -13,6 +13,7 @@ from msgspec import Raw, Struct
 
 from tightloop.protocol.errors import ApiError, from_validation_error
 from tightloop.protocol.items import Item, Message, decode_input
+from tightloop.protocol.prefill import PREFILL, Prefill, decode_prefill
 from tightloop.protocol.requests import RequestDecoder, ResponseRequest
 from tightloop.protocol.surrogates import has_surrogate_escape, replace_lone_surrogates
 
@@ -57,6 +58,12 @@ class ResponseSteer(Struct, frozen=True):
     is_valid: bool = True
 
 
+class ResponsePrefill(Struct, frozen=True):
+    """``response.prefill``: a hint, never answered; None when it is malformed."""
+
+    hint: Prefill | None
+
+
 class UnknownEvent(Struct, frozen=True):
     """An event type this package does not know: an extension's, or a mistake.
 
@@ -67,7 +74,14 @@ class UnknownEvent(Struct, frozen=True):
     raw: bytes
 
 
-ClientEvent = ResponseCreate | ResponseCancel | ResponseInterrupt | ResponseSteer | UnknownEvent
+ClientEvent = (
+    ResponseCreate
+    | ResponseCancel
+    | ResponseInterrupt
+    | ResponseSteer
+    | ResponsePrefill
+    | UnknownEvent
+)
 
 
 class _Peek(Struct):
@@ -121,6 +135,8 @@ class ClientEventDecoder:
             return interrupt
         if kind == "response.steer":
             return _decode_steer(raw)
+        if kind == PREFILL:
+            return ResponsePrefill(decode_prefill(raw, self._requests))
         return UnknownEvent(kind, raw)
 
 

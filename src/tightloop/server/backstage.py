@@ -11,6 +11,8 @@ from tightloop.protocol.requests import ResponseRequest
 from tightloop.protocol.response_stream import Cancellation
 from tightloop.server.conversation_book import ConversationBook
 from tightloop.server.conversations import Conversations
+from tightloop.server.prefilling import Slots
+from tightloop.server.known_histories import KnownHistories
 from tightloop.server.streams import Journal, Streams, Write
 from tightloop.trace import clock
 
@@ -63,8 +65,10 @@ class Backstage:
     now_ns: Callable[[], int] = clock.now_ns
     resume_grace_s: float = RESUME_GRACE_S
     streams: Streams = field(default_factory=Streams)
+    histories: KnownHistories = field(default_factory=KnownHistories)
     running: dict[str, Running] = field(default_factory=dict)
     orphans: set[Running] = field(default_factory=set)
+    prefill_slots: Slots = field(default_factory=Slots)
     openings: set[asyncio.Task[None]] = field(default_factory=set)
     """Turns of lanes that look up what they start from; they will run, or be refused."""
     commits: set[asyncio.Task[None]] = field(default_factory=set)

@@ -8,6 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from tightloop.protocol.errors import ApiError
+from tightloop.protocol.requests import ResponseRequest
 from tightloop.protocol.websocket_mode import MAX_IN_FLIGHT, MAX_NAMED_STREAMS
 from tightloop.server.conversations import Record
 from tightloop.server.steering import Steer
@@ -44,12 +45,13 @@ class Create:
 @dataclass(slots=True, eq=False)
 class Lane:
     """``steers`` are those of the active response; ``pending`` those of the latest one, which
-    wait for the create that brings its tools' outputs."""
+    wait for the create that brings its tools' outputs. ``asked`` is what the latest one answers."""
 
     name: str | None
     waiting: deque[Create | Refusal] = field(default_factory=deque)
     active: Turn | None = None
     latest: Record | None = None
+    asked: ResponseRequest | None = None
     steers: list[Steer] = field(default_factory=list)
     pending: list[Steer] = field(default_factory=list)
 
@@ -59,6 +61,13 @@ class Lane:
         if self.active is None and self.waiting and isinstance(self.waiting[0], Create):
             return self.waiting[0].turn
         return self.active
+
+    @property
+    def newest_id(self) -> str | None:
+        """Of the response that runs here, or else of the latest one."""
+        if self.active is not None:
+            return self.active.response_id
+        return self.latest.node.id if self.latest is not None else None
 
     def forget(self, parent_id: str | None) -> None:
         """A continuation of this response failed: it is no longer a parent here."""

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from tightloop.protocol.errors import ApiError
+from tightloop.protocol.prefill import Prefill
 from tightloop.protocol.requests import STREAM_ID, ResponseRequest
 from tightloop.protocol.response_stream import Cancellation
 from tightloop.protocol.websocket_mode import (
@@ -25,6 +26,7 @@ from tightloop.protocol.websocket_mode import (
     ResponseCancel,
     ResponseCreate,
     ResponseInterrupt,
+    ResponsePrefill,
     ResponseSteer,
     error_event,
     unknown_event_error,
@@ -33,6 +35,7 @@ from tightloop.server.backstage import Backstage, Phase
 from tightloop.server.conversations import Record
 from tightloop.server.lane_order import Create, Lane, Lanes, Refusal
 from tightloop.server.openings import Opening, needs_opening, open_turn
+from tightloop.server.prefilling import Prefiller, capabilities
 from tightloop.server.steering import (
     Steer,
     SteerRefused,
@@ -87,6 +90,12 @@ class Session:
         self._is_closed = False
         self._expired: Callable[[], None] | None = None
         self._prefills: deque[Turn] = deque(maxlen=MAX_IN_FLIGHT)
+        self._prefillers: dict[Lane, Prefiller] = {}
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Names of the extensions that a client may use; see ``protocol.prefill``."""
+        return capabilities(self._backstage.engine)
 
     def send(self, frame: bytes) -> None:
         """Take one client event. Never raises: what is wrong is answered with an error event."""
@@ -104,6 +113,8 @@ class Session:
                     self._cancel(event.response_id, event.stream_id, how)
                 case ResponseSteer():
                     self._steer(event)
+                case ResponsePrefill():
+                    self._prefill(event.hint)
                 case _:
                     raise unknown_event_error(event.type)
         except ApiError as error:
@@ -126,6 +137,8 @@ class Session:
             self._take_leave(lane, is_goodbye)
         for turn in self._prefills:
             turn.cancel()
+        for prefiller in self._prefillers.values():
+            prefiller.stop()
         self._closed(self)
 
     def _take_leave(self, lane: Lane, is_goodbye: bool) -> None:
@@ -153,6 +166,8 @@ class Session:
             raise _connection_limit()
         lane = self._lanes.obtain(request.stream_id)
         self._lanes.check_room(num_bytes)
+        if lane in self._prefillers:
+            self._prefillers[lane].stop()
         self._enqueue(lane, Create(self._turn(request, receive_ns), num_bytes))
 
     def _turn(self, request: ResponseRequest, receive_ns: int) -> Turn:
@@ -228,6 +243,27 @@ class Session:
         lane.steers.append(steer)
         turn.aside("response.steer.accepted", {"steer": steer.fields()})
         return turn
+
+    def _prefill(self, hint: Prefill | None) -> None:
+        """Use a hint about what follows the lane's running or latest response; drop any other."""
+        lane = self._lanes.get(hint.stream_id) if hint is not None else None
+        if hint is None or lane is None or lane.waiting or self._is_closed:
+            return
+        if hint.previous_response_id != lane.newest_id:
+            return
+        if lane not in self._prefillers:
+            backstage = self._backstage
+            self._prefillers[lane] = Prefiller(backstage.engine, backstage.prefill_slots)
+        self._prefillers[lane].take(hint)
+        self._prefill_on(lane)
+
+    def _prefill_on(self, lane: Lane) -> None:
+        """Have the engine work on what is known of the outputs, once their calls are known."""
+        prefiller = self._prefillers.get(lane)
+        if prefiller is None or lane.active is not None or self._is_closed:
+            return
+        if lane.latest is not None and lane.asked is not None:
+            prefiller.begin(lane.latest, lane.asked)
 
     # ------------------------------------------------------------------ order
 
@@ -324,7 +360,7 @@ class Session:
         if turn.record is None:
             lane.forget(turn.request.previous_response_id)
         else:
-            lane.latest = turn.record
+            lane.latest, lane.asked = turn.record, turn.request
         if not turn.request.generate:
             self._prefills.append(turn)
         if lane.steers and not self._is_closed:
@@ -350,6 +386,7 @@ class Session:
     def _free(self, lane: Lane) -> None:
         self._lanes.free(lane)
         self._pump()
+        self._prefill_on(lane)
         self._end_if_expired()
 
     def _end_if_expired(self) -> None:

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from tightloop.engine.interface import ModelInfo
 from tightloop.protocol.errors import ApiError
+from tightloop.protocol.prefill import PREFILL
 from tightloop.server.endpoint import Endpoint
 from tightloop.trace import clock
 
@@ -84,7 +85,8 @@ def _etag(body: bytes) -> str:
 
 
 def _sdk_entry(model: ModelInfo, created_at: int) -> dict[str, Any]:
-    return {"id": model.name, "object": "model", "created": created_at, "owned_by": "tightloop"}
+    entry = {"id": model.name, "object": "model", "created": created_at, "owned_by": "tightloop"}
+    return {**entry, "capabilities": [PREFILL]} if model.prefills_early else entry
 
 
 def _codex_entry(model: ModelInfo, priority: int) -> dict[str, Any]:

@@ -11,10 +11,13 @@ from collections.abc import Mapping, Sequence
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from tightloop.client.reads import use_small_reads
+from tightloop.protocol.prefill import CAPABILITIES_HEADER
 from tightloop.protocol.websocket_mode import binary_frame_error
+from tightloop.server.access import client_of
 from tightloop.server.endpoint import Endpoint
 from tightloop.server.frames import text_frames
 from tightloop.server.lanes import MAX_CONNECTION_S
+from tightloop.server.prefilling import capabilities
 from tightloop.server.turns import Manner
 
 MAX_MESSAGE_BYTES = 64 << 20
@@ -54,6 +57,8 @@ class Sockets:
             max_msg_size=MAX_MESSAGE_BYTES,
             decode_text=False,
         )
+        if names := capabilities(self._endpoint.engine):
+            socket.headers[CAPABILITIES_HEADER] = ", ".join(sorted(names))
         await socket.prepare(request)
         transport = request.transport
         use_small_reads(transport)
@@ -66,7 +71,10 @@ class Sockets:
                 return
             transport.write(text_frames(events))
 
-        session = self._endpoint.open(write, Manner(codex_timing=_is_codex(request.headers)))
+        manner = Manner(
+            codex_timing=_is_codex(request.headers), client=client_of(request.headers)
+        )
+        session = self._endpoint.open(write, manner)
         loop = asyncio.get_running_loop()
         over_age = asyncio.Event()
         expiry = loop.call_later(self._max_connection_s, session.expire, over_age.set)
