@@ -208,9 +208,13 @@ class ScriptedBackend:
             raise EngineError("a sequence occurs twice in one step")
         self.joined.append(len(parts))
         answers: list[NDArray[np.float32] | EngineError] = []
+        before = {number: list(held) for number, held in self._sequences.items()}
         for part in parts:
             try:
                 logits = self.evaluate(part.sequence, part.tokens, all_logits=part.all_logits)
+            except Cancelled:
+                self._sequences = before
+                raise
             except EngineError as error:
                 answers.append(error)
             else:

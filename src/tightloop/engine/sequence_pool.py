@@ -8,16 +8,18 @@ conversation being answered never fails for the sake of one that is only remembe
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from tightloop.engine.aside import until_done
-from tightloop.engine.interface import Cancelled, EngineError, TokenBackend
+from tightloop.engine.interface import Cancelled, EngineError, Evaluate, TokenBackend
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Logits = NDArray[np.float32]
 
 SHORT_CHARS: Final = 16_384
 """Tokenised at once: about 10 ms, at the 1.3 to 1.8 MB/s of llama.cpp (byte pairs, measured)."""
@@ -46,6 +48,7 @@ class SequencePool:
         self._readers: ThreadPoolExecutor | None = None
         # Bound once: these are called for every token.
         self._evaluate = backend.evaluate
+        self._evaluate_many = backend.evaluate_many
         self.token_bytes = backend.token_bytes
         self.tokenize = backend.tokenize
         self.truncate = backend.truncate
@@ -144,11 +147,11 @@ class SequencePool:
 
     def evaluate(
         self, sequence: int, tokens: Sequence[int], *, all_logits: bool = False
-    ) -> "NDArray[np.float32]":
-        """Append tokens as ``TokenBackend.evaluate`` does.
+    ) -> "Logits":
+        """Append tokens as ``TokenModel.evaluate`` does.
 
         Raises ``EngineError`` with code ``server_is_overloaded`` when the sequences in use alone
-        fill the context.
+        fill the context. After an ``EngineError`` the sequence holds what it held before.
         """
         if len(tokens) == 1:  # every decode step: nothing can be left half done
             try:
@@ -162,11 +165,51 @@ class SequencePool:
             try:
                 return self._evaluate(sequence, rest, all_logits=all_logits)
             except (Cancelled, EngineError) as problem:
-                self._make_way(problem, start + len(tokens))
+                self._make_way_or_undo(problem, sequence, start, start + len(tokens))
             # Go on after what was evaluated, but leave one token to ask for logits again.
             held = self.backend.num_tokens(sequence) - start
             done = 0 if all_logits else max(0, min(held, len(tokens) - 1))
             self.backend.truncate(sequence, start + done)
+
+    def evaluate_many(self, parts: Sequence[Evaluate]) -> "list[Logits | EngineError]":
+        """Append tokens to several sequences as ``TokenBackend.evaluate_many`` does.
+
+        Nobody's cancel stops it. An answer with code ``server_is_overloaded`` says that the
+        sequences in use alone fill the context.
+        """
+        answers = self._evaluated(parts)
+        while True:
+            short = [n for n, answer in enumerate(answers) if self._lacks_cells(parts[n], answer)]
+            if not short:
+                return answers
+            if not self._evict():
+                for n in short:
+                    answers[n] = _crowded(answers[n])
+                return answers
+            again = self._evaluated([parts[n] for n in short])
+            for n, answer in zip(short, again, strict=True):
+                answers[n] = answer
+
+    def _evaluated(self, parts: Sequence[Evaluate]) -> "list[Logits | EngineError]":
+        while True:
+            with suppress(Cancelled):  # meant for a job that was evaluated before
+                return self._evaluate_many(parts)
+
+    def _lacks_cells(self, part: Evaluate, answer: "Logits | EngineError") -> bool:
+        if not isinstance(answer, EngineError) or answer.code != "context_length_exceeded":
+            return False
+        wanted = self.backend.num_tokens(part.sequence) + len(part.tokens)
+        return wanted <= self.backend.context_window
+
+    def _make_way_or_undo(
+        self, problem: Cancelled | EngineError, sequence: int, start: int, num_wanted: int
+    ) -> None:
+        try:
+            self._make_way(problem, num_wanted)
+        except EngineError:
+            with suppress(EngineError):  # a model that cannot forget a part: it starts over
+                self.backend.truncate(sequence, start)
+            raise
 
     def _make_way(self, problem: Cancelled | EngineError, num_wanted: int) -> None:
         """Return when evaluating again can succeed; else raise what the caller must see."""
@@ -177,10 +220,7 @@ class SequencePool:
         if problem.code != "context_length_exceeded" or num_wanted > self.backend.context_window:
             raise problem
         if not self._evict():
-            raise EngineError(
-                f"the sequences in use fill the context: {problem}; try again later",
-                code="server_is_overloaded",
-            ) from problem
+            raise _crowded(problem) from problem
 
     def shutdown(self) -> None:
         """All filed state is released, then the backend, which nobody reads with any more."""
@@ -189,3 +229,10 @@ class SequencePool:
         for key in list(self._warm):
             self.drop(key)
         self.backend.shutdown()
+
+
+def _crowded(problem: object) -> EngineError:
+    return EngineError(
+        f"the sequences in use fill the context: {problem}; try again later",
+        code="server_is_overloaded",
+    )

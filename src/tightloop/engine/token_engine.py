@@ -1,7 +1,7 @@
 """Turns a ``TokenBackend`` and a ``ModelFamily`` into an ``Engine``.
 
-One thread owns the backend. Jobs are the family's generators, stepped in turn, so that sessions
-share the machine token by token and a long prefill delays another session by one chunk at most.
+One thread owns the backend. Jobs are the family's generators; rounds (``rounds``) advance all that
+run, so that sessions share each decode step and a long prefill delays others by one chunk at most.
 Deltas cross to the event loop through one deque with one wake-up per batch: while a wake-up is
 under way, whatever is produced joins it; nothing ever waits for a batch to fill.
 """
@@ -15,122 +15,28 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from tightloop.engine.admission import Admission
 from tightloop.engine.doorbell import Doorbell
 from tightloop.engine.interface import (
-    Cancelled,
     EngineError,
-    Evaluate,
     GenerationRequest,
-    Job,
     ModelFamily,
     ModelInfo,
     Sink,
     TokenBackend,
 )
+from tightloop.engine.rounds import Rounds
+from tightloop.engine.run import Run
 from tightloop.engine.sequence_pool import SequencePool
-from tightloop.protocol.deltas import (
-    Delta,
-    EngineTiming,
-    Finished,
-    FinishReason,
-    ToolCallDone,
-    Usage,
-)
-from tightloop.trace.clock import Clock, MonotonicClock, now_ns
+from tightloop.engine.turn import Turn
+from tightloop.protocol.deltas import Delta, Finished, FinishReason
+from tightloop.trace.clock import Clock, MonotonicClock
 
 MAX_OPEN = 512
 """Responses running or waiting: a wait with heartbeats serves an agent better than a refusal."""
 
 FamilyFactory = Callable[[SequencePool], ModelFamily]
 Describe = Callable[[TokenBackend], ModelInfo]
-
-
-class Run:
-    """One response being made: the handle for the caller, the bookkeeping for the thread."""
-
-    def __init__(self, engine: "TokenEngine", request: GenerationRequest, sink: Sink) -> None:
-        self.request = request
-        self.sink = sink
-        self.is_cancelled = False
-        self.is_finished = False
-        self.steps: Generator[Evaluate | None, Any, FinishReason] | None = None
-        self.wanted: Evaluate | None = None
-        """What its last step asked for."""
-        self._engine = engine
-        self._now_ns = engine.clock.now_ns
-        self.submitted_ns = self._now_ns()
-        self.started_ns = self.prefilled_ns = self.first_delta_ns = 0
-        self.num_prefill = self.num_reused = self.num_steps = 0
-        self.decode_ns = self.num_output = self.num_reasoning = 0
-        self.stop_sequence: str | None = None
-
-    def cancel(self) -> None:
-        """The response ends soon with ``Finished`` (CANCELLED); after its end this does nothing."""
-        self._engine.cancel(self)
-
-    def job(self) -> Job:
-        """What the family gets to see."""
-        return Job(
-            request=self.request,
-            emit=self._emit,
-            is_cancelled=lambda: self.is_cancelled,
-            mark_prefilled=self._mark_prefilled,
-            count_prefill=self._count_prefill,
-            count_decode=self._count_decode,
-            count_output=self._count_output,
-            count_reasoning=self._count_reasoning,
-            report_stop=self._report_stop,
-        )
-
-    def finished(self, reason: FinishReason, code: str | None, message: str | None) -> Finished:
-        """The last delta, with every mark in order even when a phase was never reached."""
-        now = self._now_ns()
-        started = self.started_ns or now
-        timing = EngineTiming(
-            submitted_ns=self.submitted_ns,
-            started_ns=started,
-            prefilled_ns=max(started, self.prefilled_ns or self.first_delta_ns or now),
-            finished_ns=now,
-            num_prefill_tokens=self.num_prefill,
-            num_decode_steps=self.num_steps,
-            decode_ns=self.decode_ns,
-            first_delta_ns=self.first_delta_ns,
-        )
-        usage = Usage(
-            input_tokens=self.num_prefill + self.num_reused,
-            cached_tokens=self.num_reused,
-            output_tokens=self.num_output,
-            reasoning_tokens=self.num_reasoning,
-        )
-        return Finished(reason, usage, timing, code, message, self.stop_sequence)
-
-    def _emit(self, delta: Delta) -> None:
-        is_first = not self.first_delta_ns
-        if is_first:
-            self.first_delta_ns = self._now_ns()
-        # The first delta is what the user waits for, and a closed tool call can be started: both
-        # go at once. The rest goes at the end of the step, at most one token later.
-        self._engine.put(self, delta, is_urgent=is_first or isinstance(delta, ToolCallDone))
-
-    def _mark_prefilled(self) -> None:
-        self.prefilled_ns = self._now_ns()
-
-    def _count_prefill(self, evaluated: int, reused: int) -> None:
-        self.num_prefill += evaluated
-        self.num_reused += reused
-
-    def _count_decode(self, steps: int, inside_ns: int) -> None:
-        self.num_steps += steps
-        self.decode_ns += inside_ns
-
-    def _count_output(self, tokens: int) -> None:
-        self.num_output += tokens
-
-    def _count_reasoning(self, tokens: int) -> None:
-        self.num_reasoning += tokens
-
-    def _report_stop(self, text: str) -> None:
-        self.stop_sequence = text
 
 
 @dataclass(slots=True)
@@ -146,8 +52,8 @@ class TokenEngine:
     """An ``Engine`` over one ``TokenBackend``.
 
     ``load`` makes the backend and ``family`` its family, both on the owner thread. ``describe``
-    says what is served once it is loaded. ``max_running`` jobs share the machine, others wait in
-    order; a job beyond ``max_open`` is refused with code ``rate_limit_exceeded`` and words that
+    says what is served once it is loaded. ``max_running`` jobs share the machine, others wait as
+    ``admission`` says; a job beyond ``max_open`` is refused with code ``rate_limit_exceeded`` and words that
     clients read a pause from.
     """
 
@@ -158,7 +64,7 @@ class TokenEngine:
         *,
         name: str,
         describe: Describe | None = None,
-        max_running: int = 8,
+        max_running: int = 16,
         max_open: int = MAX_OPEN,
         clock: Clock | None = None,
     ) -> None:
@@ -173,9 +79,7 @@ class TokenEngine:
         self._incoming: SimpleQueue[Run | _Count | None] = SimpleQueue()
         self._outbox: deque[tuple[Run, Delta]] = deque()
         self._is_drain_scheduled = False
-        self._current: Run | None = None
-        self._turn = threading.Lock()
-        self._backend: TokenBackend | None = None
+        self._turn = Turn()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._bell: Doorbell | None = None
         self._thread: threading.Thread | None = None
@@ -209,10 +113,7 @@ class TokenEngine:
         if not self._is_closing:
             self._is_closing = True
             self._incoming.put(None)
-            with self._turn:
-                if self._backend is not None and self._current is not None:
-                    self._current.is_cancelled = True
-                    self._backend.cancel()
+            self._turn.cancel_any()
         await asyncio.shield(self._ended)
         self._thread.join()
         self._drain()
@@ -254,10 +155,7 @@ class TokenEngine:
 
     def cancel(self, run: Run) -> None:
         """``run`` ends soon, also in the middle of a prefill chunk."""
-        with self._turn:
-            run.is_cancelled = True
-            if self._current is run and self._backend is not None:
-                self._backend.cancel()
+        self._turn.cancel(run)
 
     def _refuse(self, run: Run, message: str, code: str) -> None:
         self._deliver(run, [run.finished(FinishReason.ERROR, code, message)])
@@ -313,8 +211,8 @@ class TokenEngine:
         pool: SequencePool | None = None
         try:
             backend = self._load()
-            self._backend = backend
-            pool = SequencePool(backend, self._is_current_cancelled)
+            pool = SequencePool(backend, lambda: self._turn.is_cancelled)
+            self._turn.stop = backend.cancel
             family = self._make_family(pool)
             if self._describe is not None:
                 self._info = self._describe(backend)
@@ -325,10 +223,9 @@ class TokenEngine:
             return
         self._on_loop(lambda: _settle(ready))
         try:
-            self._serve(family, pool)
+            self._serve(Rounds(family, pool, self._turn, self._finish, self._wake), family)
         finally:
-            with self._turn:
-                self._backend = None
+            self._turn.end()
             pool.shutdown()
             self._refuse_counts()
             self._end(ready, None)
@@ -347,31 +244,26 @@ class TokenEngine:
             if isinstance(item, _Count):
                 self._on_loop(partial(_settle, item.answer, self._unavailable()))
 
-    def _is_current_cancelled(self) -> bool:
-        return self._current is not None and self._current.is_cancelled
-
-    def _serve(self, family: ModelFamily, pool: SequencePool) -> None:
-        running: deque[Run] = deque()
-        waiting: deque[Run] = deque()
+    def _serve(self, rounds: Rounds, family: ModelFamily) -> None:
+        admission = Admission(self._max_running)
+        running: list[Run] = []
         counts: deque[_Count] = deque()
         is_open = True
         while is_open:
-            is_idle = not (running or waiting or counts)
-            is_open = self._receive(waiting, counts, is_idle=is_idle)
+            is_idle = not (running or admission.waiting or counts)
+            is_open = self._receive(admission.waiting, counts, is_idle=is_idle)
             for _ in range(len(counts)):
                 count = counts.popleft()
                 if self._count(count, family):
                     counts.append(count)
-            self._drop_cancelled(waiting)
-            while waiting and len(running) < self._max_running:
-                running.append(waiting.popleft())
-            for _ in range(len(running)):
-                run = running.popleft()
-                if self._step(run, family, pool):
-                    running.append(run)
-        for run in [*running, *waiting]:
+            if admission.waiting:
+                for run in admission.take_cancelled():
+                    self._finish(run, FinishReason.CANCELLED)
+                running += admission.admit(running)
+            running = rounds.make(running)
+        for run in [*running, *admission.waiting]:
             run.is_cancelled = True
-            self._step(run, family, pool)
+        rounds.make([*running, *admission.waiting])
         for count in counts:
             while self._count(count, family):
                 pass
@@ -395,7 +287,7 @@ class TokenEngine:
             return True
         return False
 
-    def _receive(self, waiting: deque[Run], counts: deque[_Count], *, is_idle: bool) -> bool:
+    def _receive(self, waiting: list[Run], counts: deque[_Count], *, is_idle: bool) -> bool:
         """Take what was submitted, waiting for it when idle; False once the engine closes."""
         try:
             if not is_idle and self._incoming.empty():  # what every token sees: no exception
@@ -410,61 +302,6 @@ class TokenEngine:
         except Empty:
             return True
         return False
-
-    def _drop_cancelled(self, waiting: deque[Run]) -> None:
-        for run in [run for run in waiting if run.is_cancelled]:
-            waiting.remove(run)
-            self._finish(run, FinishReason.CANCELLED)
-
-    def _step(self, run: Run, family: ModelFamily, pool: SequencePool) -> bool:
-        """One step of one job; False when the job has ended, however it ended."""
-        with self._turn:
-            self._current = run
-        try:
-            if run.steps is None:
-                run.started_ns = self.clock.now_ns()
-                run.steps = family.generate(run.job())
-            if run.is_cancelled:
-                run.steps.close()
-                self._finish(run, FinishReason.CANCELLED)
-                return False
-            run.wanted = self._advance(run, run.steps, pool)
-        except StopIteration as end:
-            self._finish(run, end.value or FinishReason.STOP)
-        except Cancelled:
-            self._finish(run, FinishReason.CANCELLED)
-        except EngineError as error:
-            self._finish(run, FinishReason.ERROR, error.code, str(error))
-        except BaseException as error:  # noqa: BLE001 - one bad job must not end the others
-            # A panic of a native library is no Exception, and no signal is handled in this thread.
-            text = f"{type(error).__name__}: {error}"
-            self._finish(run, FinishReason.ERROR, "server_error", text)
-        else:
-            self._wake()
-            return True
-        finally:
-            with self._turn:
-                self._current = None
-        return False
-
-    def _advance(
-        self,
-        run: Run,
-        steps: Generator[Evaluate | None, Any, FinishReason],
-        pool: SequencePool,
-    ) -> Evaluate | None:
-        """Answer what the last step asked for and take the next one."""
-        wanted = run.wanted
-        if wanted is None:
-            return next(steps)
-        before = now_ns()
-        try:
-            answer = pool.evaluate(wanted.sequence, wanted.tokens, all_logits=wanted.all_logits)
-        except (Cancelled, EngineError) as problem:
-            return steps.throw(problem)
-        if run.prefilled_ns:  # the family counts the steps, and cannot see how long they take
-            run.decode_ns += now_ns() - before
-        return steps.send(answer)
 
     def _finish(
         self, run: Run, reason: FinishReason, code: str | None = None, message: str | None = None

@@ -7,6 +7,7 @@ speed and lets a cancelled prefill keep what it has done.
 
 import ctypes
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from ctypes import c_float, c_int8, c_int32, c_void_p
 from pathlib import Path
 
@@ -407,6 +408,19 @@ class LlamaCppBackend:
         if len({part.sequence for part in parts}) < len(parts):
             raise EngineError("a sequence occurs twice in one step; evaluate its parts in turn")
         answers: dict[int, Logits | EngineError] = {}
+        before = {part.sequence: self._held.get(part.sequence, 0) for part in parts}
+        try:
+            self._join_in_groups(parts, answers)
+        except Cancelled:
+            for sequence, held in before.items():
+                with suppress(EngineError):  # it was not open, or cannot forget a part
+                    self.truncate(sequence, held)
+            raise
+        return [answers[number] for number in range(len(parts))]
+
+    def _join_in_groups(
+        self, parts: Sequence[Evaluate], answers: dict[int, Logits | EngineError]
+    ) -> None:
         group: list[int] = []
         size = 0
         for number, part in enumerate(parts):
@@ -422,7 +436,6 @@ class LlamaCppBackend:
             size += len(part.tokens)
         if group:
             self._join(group, parts, answers)
-        return [answers[number] for number in range(len(parts))]
 
     def _join(
         self, group: list[int], parts: Sequence[Evaluate], answers: dict[int, Logits | EngineError]

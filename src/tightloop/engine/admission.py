@@ -1,0 +1,82 @@
+"""Which of the waiting responses goes on next when few can share the machine.
+
+Interactive ones before background ones; then a session that has the fewest responses running, so
+that one with many forks starves nobody; then the session that had its turn longest ago; then order
+of arrival.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from tightloop.engine.interface import GenerationRequest
+from tightloop.engine.run import Run
+
+
+def session_of(request: GenerationRequest) -> str:
+    """What requests of one session have in common: the client's cache key, or the root response.
+
+    A conversation without a key is one session with all its forks.
+    """
+    if request.cache_key is not None:
+        return request.cache_key
+    if request.parent is None:
+        return request.response_id
+    node = request.parent
+    while node.parent is not None:
+        node = node.parent
+    return node.id
+
+
+class Admission:
+    """The waiting room before ``max_running`` places.
+
+    Background responses leave one place free for interactive ones, where there are two or more.
+    """
+
+    def __init__(self, max_running: int) -> None:
+        self.waiting: list[Run] = []
+        self._max_running = max_running
+        self._max_background = max(1, max_running - 1)
+        self._turns: dict[str, int] = {}
+        self._num_turns = 0
+
+    def admit(self, running: Sequence[Run]) -> list[Run]:
+        """Who goes on now beside ``running``; no longer waiting."""
+        admitted: list[Run] = []
+        if not self.waiting:
+            return admitted
+        num_background = sum(run.request.is_background for run in running)
+        held = Counter(_session(run) for run in running)
+        while self.waiting and len(running) + len(admitted) < self._max_running:
+            # min keeps the first of equals: the one that came first
+            run = min(self.waiting, key=lambda run: self._rank(run, held))
+            if run.request.is_background:
+                if num_background >= self._max_background:
+                    break  # then only background ones wait
+                num_background += 1
+            self.waiting.remove(run)
+            admitted.append(run)
+            held[_session(run)] += 1
+            self._num_turns += 1
+            self._turns[_session(run)] = self._num_turns
+        if not self.waiting:  # nobody has to be fair to anybody
+            self._turns.clear()
+        return admitted
+
+    def _rank(self, run: Run, held: Counter[str]) -> tuple[bool, int, int]:
+        session = _session(run)
+        return run.request.is_background, held[session], self._turns.get(session, 0)
+
+    def take_cancelled(self) -> list[Run]:
+        """Those that nobody waits for any more; they are not waiting now."""
+        cancelled = [run for run in self.waiting if run.is_cancelled]
+        for run in cancelled:
+            self.waiting.remove(run)
+        return cancelled
+
+
+def _session(run: Run) -> str:
+    # Found once, and only when somebody waits: it is a walk to the conversation's root.
+    if run.session is None:
+        run.session = session_of(run.request)
+    return run.session

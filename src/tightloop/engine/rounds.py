@@ -1,0 +1,195 @@
+"""Rounds: every job that runs goes on by one step, and what they want evaluated is shared.
+
+Short evaluations of all jobs (a token, or a draft to verify) are one step of the backend. Long ones
+(prefill) take turns, one piece a round, so that nobody who decodes waits for more than one piece.
+A job that is alone pays for none of this: its round is one evaluation.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Protocol
+
+from tightloop.engine.interface import Cancelled, EngineError, Evaluate, ModelFamily
+from tightloop.engine.run import Run, Steps
+from tightloop.engine.sequence_pool import SequencePool
+from tightloop.engine.turn import Turn
+from tightloop.protocol.deltas import FinishReason
+from tightloop.trace.clock import now_ns
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Logits = NDArray[np.float32]
+
+SMALL_TOKENS: Final = 32
+"""Most tokens of an evaluation that shares a step: it must not hold up the others in it."""
+
+ALONE_TOKENS: Final = 512
+"""Prefill at a time when nobody else would have to wait."""
+
+SHARED_TOKENS: Final = 128
+"""Prefill at a time beside others (figures: design/0016-warm-sessions.md)."""
+
+
+class Finish(Protocol):
+    """How a run's end is told."""
+
+    def __call__(
+        self, run: Run, reason: FinishReason, code: str | None = None, message: str | None = None
+    ) -> None: ...
+
+
+class Rounds:
+    """``finish`` is called for each run that ends, ``wake`` whenever deltas may have come."""
+
+    def __init__(
+        self,
+        family: ModelFamily,
+        pool: SequencePool,
+        turn: Turn,
+        finish: Finish,
+        wake: Callable[[], None],
+    ) -> None:
+        self._family = family
+        self._pool = pool
+        self._turn = turn
+        self._finish = finish
+        self._wake = wake
+
+    def make(self, running: list[Run]) -> list[Run]:
+        """One round; those that go on, in the order in which their next prefill comes."""
+        if len(running) == 1:  # the one who is alone: whatever it wants is evaluated for it
+            is_going_on = self._step(running[0], ALONE_TOKENS)
+            self._wake()
+            return running if is_going_on else []
+        running = [
+            run
+            for run in running
+            if (run.wanted is not None and not run.is_cancelled) or self._step(run, SHARED_TOKENS)
+        ]
+        ended = self._join([run for run in running if _is_small(run.wanted)])
+        self._wake()  # nobody waits for somebody else's prefill
+        if ended:
+            running = [run for run in running if run not in ended]
+        reading = next((run for run in running if _is_large(run.wanted)), None)
+        if reading is not None:
+            is_waited_for = not all(_is_large(run.wanted) for run in running)
+            running.remove(reading)
+            if self._step(reading, SHARED_TOKENS if is_waited_for else ALONE_TOKENS):
+                running.append(reading)
+            self._wake()
+        return running
+
+    def _join(self, runs: list[Run]) -> list[Run]:
+        """One step for all; those that have ended by it."""
+        if len(runs) == 1:
+            return [] if self._step(runs[0], SMALL_TOKENS) else runs
+        if not runs:
+            return []
+        parts = [run.wanted for run in runs if run.wanted is not None]
+        before_ns = now_ns()
+        answers: Sequence[Logits | EngineError]
+        try:
+            answers = self._pool.evaluate_many(parts)
+        except EngineError as error:
+            answers = [error] * len(runs)
+        taken_ns = now_ns() - before_ns
+        return [
+            run
+            for run, answer in zip(runs, answers, strict=True)
+            if not self._step(run, 0, answer, taken_ns)
+        ]
+
+    def _step(
+        self,
+        run: Run,
+        max_tokens: int,
+        answer: "Logits | EngineError | None" = None,
+        taken_ns: int = 0,
+    ) -> bool:
+        """One step of one job; False when the job has ended, however it ended.
+
+        ``answer`` is to what it wanted, if it was evaluated; else up to ``max_tokens`` of it are.
+        """
+        self._turn.take(run)
+        try:
+            steps = run.steps
+            if steps is None:
+                steps = run.start(self._family)
+            if run.is_cancelled:
+                steps.close()
+                self._finish(run, FinishReason.CANCELLED)
+                return False
+            if answer is None:
+                run.wanted = self._advance(run, steps, max_tokens)
+            elif isinstance(answer, EngineError):
+                run.wanted = steps.throw(answer)
+            else:
+                run.count_evaluated(taken_ns)
+                run.wanted = steps.send(answer)
+        except StopIteration as end:
+            self._finish(run, end.value or FinishReason.STOP)
+        except Cancelled:
+            self._finish(run, FinishReason.CANCELLED)
+        except EngineError as error:
+            self._finish(run, FinishReason.ERROR, error.code, str(error))
+        except BaseException as error:  # noqa: BLE001 - one bad job must not end the others
+            # A panic of a native library is no Exception, and no signal is handled in this thread.
+            text = f"{type(error).__name__}: {error}"
+            self._finish(run, FinishReason.ERROR, "server_error", text)
+        else:
+            return True
+        finally:
+            self._turn.pass_on()
+        return False
+
+    def _advance(self, run: Run, steps: Steps, max_tokens: int) -> Evaluate | None:
+        """Evaluate what the job wants, or a piece of it; what it wants next."""
+        wanted = run.wanted
+        if wanted is None:
+            return next(steps)
+        tokens = wanted.tokens
+        done = run.num_done
+        is_whole = not done and len(tokens) <= max_tokens
+        part = tokens if is_whole else tokens[done : done + max_tokens]
+        before_ns = now_ns()
+        try:
+            logits = self._pool.evaluate(wanted.sequence, part, all_logits=wanted.all_logits)
+        except (Cancelled, EngineError) as problem:
+            if done:
+                self._undo(run, wanted, problem)
+            return steps.throw(problem)
+        run.count_evaluated(now_ns() - before_ns)
+        if is_whole:
+            return steps.send(logits)
+        if wanted.all_logits:
+            run.rows.append(logits)
+        run.num_done += len(part)
+        if run.num_done < len(tokens):
+            return wanted
+        whole = _stacked(run.rows) if wanted.all_logits else logits
+        run.forget_progress()
+        return steps.send(whole)
+
+    def _undo(self, run: Run, wanted: Evaluate, problem: Exception) -> None:
+        """Unless it was cancelled, the sequence holds what it held before the first piece."""
+        held = self._pool.num_tokens(wanted.sequence)
+        if not isinstance(problem, Cancelled):
+            with suppress(EngineError):  # a model that cannot forget a part: it starts over
+                self._pool.truncate(wanted.sequence, held - run.num_done)
+        run.forget_progress()
+
+
+def _is_small(wanted: Evaluate | None) -> bool:
+    return wanted is not None and len(wanted.tokens) <= SMALL_TOKENS
+
+
+def _is_large(wanted: Evaluate | None) -> bool:
+    return wanted is not None and len(wanted.tokens) > SMALL_TOKENS
+
+
+def _stacked(rows: "Sequence[Logits]") -> "Logits":
+    import numpy as np
+
+    return np.concatenate(rows)
