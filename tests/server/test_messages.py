@@ -152,9 +152,9 @@ async def test_a_turn_of_tools() -> None:
             ],
         )
     assert second["content"] == [{"type": "text", "text": "Done."}]
-    kinds = [type(item) for item in engine.requests[-1].items]
+    kinds = [type(item) for item in engine.requests[-1].context()]
     assert kinds == [Message, Message, FunctionCall, FunctionCallOutput]
-    assert engine.requests[-1].parent is None
+    assert [FunctionCallOutput("call_a", "a.py")] == list(engine.requests[-1].items)
 
 
 async def test_thinking_only_for_those_who_ask() -> None:

@@ -94,9 +94,13 @@ def is_trigger(item: Item) -> bool:
     return isinstance(item, OpaqueItem) and item.type == "compaction_trigger"
 
 
-def check_compactions(items: Sequence[Item]) -> None:
-    """Every compaction item among ``items`` can be read. Raises ``ApiError`` naming the first."""
-    for index, item in enumerate(items):
+def check_compactions(items: Sequence[Item], first: int = 0) -> None:
+    """Every compaction item among ``items`` can be read. Raises ``ApiError`` naming the first.
+
+    Those before number ``first`` were looked at before.
+    """
+    for index in range(first, len(items)):
+        item = items[index]
         if isinstance(item, Compaction):
             unseal(item, f"input[{index}]")
 

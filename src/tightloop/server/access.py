@@ -5,6 +5,7 @@ in a browser on this machine reaches it too, so without keys a request with an `
 site is refused: a page must not drive the model of whoever visits it.
 """
 
+import hashlib
 import ipaddress
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -48,6 +49,17 @@ class Access:
             return True
         key = headers.get("x-api-key")
         return key is not None and self._keys.accepts(f"Bearer {key}")
+
+
+def client_of(headers: Mapping[str, str]) -> str:
+    """What is the same for all requests with one API key, and tells nothing of the key.
+
+    Empty for those without; they are all one client.
+    """
+    key = headers.get("Authorization") or headers.get("x-api-key")
+    return (
+        hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=16).hexdigest() if key else ""
+    )
 
 
 def is_loopback(host: str) -> bool:

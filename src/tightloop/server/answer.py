@@ -13,6 +13,7 @@ from aiohttp import HttpVersion11, web
 
 from tightloop.protocol.errors import ApiError
 from tightloop.protocol.requests import ResponseRequest
+from tightloop.server.access import client_of
 from tightloop.server.conversation_book import Hold
 from tightloop.server.conversations import Record
 from tightloop.server.dialect import Dialect
@@ -61,7 +62,12 @@ async def answer(
     """
     if request.headers.get(TIMING_HEADER) == "1":
         asked = msgspec.structs.replace(asked, wants_timing=True)
-    manner = Manner(dialect.make_stream, dialect.resumes)
+    manner = Manner(
+        dialect.make_stream,
+        dialect.resumes,
+        client=client_of(request.headers),
+        resent=dialect.resent,
+    )
     if asked.stream:
         return await _stream(request, endpoint, asked, parent, dialect, manner, receive_ns, hold)
     return await _whole(endpoint, asked, parent, manner, receive_ns, hold)
@@ -91,7 +97,7 @@ async def _whole(
         raise failure(*turn.failure)
     response = json_response(turn.snapshot())
     if turn.figures is not None:
-        response.headers["Server-Timing"] = server_timing_header(turn.figures)
+        response.headers["Server-Timing"] = server_timing_header(turn.figures, turn.route)
     return response
 
 

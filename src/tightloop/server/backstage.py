@@ -11,8 +11,8 @@ from tightloop.protocol.requests import ResponseRequest
 from tightloop.protocol.response_stream import Cancellation
 from tightloop.server.conversation_book import ConversationBook
 from tightloop.server.conversations import Conversations
-from tightloop.server.prefilling import Slots
 from tightloop.server.known_histories import KnownHistories
+from tightloop.server.prefilling import Slots
 from tightloop.server.streams import Journal, Streams, Write
 from tightloop.trace import clock
 

@@ -7,6 +7,7 @@ from tightloop.protocol import sse
 from tightloop.protocol.chat_inbound import ChatDecoder
 from tightloop.protocol.chat_stream import chat_streams, failure_message
 from tightloop.protocol.errors import ApiError
+from tightloop.protocol.item_chain import in_one_message
 from tightloop.server.answer import answer
 from tightloop.server.dialect import Dialect
 from tightloop.server.endpoint import Endpoint
@@ -16,8 +17,8 @@ def _frame(chunk: bytes) -> bytes:
     return b"data: %b\n\n" % chunk
 
 
-WITH_USAGE = Dialect(chat_streams(include_usage=True), _frame, sse.DONE)
-WITHOUT_USAGE = Dialect(chat_streams(include_usage=False), _frame, sse.DONE)
+WITH_USAGE = Dialect(chat_streams(include_usage=True), _frame, sse.DONE, resent=in_one_message)
+WITHOUT_USAGE = Dialect(chat_streams(include_usage=False), _frame, sse.DONE, resent=in_one_message)
 
 
 class ChatApi:

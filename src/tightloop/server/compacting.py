@@ -35,7 +35,14 @@ from tightloop.protocol.items import (
     user_message,
 )
 from tightloop.protocol.requests import ResponseRequest
-from tightloop.server.fitting import context_window, cut_in_middle, fitted, input_limit, is_ground
+from tightloop.server.fitting import (
+    Length,
+    context_window,
+    cut_in_middle,
+    fitted,
+    input_limit,
+    is_ground,
+)
 from tightloop.server.prepared import Prepare
 
 SUMMARY_PROMPT = (
@@ -108,14 +115,19 @@ class Compactor:
             self._say(Summary(summary.text))
         self._sink([_stopped(summary) if summary.is_usable else _refused(summary)])
 
-    def above(self, threshold: int) -> Prepare:
-        """From ``threshold`` input tokens on a compaction item comes first, then the answer."""
+    def above(self, threshold: int, length: Length | None = None) -> Prepare:
+        """From ``threshold`` input tokens on a compaction item comes first, then the answer.
+
+        ``length`` is what is known of them, and then what was found out.
+        """
+        length = length or Length()
 
         async def prepare(request: GenerationRequest) -> GenerationRequest | None:
             if _has_just_compacted(request):
                 return request
-            if await self._engine.count_input(request) < threshold:
+            if not await length.is_above(threshold - 1, self._engine, request):
                 return request
+            length.at_most = None  # what follows is another prompt
             summary = await self.summarized(request)
             if not summary.is_usable:
                 self._sink([_refused(summary)])

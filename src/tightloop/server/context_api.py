@@ -72,10 +72,11 @@ class ContextApi:
     async def _asked(self, body: bytes, response_id: str) -> GenerationRequest:
         opening = await look_up(self._endpoint.backstage, decode_request(body))
         asked, parent = opening.request, opening.parent
-        check_request(self._endpoint.engine, asked, parent)
+        above = parent.engine_node if parent is not None else None
+        check_request(self._endpoint.engine, asked, above)
         tools = asked.tools + context_tools(parent, asked.input)
         asked = msgspec.structs.replace(asked, tools=tools)
-        return generation_request(response_id, asked, parent)
+        return generation_request(response_id, asked, above)
 
 
 def _complete(item: Item, response_id: str, number: int) -> dict[str, Any]:

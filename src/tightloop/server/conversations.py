@@ -29,6 +29,7 @@ from tightloop.protocol.items import (
 from tightloop.protocol.tools import Tool, additional_tools
 from tightloop.server.cache_settings import CacheSettings
 from tightloop.server.item_lists import key_of
+from tightloop.server.known_histories import Known
 from tightloop.server.store import Head, Row, Store
 
 NUM_RECENT = 4096
@@ -47,7 +48,9 @@ class Record:
     for itself or as the context of a stored descendant. ``tools`` came as items of the context
     (``additional_tools``) rather than as a field of a request. ``body`` is the final Response object of
     a stored response when there is no disk. ``num_bytes`` is the JSON size of a stored response.
-    ``settings`` is None for a response read back from disk.
+    ``settings`` is None for a response read back from disk. ``view`` is the node as the engine knows it,
+    where that is another: a request that came with its history has it above itself there. ``known`` is
+    the end of its turn, None where nobody can come back to it with its history.
     """
 
     node: Node
@@ -58,6 +61,13 @@ class Record:
     body: bytes | None = None
     num_bytes: int = 0
     settings: CacheSettings | None = None
+    view: Node | None = None
+    known: Known | None = None
+
+    @property
+    def engine_node(self) -> Node:
+        """What an engine takes for this response: the same context, perhaps in other pieces."""
+        return self.view or self.node
 
 
 class Conversations:
@@ -221,22 +231,29 @@ def disown(record: Record | None, until: Record | None = None) -> None:
 
 def context_tools(parent: Record | None, items: Sequence[Item]) -> tuple[Tool, ...]:
     """The tools that the context holds as items. Raises ``ApiError`` when one cannot be read."""
-    tools = parent.tools if parent else ()
-    for index, item in enumerate(items):
-        if isinstance(item, OpaqueItem):
+    return (parent.tools if parent else ()) + tools_among(items)
+
+
+def tools_among(items: Sequence[Item], first: int = 0) -> tuple[Tool, ...]:
+    """The tools in the items from number ``first`` on. Raises ``ApiError`` naming a bad one."""
+    tools: tuple[Tool, ...] = ()
+    for index in range(first, len(items)):
+        item = items[index]
+        if type(item) is OpaqueItem:
             tools += additional_tools(item, f"input[{index}]")
     return tools
 
 
-def check_call_ids(items: Sequence[Item], parent: Node | None) -> None:
+def check_call_ids(items: Sequence[Item], parent: Node | None, first: int = 0) -> None:
     """Every tool output belongs to a call before it. Raises ``ApiError`` naming the item.
 
-    Looks at the new items and then up the tree, so that the usual answer to the last response
+    Those before number ``first`` are the context of ``parent``. Looks at the new items and then up the tree, so that the usual answer to the last response
     costs nothing that grows with the history, nor with what the last response was given.
     """
     called: set[str] = set()
     unanswered: dict[str, int] = {}  # call_id of an output, to the first item that has it
-    for index, item in enumerate(items):
+    for index in range(first, len(items)):
+        item = items[index]
         if isinstance(item, _CALLS):
             called.add(item.call_id)
         elif isinstance(item, _OUTPUTS) and item.call_id not in called:

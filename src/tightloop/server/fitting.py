@@ -1,7 +1,7 @@
 """Makes a context fit a number of tokens by leaving out its oldest items (``truncation: auto``)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from tightloop.engine.interface import Engine, GenerationRequest
 from tightloop.protocol.items import (
@@ -12,13 +12,37 @@ from tightloop.protocol.items import (
     Item,
     Message,
     OpaqueItem,
+    Reasoning,
+    TextPart,
 )
 from tightloop.server.prepared import Prepare
 
 DEFAULT_ROOM_TOKENS = 512
 """Left for the answer when no limit for it was given."""
 
+ITEM_TOKENS = 64
+"""More than a template writes around any item."""
+
+UNKNOWN_BYTES = 1 << 40
+"""No bound."""
+
 CUT_MARK = "\n[...]\n"
+
+
+@dataclass(slots=True)
+class Length:
+    """What a prompt's tokens cannot be more than; None when that is not known (yet)."""
+
+    at_most: int | None = None
+
+    async def is_above(self, limit: int, engine: Engine, request: GenerationRequest) -> bool:
+        """Whether ``request`` has more tokens than that. They are counted only if it may.
+
+        Counting reads all that is new, and where nothing is warm the whole. Raises ``EngineError``.
+        """
+        if self.at_most is None or self.at_most > limit:
+            self.at_most = await engine.count_input(request)
+        return self.at_most > limit
 
 
 def is_ground(item: Item) -> bool:
@@ -49,13 +73,18 @@ def without_oldest(items: Sequence[Item], number: int) -> list[Item]:
 
 
 async def fitted(
-    engine: Engine, request: GenerationRequest, limit: int, *, num_last: int = 1
+    engine: Engine,
+    request: GenerationRequest,
+    limit: int,
+    *,
+    num_last: int = 1,
+    length: Length | None = None,
 ) -> GenerationRequest:
     """``request`` itself if it has at most ``limit`` input tokens, else one without a parent
     that has the newest items that fit. The last ``num_last`` items always stay, whether they
-    fit or not. Raises ``EngineError``.
+    fit or not. ``length`` is what is known of its tokens. Raises ``EngineError``.
     """
-    if await engine.count_input(request) <= limit:
+    if not await (length or Length()).is_above(limit, engine, request):
         return request
     items = request.context()
     fits, fails = sum(not is_ground(item) for item in items[:-num_last]), 0
@@ -78,6 +107,30 @@ def _answered_last(items: Sequence[Item]) -> set[str]:
     return found
 
 
+def most_tokens(items: Sequence[Item]) -> int:
+    """What the items cannot be more tokens than: each holds at least one byte of text.
+
+    What a template writes around an item is allowed for, and a call's arguments written as JSON anew.
+    """
+    return sum(ITEM_TOKENS + _most_bytes(item) for item in items)
+
+
+def _most_bytes(item: Item) -> int:
+    if isinstance(item, Message):
+        texts = [part.text for part in item.content if isinstance(part, TextPart)]
+    elif isinstance(item, FunctionCallOutput | CustomToolCallOutput):
+        texts = [item.output]
+    elif isinstance(item, FunctionCall):
+        texts = [item.name, item.arguments, item.arguments]
+    elif isinstance(item, CustomToolCall):
+        texts = [item.name, item.input, item.input]
+    elif isinstance(item, Reasoning):
+        texts = [*item.content, *item.summary]
+    else:  # a summary, or something that engines read in their own way
+        return UNKNOWN_BYTES
+    return sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
+
+
 def context_window(engine: Engine, model: str) -> int | None:
     """Tokens that the model can hold, None when the engine cannot tell."""
     windows = (info.context_window for info in engine.models() if info.name == model)
@@ -92,11 +145,11 @@ def input_limit(window: int, wanted: int | None) -> int:
     return window - min(wanted or DEFAULT_ROOM_TOKENS, window // 2)
 
 
-def fitting(engine: Engine, limit: int) -> Prepare:
-    """Makes each request fit ``limit`` tokens."""
+def fitting(engine: Engine, limit: int, length: Length | None = None) -> Prepare:
+    """Makes each request fit ``limit`` tokens; ``length`` as in ``fitted``."""
 
     async def prepare(request: GenerationRequest) -> GenerationRequest:
-        return await fitted(engine, request, limit)
+        return await fitted(engine, request, limit, length=length)
 
     return prepare
 

@@ -123,6 +123,7 @@ class HttpApi:
         if not await self._endpoint.conversations.delete(response_id):
             raise no_response(response_id)
         self._endpoint.backstage.streams.forget(response_id)
+        self._endpoint.backstage.histories.forget(response_id)
         deleted = {"id": response_id, "object": "response.deleted", "deleted": True}
         return json_response(orjson.dumps(deleted))
 

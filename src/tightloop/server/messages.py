@@ -12,18 +12,23 @@ from aiohttp import web
 from tightloop.client.reads import use_small_reads
 from tightloop.engine.interface import EngineError
 from tightloop.protocol import sse
+from tightloop.protocol.item_chain import in_blocks, without_reasoning
 from tightloop.protocol.messages_inbound import MessagesDecoder
 from tightloop.protocol.messages_stream import MessagesStream
+from tightloop.server.access import client_of
 from tightloop.server.answer import answer, failure, json_response
 from tightloop.server.dialect import Dialect
 from tightloop.server.endpoint import Endpoint
 from tightloop.server.generating import check_request, generation_request
+from tightloop.server.standing import standing
 
 PATH = "/v1/messages"
 SESSION_HEADER = "X-Claude-Code-Session-Id"
 
-PLAIN = Dialect(MessagesStream, sse.frame)
-WITH_THINKING = Dialect(partial(MessagesStream, shows_thinking=True), sse.frame)
+PLAIN = Dialect(MessagesStream, sse.frame, resent=in_blocks)
+WITH_THINKING = Dialect(
+    partial(MessagesStream, shows_thinking=True), sse.frame, resent=without_reasoning
+)
 
 
 class MessagesApi:
@@ -50,9 +55,13 @@ class MessagesApi:
         """``POST /v1/messages/count_tokens``: the input tokens that such a request would have."""
         asked = self._decoder.decode(await request.read(), is_count=True).asked
         engine = self._endpoint.engine
-        check_request(engine, asked, None)
+        backstage = self._endpoint.backstage
+        place = standing(backstage.histories, asked, None, client_of(request.headers))
+        check_request(engine, asked, place.above, place.first)
         try:
-            num_tokens = await engine.count_input(generation_request("", asked, None))
+            num_tokens = await engine.count_input(
+                generation_request("", asked, place.above, place.first)
+            )
         except EngineError as error:
             raise failure(error.code, str(error)) from error
         return json_response(orjson.dumps({"input_tokens": num_tokens}))

@@ -21,8 +21,9 @@ from typing import Any
 import msgspec
 
 from tightloop.engine.interface import Generation, GenerationRequest, Node
-from tightloop.protocol.deltas import Delta, EngineTiming, Finished, FinishReason, Usage
+from tightloop.protocol.deltas import Delta, Finished, FinishReason, Usage
 from tightloop.protocol.errors import from_validation_error
+from tightloop.protocol.items import Item
 from tightloop.protocol.outgoing import MakeStream, OutgoingStream
 from tightloop.protocol.requests import ResponseRequest
 from tightloop.protocol.response_stream import Cancellation, ResponseStream
@@ -30,19 +31,20 @@ from tightloop.protocol.tools import Tool
 from tightloop.server.backstage import Backstage, Phase
 from tightloop.server.compacting import asks_for_compaction
 from tightloop.server.conversation_book import Hold
-from tightloop.server.conversations import Record, context_tools
+from tightloop.server.conversations import Record, tools_among
 from tightloop.server.diagnostics import diagnose
-from tightloop.server.fitting import context_window
+from tightloop.server.fitting import Length, context_window
 from tightloop.server.generating import (
     check_request,
     check_tool_choice,
     generate,
     generation_request,
 )
-from tightloop.server.new_records import new_chain, new_link
+from tightloop.server.new_records import end_of_turn, new_chain, new_link
+from tightloop.server.standing import Standing, standing
 from tightloop.server.store import StoreError
 from tightloop.server.streams import Journal, Write
-from tightloop.server.timing import codex_metrics, figures
+from tightloop.server.timing import codex_metrics, figures, route
 from tightloop.trace import clock
 
 _log = logging.getLogger(__name__)
@@ -53,12 +55,15 @@ class Manner:
     """How a turn is told to its client.
 
     ``resumes``: it can be read again by its id. ``codex_timing``: the client turns
-    ``responsesapi.websocket_timing`` into metrics of its own.
+    ``responsesapi.websocket_timing`` into metrics of its own. ``client`` is the same for all requests of
+    one client (``access.client_of``); ``resent`` as in ``dialect.Dialect``.
     """
 
     make_stream: MakeStream = ResponseStream
     resumes: bool = True
     codex_timing: bool = False
+    client: str = ""
+    resent: Callable[[Sequence[Item]], Sequence[Item]] | None = None
 
 
 PLAIN = Manner()
@@ -84,6 +89,8 @@ class Turn:
         """The node made, once the turn is over; None if it failed and cannot be a parent."""
         self.failure: tuple[str, str] | None = None
         """Code and message of a response that failed."""
+        self.route: dict[str, str] | None = None
+        """Which of several backends made it (``timing.route``), once it is over."""
         self.figures: dict[str, float] | None = None
         """Where its time went (``timing.figures``), once it is over and if the engine knows."""
         self.journal = Journal(self.response_id, self._abandoned, keeps=manner.resumes)
@@ -93,7 +100,10 @@ class Turn:
         self._manner = manner
         self._parent: Record | None = None
         self._hold: Hold | None = None
+        self._standing: Standing | None = None
         self._tools: tuple[Tool, ...] = ()
+        self._setup: object = None
+        self._length = Length()
         self._cancellation: Cancellation | None = None
         self._stream: OutgoingStream | None = None
         self._generation: Generation | None = None
@@ -120,11 +130,14 @@ class Turn:
 
     def _begin(self, parent: Record | None) -> None:
         request = self.request
-        check_request(self._backstage.engine, request, parent)
-        self._tools = context_tools(parent, request.input)
+        place = standing(self._backstage.histories, request, parent, self._manner.client)
+        check_request(self._backstage.engine, request, place.above, place.first)
+        self._standing = place
+        self._tools = place.tools + tools_among(request.input, place.first)
         if self._tools:
             request = msgspec.structs.replace(request, tools=request.tools + self._tools)
         check_tool_choice(request)
+        self._setup = (request.instructions, request.tools)
         self._parent = parent
         self._start_stream(request)
         self.phase = Phase.RUNNING
@@ -132,7 +145,7 @@ class Turn:
         if self._cancellation is not None:
             self._finish(Finished(FinishReason.CANCELLED, Usage()))
             return
-        generation = generation_request(self.response_id, request, parent)
+        generation = generation_request(self.response_id, request, place.above, place.first)
         if request.generate:
             self._submit(generation)
         else:
@@ -242,7 +255,10 @@ class Turn:
     def _submit(self, request: GenerationRequest) -> None:
         backstage = self._backstage
         try:
-            self._generation = generate(backstage.engine, self.request, request, self._receive)
+            self._measure(request)
+            self._generation = generate(
+                backstage.engine, self.request, request, self._receive, self._length
+            )
         except Exception as error:  # noqa: BLE001 - a broken engine ends this response only
             self._break_off(error)
             return
@@ -250,6 +266,12 @@ class Turn:
             self._send([])  # response.created; the engine is already at work
             loop = asyncio.get_running_loop()
             self._heartbeat = loop.call_later(backstage.heartbeat_s, self._beat)
+
+    def _measure(self, request: GenerationRequest) -> None:
+        """Say what is known of the prompt's length, where the client cares for it."""
+        asked = self.request
+        if self._standing is not None and (asked.compact_threshold or asked.truncates):
+            self._length.at_most = self._standing.most_tokens(asked, request.tools)
 
     def _prewarm(self, request: GenerationRequest) -> None:
         """Answer at once; the engine fills its cache while the client prepares its first turn.
@@ -313,7 +335,7 @@ class Turn:
             self.failure = (code, finished.error_message or "generation failed")
         closing = self._stream.finish(
             finished,
-            self._timing(finished.timing),
+            self._timing(finished),
             completed_at=clock.unix_s(),
             cancellation=self._cancellation or Cancellation.INTERRUPTED,
             extra=self._extra(finished),
@@ -323,6 +345,8 @@ class Turn:
     def _extra(self, finished: Finished) -> dict[str, Any]:
         """Fields of the Response object beyond those that every response has."""
         extra: dict[str, Any] = {}
+        if self.request.service_tier is not None or finished.service_tier is not None:
+            extra["service_tier"] = finished.service_tier or "default"  # what was used, not asked
         is_interrupted = finished.reason is FinishReason.CANCELLED
         if is_interrupted and self._cancellation is Cancellation.DISCARDED:
             extra["end_turn"] = False  # what Codex expects after its ``response.interrupt``
@@ -340,15 +364,20 @@ class Turn:
             return parent
         return self._backstage.conversations.recall(name)
 
-    def _timing(self, timing: EngineTiming | None) -> list[tuple[str, dict[str, Any]]]:
+    def _timing(self, finished: Finished) -> list[tuple[str, dict[str, Any]]]:
         """The events that tell where the time went, to those who asked."""
-        if timing is None:
+        self.route = route(finished)
+        if finished.timing is None:
             return []
-        found = figures(timing, receive_ns=self._receive_ns, now_ns=self._backstage.now_ns())
+        found = figures(
+            finished.timing, receive_ns=self._receive_ns, now_ns=self._backstage.now_ns()
+        )
         self.figures = found
         events: list[tuple[str, dict[str, Any]]] = []
         if self.request.wants_timing:
-            own = {"response_id": self.response_id, "timing": found}
+            own: dict[str, Any] = {"response_id": self.response_id, "timing": found}
+            if self.route is not None:
+                own["route"] = self.route
             events.append(("tightloop:timing", own))
         if self._manner.codex_timing:
             metrics = {"timing_metrics": codex_metrics(found)}
@@ -389,7 +418,18 @@ class Turn:
         if asks_for_compaction(self.request):
             window = context_window(self._backstage.engine, self.request.model)
             return new_chain(self.request, self._parent, self._tools, node, window)
-        return new_link(self.request, self._parent, self._tools, node)
+        record = new_link(self.request, self._parent, self._tools, node, self._standing)
+        if self._standing is not None:
+            manner = self._manner
+            record.known = end_of_turn(
+                record,
+                self._standing,
+                manner.client,
+                setup=self._setup,
+                num_tokens=self._length.at_most,
+                resent=manner.resent,
+            )
+        return record
 
     async def _commit(self, record: Record, stream: OutgoingStream, terminal: bytes) -> None:
         is_streamed = self._manner.resumes and (self.request.stream or self.request.background)
@@ -428,6 +468,8 @@ class Turn:
 
     def _over(self) -> None:
         self.phase = Phase.OVER
+        if self.record is not None and self.record.known is not None:
+            self._backstage.histories.add(self.record.known)
         if self._heartbeat is not None:
             self._heartbeat.cancel()
         self._end_grace()

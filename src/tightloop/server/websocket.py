@@ -71,9 +71,7 @@ class Sockets:
                 return
             transport.write(text_frames(events))
 
-        manner = Manner(
-            codex_timing=_is_codex(request.headers), client=client_of(request.headers)
-        )
+        manner = Manner(codex_timing=_is_codex(request.headers), client=client_of(request.headers))
         session = self._endpoint.open(write, manner)
         loop = asyncio.get_running_loop()
         over_age = asyncio.Event()
