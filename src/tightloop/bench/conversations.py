@@ -157,7 +157,7 @@ class ChatConversation:
 
     async def open(self, num_bytes: int) -> None:
         """See ``Conversation.open``."""
-        self._messages = [_chat_message(fields) for fields in history(num_bytes)[:-1]]
+        self._messages = [chat_message(fields) for fields in history(num_bytes)[:-1]]
         await self._ask([])
 
     async def follow(self, rng: random.Random) -> Sample:
@@ -187,7 +187,7 @@ def _without_type(tool: dict[str, Any]) -> dict[str, Any]:
     return {key: tool[key] for key in tool if key != "type"}
 
 
-def _chat_message(fields: dict[str, Any]) -> dict[str, Any]:
+def chat_message(fields: dict[str, Any]) -> dict[str, Any]:
     """An item of ``history`` as Chat Completions writes it."""
     if fields["type"] == "message":
         return {"role": "user", "content": fields["content"][0]["text"]}

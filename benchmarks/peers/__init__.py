@@ -1,0 +1,1 @@
+"""tightloop beside its peers: one upstream, one client, every gateway between them in turn."""
