@@ -52,8 +52,10 @@ class RunLog:
     def close(self) -> None:
         """Write ``run.ended`` and close. May be called twice."""
         if not self._file.closed:
-            self.write("run.ended")
-            self._file.close()
+            try:
+                self.write("run.ended")
+            finally:
+                self._file.close()
 
 
 def read_log(path: Path) -> Iterator[dict[str, Any]]:

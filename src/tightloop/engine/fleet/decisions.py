@@ -5,6 +5,7 @@ its last. Both are written in a later step of the event loop, so that no delta w
 """
 
 import asyncio
+import contextlib
 import logging
 from decimal import Decimal
 from pathlib import Path
@@ -41,10 +42,8 @@ class DecisionLog:
         """Nothing is written from now on. May be called twice."""
         file, self._file = self._file, None
         if file is not None:
-            try:
+            with contextlib.suppress(OSError):  # the last line is for readers' comfort only
                 file.close()
-            except OSError as error:
-                _log.error("cannot write the decision log %s: %s", self.path, error)
 
     def _write(self, kind: str, fields: dict[str, Any]) -> None:
         if self._file is None:
@@ -53,7 +52,7 @@ class DecisionLog:
             self._file.write(kind, **fields)
         except OSError as error:
             _log.error("cannot write the decision log %s: %s; it ends here", self.path, error)
-            self._file = None
+            self.close()
 
 
 def decision(route: Route) -> dict[str, Any]:

@@ -1,0 +1,257 @@
+"""Several engines as one engine."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.engine.collecting import Answer, ask, node_of, request, start
+from tests.engine.fleet.members import (
+    Backend,
+    Pauses,
+    Records,
+    error,
+    group,
+    names,
+    started,
+    until,
+)
+from tightloop.engine.fleet.fleet import Fleet
+from tightloop.engine.interface import EngineError, GenerationRequest
+from tightloop.engine.scripted import Hold
+from tightloop.protocol.deltas import Finished, FinishReason, TextDelta
+from tightloop.trace.clock import ManualClock
+
+
+def asked(name: str = "r", model: str = "m", **fields: Any) -> GenerationRequest:
+    return replace(request(name=name), model=model, **fields)
+
+
+async def test_models_side_by_side() -> None:
+    """Each has its own engine; the engine hears the name that it knows."""
+    a, b = Backend("a"), Backend("b", model="n")
+    fleet = await started(group("m", a), group("n", b))
+    assert [model.name for model in fleet.models()] == ["m", "n"]
+    assert (await ask(fleet, asked())).text == "a"
+    assert (await ask(fleet, asked(model="n"))).text == "b"
+    assert a.engines[0].requests[0].model == "a-model"
+    assert b.engines[0].requests[0].model == "n"
+    await fleet.close()
+
+
+async def test_a_model_with_several_backends_is_listed_once() -> None:
+    """With the widest window: a member that is too small is passed over."""
+    fleet = await started(group("m", Backend("a"), Backend("b", tier="bulk")))
+    (info,) = fleet.models()
+    assert (info.name, info.description) == ("m", "a (fast), b (bulk)")
+    assert info.context_window == 1 << 20
+    await fleet.close()
+
+
+async def test_an_unknown_model_is_told_those_there_are() -> None:
+    """In a later step of the loop, as engines refuse; counting says the same."""
+    fleet = await started(group("m", Backend("a")), group("n", Backend("b")))
+    answer = start(fleet, asked(model="x"))
+    assert answer.batches == []
+    finished = await answer.wait()
+    assert finished.error_code == "model_not_found"
+    assert finished.error_message == "unknown model 'x'; this server has m, n"
+    with pytest.raises(EngineError, match="this server has m, n"):
+        await fleet.count_input(asked(model="x"))
+    await fleet.close()
+
+
+async def test_tiers() -> None:
+    """Short and awaited work goes to the fast tier, the rest to the other; the end names the tier."""
+    fast, bulk = Backend("f"), Backend("b", tier="bulk")
+    fleet = await started(group("m", fast, bulk))
+    short = (await ask(fleet, asked("1"))).finished
+    assert (short.backend, short.service_tier) == ("f", "priority")
+    long = (await ask(fleet, asked("2", is_background=True))).finished
+    assert (long.backend, long.service_tier) == ("b", "flex")
+    other = Backend("o", tier="night")
+    night = await started(group("m", other))
+    assert (await ask(night, asked())).finished.service_tier == "default"
+    await fleet.close()
+    await night.close()
+
+
+async def test_a_conversation_stays_where_it_is_warm() -> None:
+    """Also when its next turn alone would go elsewhere; counting asks there, too."""
+    fast, bulk = Backend("f"), Backend("b", tier="bulk")
+    fleet = await started(group("m", fast, bulk))
+    first = asked("1", is_background=True)
+    node = node_of(first, await ask(fleet, first))
+    second = asked("2", parent=node)
+    assert (await ask(fleet, second)).text == "b"
+    assert await fleet.count_input(second) > 0
+    await fleet.close()
+
+
+async def test_long_answers_teach_the_session() -> None:
+    """The average is the session's own: another one is not affected."""
+    fast, bulk = Backend("f"), Backend("b", tier="bulk")
+    fast.says = bulk.says = None
+    fleet = await started(group("m", fast, bulk, policy="latency-first"))
+    session = fleet.submit(asked("1", cache_key="k"), answer := Answer())
+    await answer.wait()
+    session.session.note_output(50_000)
+    session.session.keeper = None
+    assert (await ask(fleet, asked("2", cache_key="k"))).text == "b"
+    assert (await ask(fleet, asked("3", cache_key="other"))).text == "f"
+    await fleet.close()
+
+
+async def test_a_request_may_name_its_policy_where_that_is_allowed() -> None:
+    """Elsewhere its wish is not heard; a policy that there is not is its fault."""
+    fleet = await started(group("m", Backend("a"), Backend("b")), takes_policies=True)
+    assert (await ask(fleet, asked("1", tier_policy="only:b"))).text == "b"
+    for policy, words in [("only:x", "it has a, b"), ("best", "choose one of")]:
+        finished = (await ask(fleet, asked("2", tier_policy=policy))).finished
+        assert finished.error_code == "invalid_value"
+        assert words in str(finished.error_message)
+    deaf = await started(group("m", Backend("a"), Backend("b")))
+    assert (await ask(deaf, asked("1", tier_policy="only:b"))).text == "a"
+    await fleet.close()
+    await deaf.close()
+
+
+# ---------------------------------------------------------------------- health
+
+
+async def test_what_keeps_failing_is_left_alone_and_found_again() -> None:
+    """After the pause one request is the probe; when it is answered, all go there again."""
+    clock = ManualClock()
+    a, b = Backend("a"), Backend("b", tier="bulk")
+    a.says = [error("upstream_error")]
+    fleet = await started(group("m", a, b), clock=clock)
+    for n in range(5):
+        assert (await ask(fleet, asked(str(n)))).text == "b"
+    assert names([a, b]) == [2, 5]
+    clock.advance_s(10)
+    a.says = None
+    assert (await ask(fleet, asked("x"))).text == "a"
+    assert (await ask(fleet, asked("y"))).text == "a"
+    await fleet.close()
+
+
+async def test_the_only_member_is_asked_even_when_it_is_down() -> None:
+    """A refusal helps nobody; an answer closes the breaker."""
+    a = Backend("a")
+    a.says = [error("upstream_error")]
+    fleet = await started(group("m", a), clock=ManualClock())
+    for n in range(4):
+        assert (await ask(fleet, asked(str(n)))).finished.error_code == "upstream_error"
+    assert a.num_asked == 4
+    assert not fleet.standings()["m"][0].is_available
+    a.says = None
+    assert (await ask(fleet, asked("x"))).text == "a"
+    assert fleet.standings()["m"][0].is_available
+    await fleet.close()
+
+
+async def test_a_pause_that_was_asked_for_is_kept() -> None:
+    """With the seconds, in words that clients read; who may be asked is asked meanwhile."""
+    clock = ManualClock()
+    a, b = Backend("a"), Backend("b")
+    a.says, b.says = [error("rate_limit_exceeded", 30)], [error("rate_limit_exceeded", 20)]
+    fleet = await started(group("m", a, b), clock=clock)
+    await ask(fleet, asked("1"))
+    finished = (await ask(fleet, asked("2"))).finished
+    assert finished.error_code == "rate_limit_exceeded"
+    assert "try again in 20s" in str(finished.error_message)
+    assert names([a, b]) == [1, 1]
+    clock.advance_s(20)
+    b.says = None
+    assert (await ask(fleet, asked("3"))).text == "b"
+    await fleet.close()
+
+
+# ---------------------------------------------------------------------- start and end
+
+
+async def test_one_member_that_works_is_enough_to_start() -> None:
+    """The other one is tried again, with longer and longer pauses, and joins when it works."""
+    a, b, pauses = Backend("a"), Backend("b"), Pauses()
+    a.start_errors = ["no file", "no file", "no file"]
+    fleet = await started(group("m", a, b), sleep=pauses)
+    assert (await ask(fleet, asked("1"))).text == "b"
+    for _ in range(3):
+        await pauses.go_on()
+    await until(lambda: a.member.engine is not None)
+    assert pauses.asked == [1, 2, 4]
+    assert (await ask(fleet, asked("2"))).text == "a"
+    await fleet.close()
+
+
+async def test_a_model_without_a_backend_is_named_with_the_reasons() -> None:
+    """Each backend's own; models that work are not mentioned. What had started is closed."""
+    a, b, c = Backend("a"), Backend("b"), Backend("c")
+    a.start_errors, b.start_errors = ["no such file"], ["too large"]
+    fleet = Fleet([group("m", a, b), group("n", c)])
+    with pytest.raises(EngineError) as caught:
+        await fleet.start()
+    assert str(caught.value) == "no backend of 'm' works: a: no such file; b: too large"
+    await fleet.close()
+
+
+async def test_closing_ends_everything() -> None:
+    """What runs, what waits in line, what waits to be started; twice is once."""
+    records, pauses = Records(), Pauses()
+    a, b = Backend("a", max_open=1), Backend("b", tier="bulk")
+    b.start_errors = ["no file"]
+    fleet = await started(group("m", a, b), recorder=records, sleep=pauses)
+    hold = a.hold()
+    answers = [start(fleet, asked(str(n))) for n in range(3)]
+    await hold.reached.wait()
+    await fleet.close()
+    ends = [(await answer.wait()).reason for answer in answers]
+    assert ends == [FinishReason.CANCELLED] * 3
+    assert records.is_closed
+    late = (await ask(fleet, asked("late"))).finished
+    assert late.error_code == "engine_unavailable"
+    await fleet.close()
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        ([], "no model is configured"),
+        (["m", "m"], "two models would be served as 'm': /x/m.gguf and /y/m.gguf"),
+        (["m", "n"], "two backends are called 'a', one of 'm' and one of 'n'"),
+    ],
+)
+def test_names_must_differ(groups: list[str], words: str) -> None:
+    """The message says what has the same name."""
+    files = ["/x/m.gguf", "/y/m.gguf"]
+    made = [
+        group(name, Backend("a", engine=file)) for name, file in zip(groups, files, strict=False)
+    ]
+    with pytest.raises(EngineError, match=words):
+        Fleet(made)
+
+
+def test_a_policy_names_members_that_there_are() -> None:
+    with pytest.raises(EngineError, match="'c' is no backend of 'm'; it has a, b, bulk, fast"):
+        Fleet([group("m", Backend("a"), Backend("b", tier="bulk"), policy="split:a=1,c=1")])
+
+
+async def test_the_recorder_hears_of_every_response_once() -> None:
+    """Also of those that nobody answered."""
+    records = Records()
+    a = Backend("a")
+    fleet = await started(group("m", a), recorder=records)
+    await ask(fleet, asked("1"))
+    a.says = [error("invalid_value")]
+    await ask(fleet, asked("2"))
+    ends: list[Finished] = records.ends
+    assert [finished.error_code for finished in ends] == [None, "invalid_value"]
+    assert records.routes == []  # each said all it had in its last batch
+    hold = Hold()
+    a.says = [TextDelta("x"), hold]
+    answer = start(fleet, asked("3"))
+    await answer.first.wait()
+    assert [route.request.response_id for route in records.routes] == ["3"]
+    hold.release.set()
+    await answer.wait()
+    await fleet.close()
