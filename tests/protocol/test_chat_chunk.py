@@ -17,6 +17,7 @@ from tightloop.protocol.chat_chunk import (
     host_error,
     read_odd_chunk,
     read_usage,
+    usage_beside,
 )
 from tightloop.protocol.deltas import Usage
 from tightloop.protocol.errors import RemoteProtocolError
@@ -161,3 +162,42 @@ def test_any_object_is_a_chunk_of_the_usual_shape_or_refused(
 @settings(max_examples=100, deadline=None)
 def test_any_payload_gives_an_error_with_words(payload: object) -> None:
     assert host_error(payload, status=502).message
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt_tokens_details": {"cached_tokens": 8}},
+        {"prompt_tokens_details": {"cache_read_tokens": 8}},
+        {"prompt_cache_hit_tokens": 8, "prompt_cache_miss_tokens": 2},
+        {"cached_tokens": 8},
+        {"cache_read_input_tokens": 8},
+        {"prompt_tokens_details": None, "cached_tokens": 8.0},
+    ],
+)
+def test_cached_tokens_are_found_where_hosts_write_them(fields: dict[str, Any]) -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, **fields}
+    expected = Usage(input_tokens=10, cached_tokens=8, output_tokens=5)
+    assert expected == read_usage(msgspec.convert(usage, WireUsage))
+    odd = read_odd_chunk({"usage": {**usage, "odd": []}, "choices": [{"index": "0"}]})
+    assert odd.usage is not None
+    assert expected == read_usage(odd.usage)
+
+
+def test_figures_as_anthropic_counts_them() -> None:
+    """Its input tokens leave out what the cache held, and what was written to it."""
+    usage = {
+        "input_tokens": 3,
+        "cache_read_input_tokens": 8,
+        "cache_creation_input_tokens": 2,
+        "output_tokens": 5,
+    }
+    expected = Usage(input_tokens=13, cached_tokens=8, output_tokens=5)
+    assert expected == read_usage(msgspec.convert(usage, WireUsage))
+
+
+def test_groqs_usage_stands_in_an_object_of_its_own() -> None:
+    inner = {"prompt_tokens": 10, "completion_tokens": 5}
+    assert Usage(10, 0, 5) == usage_beside({"x_groq": {"id": "r", "usage": inner}})
+    for none in ({}, {"x_groq": None}, {"x_groq": {"id": "r"}}, {"x_groq": {"usage": [1]}}):
+        assert usage_beside(none) is None

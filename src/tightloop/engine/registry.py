@@ -67,10 +67,9 @@ def _scripted(spec: str, _options: EngineOptions) -> Engine:
 
 
 def _remote(spec: str, options: EngineOptions) -> Engine:
-    from tightloop.engine.remote import RemoteEngine, parse_remote_name
+    from tightloop.engine.remote import create_remote
 
-    target = parse_remote_name(spec)
-    return RemoteEngine(target.model, target.base_url, api_key_env=options.api_key_env)
+    return create_remote(spec, api_key_env=options.api_key_env)
 
 
 def _local(spec: str, options: EngineOptions) -> Engine:

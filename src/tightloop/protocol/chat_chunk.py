@@ -52,9 +52,10 @@ class Choice(Struct):
 
 
 class PromptDetails(Struct):
-    """Of the input tokens."""
+    """Of the input tokens. ``cache_read_tokens`` is a gateway's name for the same."""
 
     cached_tokens: Figure = None
+    cache_read_tokens: Figure = None
 
 
 class CompletionDetails(Struct):
@@ -64,12 +65,23 @@ class CompletionDetails(Struct):
 
 
 class WireUsage(Struct):
-    """The figures as they came; ``read_usage`` makes sense of them."""
+    """The figures as they came; ``read_usage`` makes sense of them.
+
+    The cached part of the input is ``prompt_tokens_details.cached_tokens`` at OpenAI, Cerebras, Groq,
+    xAI and vLLM, ``prompt_cache_hit_tokens`` at DeepSeek, ``cached_tokens`` at Moonshot and Together,
+    ``cache_read_input_tokens`` where the figures are Anthropic's, whose ``input_tokens`` leave it out.
+    """
 
     prompt_tokens: Figure = None
     completion_tokens: Figure = None
     prompt_tokens_details: PromptDetails | None = None
     completion_tokens_details: CompletionDetails | None = None
+    prompt_cache_hit_tokens: Figure = None
+    cached_tokens: Figure = None
+    cache_read_input_tokens: Figure = None
+    cache_creation_input_tokens: Figure = None
+    input_tokens: Figure = None
+    output_tokens: Figure = None
 
 
 class Chunk(Struct):
@@ -88,15 +100,41 @@ _NO_USAGE: Final = Usage()
 
 def read_usage(wire: WireUsage) -> Usage | None:
     """The figures; None when there are none, as in the usage some hosts send with each chunk."""
-    prompt, completion = wire.prompt_tokens_details, wire.completion_tokens_details
+    completion = wire.completion_tokens_details
+    cached = _cached(wire)
     num_input = _count(wire.prompt_tokens)
+    if wire.prompt_tokens is None and wire.input_tokens is not None:
+        # Anthropic's own figures: what was read from or written to the cache is counted beside.
+        num_input = _count(wire.input_tokens) + cached + _count(wire.cache_creation_input_tokens)
     usage = Usage(
         input_tokens=num_input,
-        cached_tokens=min(num_input, _count(prompt.cached_tokens if prompt else None)),
-        output_tokens=_count(wire.completion_tokens),
+        cached_tokens=min(num_input, cached),
+        output_tokens=_count(wire.completion_tokens) or _count(wire.output_tokens),
         reasoning_tokens=_count(completion.reasoning_tokens if completion else None),
     )
     return usage if usage != _NO_USAGE else None
+
+
+def _cached(wire: WireUsage) -> int:
+    """The cached input tokens, wherever the host writes them."""
+    details = wire.prompt_tokens_details or PromptDetails()
+    for figure in (
+        details.cached_tokens,
+        details.cache_read_tokens,
+        wire.prompt_cache_hit_tokens,
+        wire.cached_tokens,
+        wire.cache_read_input_tokens,
+    ):
+        if count := _count(figure):
+            return count
+    return 0
+
+
+def usage_beside(chunk: dict[str, Any]) -> Usage | None:
+    """The usage that Groq puts into ``x_groq`` of its last chunk; None where there is none."""
+    inner = chunk.get("x_groq")
+    wire = _read_odd_usage(inner.get("usage")) if isinstance(inner, dict) else None
+    return read_usage(wire) if wire is not None else None
 
 
 def _count(figure: Figure) -> int:
@@ -221,6 +259,11 @@ def _read_odd_call(call: dict[str, Any]) -> ToolCall:
     )
 
 
+_USAGE_FIGURES: Final = tuple(
+    name for name in WireUsage.__struct_fields__ if not name.endswith("_details")
+)
+
+
 def _read_odd_usage(usage: object) -> WireUsage | None:
     """Figures only inform: what is none is left out."""
     if not isinstance(usage, dict):
@@ -229,11 +272,12 @@ def _read_odd_usage(usage: object) -> WireUsage | None:
         details if isinstance(details := usage.get(key), dict) else {}
         for key in ("prompt_tokens_details", "completion_tokens_details")
     )
+    figures = {name: _figure(usage.get(name)) for name in _USAGE_FIGURES}
+    cached, read = (_figure(prompt.get(key)) for key in ("cached_tokens", "cache_read_tokens"))
     return WireUsage(
-        _figure(usage.get("prompt_tokens")),
-        _figure(usage.get("completion_tokens")),
-        PromptDetails(_figure(prompt.get("cached_tokens"))),
-        CompletionDetails(_figure(completion.get("reasoning_tokens"))),
+        prompt_tokens_details=PromptDetails(cached, read),
+        completion_tokens_details=CompletionDetails(_figure(completion.get("reasoning_tokens"))),
+        **figures,
     )
 
 

@@ -23,13 +23,9 @@ from tightloop.protocol.chat_chunk import (
     host_error,
     read_odd_chunk,
     read_usage,
+    usage_beside,
 )
-from tightloop.protocol.chat_request import (
-    CUSTOM_INPUT,
-    build_messages,
-    build_request,
-    custom_tool_names,
-)
+from tightloop.protocol.chat_messages import CUSTOM_INPUT
 from tightloop.protocol.deltas import (
     Delta,
     Finished,
@@ -43,14 +39,6 @@ from tightloop.protocol.deltas import (
 )
 from tightloop.protocol.errors import RemoteProtocolError
 from tightloop.protocol.partial_json import PartialObject, StringGrew
-
-__all__ = [
-    "ChatStreamParser",
-    "build_messages",
-    "build_request",
-    "custom_tool_names",
-]
-
 
 _FINISH_REASONS: Final = {
     **dict.fromkeys(("stop", "eos", "end_turn"), FinishReason.STOP),
@@ -181,6 +169,8 @@ class ChatStreamParser:
             wire = read_odd_chunk(chunk)
         if wire.usage is not None:
             self._usage = read_usage(wire.usage) or self._usage
+        elif "x_groq" in chunk:
+            self._usage = usage_beside(chunk) or self._usage
         if not wire.choices or wire.error is not None:
             return self._without_choices(wire, chunk)
         deltas: list[Delta] = []

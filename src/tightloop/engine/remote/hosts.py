@@ -25,9 +25,11 @@ class HostKind:
     """What one kind of host knows.
 
     ``cache_key`` and ``session_field`` are names of body fields, ``session_header`` of a header, for
-    the conversation's key; empty for none. ``limit_field`` is the name of the limit on output tokens.
-    ``gzip``: True where compressed bodies are documented, False where they are known to be refused,
-    None to find out. ``seed``, ``stop``: whether its Responses API takes them.
+    the conversation's key; empty for none. ``service_tier``, ``prediction``: the fields are known.
+    ``limit_field`` is the name of the limit on output tokens. ``gzip``: True where compressed bodies
+    are documented, False where they are known to be refused, None to find out. ``seed``: its Responses
+    API takes one. ``timing``: it answers ``tightloop.timing``. ``plain_reasoning``: its Responses API
+    takes reasoning that is not encrypted.
     """
 
     name: str
@@ -40,6 +42,7 @@ class HostKind:
     seed: bool = False
     timing: bool = False
     plain_reasoning: bool = False
+    prediction: bool = False
 
 
 _KINDS: Final = (
@@ -47,12 +50,14 @@ _KINDS: Final = (
     HostKind(
         "openai",
         cache_key="prompt_cache_key",
+        prediction=True,
         service_tier=True,
         limit_field="max_completion_tokens",
     ),
     HostKind(
         "cerebras",
         cache_key="prompt_cache_key",
+        prediction=True,
         service_tier=True,
         limit_field="max_completion_tokens",
         gzip=True,
@@ -68,6 +73,7 @@ _KINDS: Final = (
     HostKind(
         "tightloop",
         cache_key="prompt_cache_key",
+        prediction=True,
         service_tier=True,
         gzip=True,
         seed=True,

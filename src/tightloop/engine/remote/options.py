@@ -22,7 +22,9 @@ APIS: Final = ("chat", "responses", "responses-ws", "auto")
 GZIP_MODES: Final = ("auto", "on", "off")
 HTTP_VERSIONS: Final = ("1", "2", "auto")
 
-_NAME: Final = re.compile(r"remote:(?:(?P<model>.+)@)?(?P<url>(?:https?|wss?)://[^\s#]+)(?:#(?P<options>\S*))?$")
+_NAME: Final = re.compile(
+    r"remote:(?:(?P<model>.+)@)?(?P<url>(?:https?|wss?)://[^\s#]+)(?:#(?P<options>\S*))?$"
+)
 _WORDS: Final = {"yes": True, "on": True, "true": True, "1": True,
                  "no": False, "off": False, "false": False, "0": False}  # fmt: skip
 

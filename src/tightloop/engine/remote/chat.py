@@ -1,0 +1,96 @@
+"""Asking a host over Chat Completions: the whole conversation each time, answered by a stream."""
+
+import secrets
+from typing import Final
+
+import orjson
+
+from tightloop.engine.interface import GenerationRequest
+from tightloop.engine.remote.bodies import ChatBodies
+from tightloop.engine.remote.call import Call, host_times
+from tightloop.engine.remote.host import Host, said
+from tightloop.engine.remote.hosts import affinity_fields, conversation_key
+from tightloop.engine.remote.upstream import Reply, read_whole
+from tightloop.protocol.chat_completions import ChatStreamParser
+from tightloop.protocol.chat_request import custom_tool_names
+from tightloop.protocol.deltas import Delta
+from tightloop.protocol.errors import RemoteProtocolError
+from tightloop.protocol.sse import DONE_DATA, SseDecoder, SseEvent
+
+PATH: Final = "/chat/completions"
+
+MAX_WHOLE_BYTES: Final = 16 * 1024 * 1024
+"""Largest answer taken from a host that sends one JSON document instead of a stream."""
+
+
+class ChatApi:
+    """Chat Completions of one host."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._bodies = ChatBodies(include_reasoning=host.options.sends_reasoning)
+
+    async def converse(self, request: GenerationRequest, model: str, call: Call) -> None:
+        """The answer goes to ``call``. Raises what asking a host can raise; see ``RemoteEngine``."""
+        host = self._host
+        key = conversation_key(request)
+        extra = affinity_fields(host.kind, request, key)
+        body = self._bodies.body(request, model, host.kind, extra)
+        reply = await host.ask(PATH, body, key, call.who)
+        try:
+            parser = ChatStreamParser(custom_tool_names(request.tools), new_id=new_id)
+            await _read(reply, call, parser)
+        finally:
+            reply.close()
+
+    async def close(self) -> None:
+        """Nothing of its own to close."""
+
+
+def new_id(prefix: str) -> str:
+    """A new id for what a host gave none."""
+    return f"{prefix}_{secrets.token_hex(12)}"
+
+
+async def _read(reply: Reply, call: Call, parser: ChatStreamParser) -> None:
+    if "json" in reply.headers.get("content-type", ""):
+        # An error with status 200, or an answer from a host that does not stream.
+        body = said(await read_whole(reply, MAX_WHOLE_BYTES))
+        call.times = host_times(body) if isinstance(body, dict) else None
+        call.say(parser.feed_whole(body))
+        return
+    decoder = SseDecoder()
+    async for piece in reply.pieces():
+        deltas: list[Delta] = []
+        try:
+            is_done = _take(decoder.feed(piece), call, parser, deltas)
+        finally:  # what came before a fault is part of the answer
+            call.say(deltas)
+        if is_done or parser.is_finished:
+            break
+    call.say(parser.end())
+    await reply.finish()
+
+
+def _take(
+    events: list[SseEvent], call: Call, parser: ChatStreamParser, deltas: list[Delta]
+) -> bool:
+    """The events' deltas are added; whether ``[DONE]`` came. Raises ``RemoteProtocolError``."""
+    for event, data in events:
+        if event == "error":
+            deltas.extend(parser.fail(said(data)))
+            continue
+        try:
+            chunk = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            text = data.strip()
+            if text == DONE_DATA:
+                return True
+            if text:  # else a sign of life
+                raise RemoteProtocolError(f"{data[:80]!r} is not JSON") from error
+            continue
+        if not isinstance(chunk, dict):
+            raise RemoteProtocolError(f"{data[:80]!r} is not a JSON object")
+        call.times = host_times(chunk) or call.times
+        deltas.extend(parser.feed(chunk))
+    return False
