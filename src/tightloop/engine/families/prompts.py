@@ -7,8 +7,11 @@ conversation would give; where nothing is known it is rendered and tokenised who
 """
 
 import json
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from msgspec import structs
 
 from tightloop.engine.families.chat_template import (
     ChatMessage,
@@ -25,7 +28,9 @@ from tightloop.engine.sequence_pool import SequencePool
 from tightloop.protocol.items import (
     Compaction,
     CustomToolCall,
+    CustomToolCallOutput,
     FunctionCall,
+    FunctionCallOutput,
     Item,
     Message,
     Reasoning,
@@ -116,6 +121,37 @@ class Prompt:
         return [*self.head[: self.num_head], *self.tail]
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The beginning of a prompt that stays as it is however its last item's text goes on.
+
+    ``text`` follows what ``known`` holds, if anything. ``may_begin`` says whether its tokens may.
+    """
+
+    text: str
+    known: Known | None
+    may_begin: Callable[[list[int]], bool]
+
+    @property
+    def head(self) -> list[int]:
+        """The tokens before the text are the first ``num_head`` of these."""
+        return self.known.tokens if self.known is not None else []
+
+    @property
+    def num_head(self) -> int:
+        """See ``head``."""
+        return self.shown.num_tokens if self.shown is not None else 0
+
+    @property
+    def shown(self) -> Shown | None:
+        """What is known of the parent's tokens."""
+        return self.known.shown if self.known is not None else None
+
+
+ENDINGS: Final = ("\nA", "0")
+"""Two ways in which a text may go on; a template that trims it keeps what stands before them."""
+
+
 class PromptReader:
     """Renders and tokenises prompts for one model. ``bos`` is what a prompt must begin with."""
 
@@ -135,6 +171,30 @@ class PromptReader:
         """
         continued = self._continued(request, known) if known is not None else None
         return continued or self._whole(request)
+
+    def settled(self, request: GenerationRequest, known: Known | None) -> Settled | None:
+        """What of an open request's prompt is known for good; None when that is nothing.
+
+        Raises as ``draft``.
+        """
+        *before, last = request.items or (None,)
+        if not isinstance(last, FunctionCallOutput | CustomToolCallOutput):
+            return None
+        texts: list[str] = []
+        base: Known | None = None
+        for ending in ENDINGS:
+            open_item = structs.replace(last, output=last.output + ending)
+            draft = self.draft(replace(request, items=(*before, open_item)), known)
+            texts.append(draft.text)
+            base = draft.known
+        text = _common_start(*texts)
+
+        def may_begin(tail: list[int]) -> bool:
+            if base is None:
+                return True
+            return self._may_follow(base.tokens[base.shown.num_tokens - 1], tail, text)
+
+        return Settled(text, base, may_begin) if text else None
 
     def read(self, draft: Draft) -> Generator[None, None, Prompt]:
         """The prompt's tokens; yields while a long text is read."""
@@ -237,6 +297,18 @@ class PromptReader:
         if end and not self._probe.is_boundary(tail[size - 1], end[0]):
             return None
         return Shown(num_head + size, setting, request.items, request.instructions, request.tools)
+
+
+def _common_start(left: str, right: str) -> str:
+    """The longest text that both begin with. Compares pieces, not characters one by one."""
+    low, high = 0, min(len(left), len(right))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if left[low:middle] == right[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return left[:low]
 
 
 def _stand_alone(messages: list[ChatMessage]) -> bool:
