@@ -118,3 +118,14 @@ def test_everybody_comes_on_once_and_no_session_twice_before_another_once(
         assert len(running) <= places
         running = running[1:]
     assert sorted(names(seen)) == sorted(names(everyone))
+
+
+def test_an_open_request_leaves_a_place_too() -> None:
+    """What is read early must never keep an answer waiting."""
+    asked = GenerationRequest("open", "m", None, (), generate=False, is_open=True)
+    admission = Admission(2)
+    admission.waiting += [Run(Nowhere(), asked, lambda _: None) for _ in range(3)]
+    running = admission.admit([])
+    assert names(running) == ["open"]
+    admission.waiting.append(made("answer"))
+    assert names(admission.admit(running)) == ["answer"]

@@ -30,7 +30,8 @@ def session_of(request: GenerationRequest) -> str:
 class Admission:
     """The waiting room before ``max_running`` places.
 
-    Background responses leave one place free for interactive ones, where there are two or more.
+    Background responses leave one place free for interactive ones, where there are two or more. Open
+    requests count as background: nobody waits for what they read early.
     """
 
     def __init__(self, max_running: int) -> None:
@@ -45,12 +46,12 @@ class Admission:
         admitted: list[Run] = []
         if not self.waiting:
             return admitted
-        num_background = sum(run.request.is_background for run in running)
+        num_background = sum(_is_patient(run) for run in running)
         held = Counter(_session(run) for run in running)
         while self.waiting and len(running) + len(admitted) < self._max_running:
             # min keeps the first of equals: the one that came first
             run = min(self.waiting, key=lambda run: self._rank(run, held))
-            if run.request.is_background:
+            if _is_patient(run):
                 if num_background >= self._max_background:
                     break  # then only background ones wait
                 num_background += 1
@@ -65,7 +66,7 @@ class Admission:
 
     def _rank(self, run: Run, held: Counter[str]) -> tuple[bool, int, int]:
         session = _session(run)
-        return run.request.is_background, held[session], self._turns.get(session, 0)
+        return _is_patient(run), held[session], self._turns.get(session, 0)
 
     def take_cancelled(self) -> list[Run]:
         """Those that nobody waits for any more; they are not waiting now."""
@@ -73,6 +74,10 @@ class Admission:
         for run in cancelled:
             self.waiting.remove(run)
         return cancelled
+
+
+def _is_patient(run: Run) -> bool:
+    return run.request.is_background or run.request.is_open
 
 
 def _session(run: Run) -> str:
