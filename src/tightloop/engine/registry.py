@@ -25,7 +25,8 @@ DEFAULT_KEY_ENV = "OPENAI_API_KEY"
 class EngineOptions:
     """What can be set besides the name; None leaves a choice to the engine.
 
-    ``api_key_env`` names the environment variable that holds a remote endpoint's key.
+    ``api_key_env`` names the environment variable that holds a remote endpoint's key. A local
+    engine that is not told its threads takes what suits ``num_cores``, None: all of the machine.
     """
 
     num_context: int | None = None
@@ -33,6 +34,7 @@ class EngineOptions:
     num_threads: int | None = None
     max_candidates: int = 8
     api_key_env: str = DEFAULT_KEY_ENV
+    num_cores: int | None = None
 
 
 def create_engine(spec: str = DEFAULT, options: EngineOptions | None = None) -> Engine:
@@ -40,6 +42,41 @@ def create_engine(spec: str = DEFAULT, options: EngineOptions | None = None) -> 
     options = options or EngineOptions()
     kind = _kind(spec)
     return _FACTORIES[kind](spec, options)
+
+
+def check_name(spec: str) -> None:
+    """Return when ``spec`` has the form of an engine's name; else ``EngineError`` with the choices."""
+    if _kind(spec) == "remote":
+        from tightloop.engine.remote import parse_remote_name
+
+        parse_remote_name(spec)
+
+
+def is_local(spec: str) -> bool:
+    """Whether the engine computes in this process."""
+    return _kind(spec) in ("patchling", "file")
+
+
+def serves_all(spec: str) -> bool:
+    """Whether the engine serves every model of a host, which are known once it has started."""
+    if _kind(spec) != "remote":
+        return False
+    from tightloop.engine.remote import parse_remote_name
+
+    return parse_remote_name(spec).is_all
+
+
+def served_name(spec: str) -> str:
+    """The name under which the engine serves its model; ``spec`` itself where it serves many."""
+    kind = _kind(spec)
+    if kind == "scripted":
+        return kind
+    if kind != "remote":
+        return model_name(spec)
+    from tightloop.engine.remote import parse_remote_name
+
+    target = parse_remote_name(spec)
+    return spec if target.is_all else target.model
 
 
 def _kind(spec: str) -> str:
@@ -85,6 +122,7 @@ def _local(spec: str, options: EngineOptions) -> Engine:
             num_context=options.num_context,
             num_sequences=options.num_sequences,
             num_threads=options.num_threads,
+            num_cores=options.num_cores,
         )
 
     def family(pool: SequencePool) -> ModelFamily:
@@ -130,6 +168,7 @@ def _describer(spec: str) -> Callable[[TokenBackend], ModelInfo]:
             context_window=backend.context_window,
             num_parameters=getattr(backend, "num_parameters", None),
             details=details,
+            prefills_early=not is_patchling(metadata),
         )
 
     return describe

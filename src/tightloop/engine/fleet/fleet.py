@@ -36,11 +36,19 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ModelGroup:
-    """A model's name and what stands behind it, in the order of preference where all else is equal."""
+    """A model's name and what stands behind it, in the order of preference where all else is equal.
+
+    A group whose only member ``keeps_names`` stands for every model of that member's engine.
+    """
 
     name: str
     members: Sequence[Member]
     policy: Policy = field(default_factory=Policy)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its member says which models there are."""
+        return self.members[0].spec.keeps_names
 
 
 class Recorder(Protocol):
@@ -73,8 +81,9 @@ class Fleet:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Raises ``EngineError`` naming what two models, or two backends of one, have in common."""
-        _check_names(groups)
+        check_groups(groups)
         self._groups = {group.name: group for group in groups}
+        self._has_open = any(group.is_open for group in groups)
         self._members = {m.name: m for group in groups for m in group.members}
         self._takes_policies = takes_policies
         self._recorder = recorder
@@ -82,7 +91,8 @@ class Fleet:
         self._sleep = sleep
         self._book = SessionBook()
         self._context = RouteContext(self._clock, self._book, self._decided, self._ended)
-        self._infos: list[ModelInfo] = [ModelInfo(group.name) for group in groups]
+        self._known: list[ModelInfo | None] = []
+        self._infos: list[ModelInfo] = []
         self._open: set[Route] = set()
         self._restarts: set[asyncio.Task[None]] = set()
         self._is_closing = False
@@ -91,7 +101,12 @@ class Fleet:
 
     def models(self) -> Sequence[ModelInfo]:
         """Every model once, the default one first; sizes and windows are known after ``start``."""
-        return self._infos
+        # Hosts may say more about a model than was known at the start.
+        known = [member.info for member in self._members.values()]
+        if known != self._known or not self._infos:
+            self._infos = [_describe(group) for group in self._groups.values()]
+            self._known = known
+        return self._listed() if self._has_open else self._infos
 
     async def start(self) -> None:
         """All members have been started at the same time, and each model has one that works.
@@ -101,7 +116,6 @@ class Fleet:
         """
         async with asyncio.TaskGroup() as tasks:
             started = [(m, tasks.create_task(m.start())) for m in self._members.values()]
-        self._describe()
         dead = [g for g in self._groups.values() if all(m.engine is None for m in g.members)]
         if dead:
             raise EngineError("; ".join(map(_reasons, dead)), code="engine_unavailable")
@@ -141,13 +155,12 @@ class Fleet:
                 break
             pause_s = min(2 * pause_s, MAX_RETRY_S)
         _log.warning("%s has started", member.name)
-        self._describe()
 
     # ------------------------------------------------------------------ requests
 
     def submit(self, request: GenerationRequest, sink: Sink) -> Route:
         """Start one response at the member that the policy picks."""
-        group = self._groups.get(request.model)
+        group = self._group(request.model)
         session = self._book.session(request)
         if group is None or self._is_closing:
             return self._refused(request, sink, session)
@@ -171,15 +184,16 @@ class Fleet:
 
     async def count_input(self, request: GenerationRequest) -> int:
         """Input tokens, counted by a member that works: the one with the conversation, if any."""
-        group = self._groups.get(request.model)
+        group = self._group(request.model)
         if group is None:
             raise EngineError(self._unknown(request.model), code="model_not_found")
         keeper = self._book.keeper(request, self._book.session(request))
         working = [member for member in group.members if member.engine is not None]
         working.sort(key=lambda member: member.name != keeper)
         for member in working:
-            if member.engine is not None and member.info is not None:
-                return await member.engine.count_input(replace(request, model=member.info.name))
+            if member.engine is not None:
+                renamed = replace(request, model=member.model_name(request.model))
+                return await member.engine.count_input(renamed)
         raise EngineError(_reasons(group), code="engine_unavailable")
 
     def standings(self) -> dict[str, list[Standing]]:
@@ -235,7 +249,7 @@ class Fleet:
         text: str = "the engine is closing",
         code: str = "engine_unavailable",
     ) -> Route:
-        if not self._is_closing and request.model not in self._groups:
+        if not self._is_closing and self._group(request.model) is None:
             code, text = "model_not_found", self._unknown(request.model)
         decision = Decision("", text, (), "", 0)
         route = Route(self._context, request, sink, session, decision, ())
@@ -245,7 +259,27 @@ class Fleet:
         return route
 
     def _unknown(self, model: str) -> str:
-        return f"unknown model {model[:200]!r}; this server has {', '.join(self._groups)}"
+        names = ", ".join(info.name for info in self.models())
+        return f"unknown model {model[:200]!r}; this server has {names}"
+
+    def _group(self, model: str) -> ModelGroup | None:
+        group = self._groups.get(model)
+        if group is not None and not group.is_open:
+            return group
+        for open_group in self._groups.values() if self._has_open else ():
+            if open_group.is_open and any(
+                info.name == model for info in open_group.members[0].models()
+            ):
+                return open_group
+        return None
+
+    def _listed(self) -> list[ModelInfo]:
+        """With the models that engines name; of two with one name the first one counts."""
+        listed: dict[str, ModelInfo] = {}
+        for info, group in zip(self._infos, self._groups.values(), strict=True):
+            for found in group.members[0].models() if group.is_open else (info,):
+                listed.setdefault(found.name, found)
+        return list(listed.values())
 
     # ------------------------------------------------------------------ bookkeeping
 
@@ -261,9 +295,6 @@ class Fleet:
         if self._recorder is not None:
             self._recorder.ended(route, finished)
 
-    def _describe(self) -> None:
-        self._infos = [_describe(group) for group in self._groups.values()]
-
 
 def check_labels(policy: Policy, group: ModelGroup) -> None:
     """Raises ValueError when ``policy`` names neither a member nor a tier of ``group``."""
@@ -278,7 +309,8 @@ def check_labels(policy: Policy, group: ModelGroup) -> None:
             )
 
 
-def _check_names(groups: Sequence[ModelGroup]) -> None:
+def check_groups(groups: Sequence[ModelGroup]) -> None:
+    """Raises ``EngineError`` naming what two models, or two backends, have in common."""
     if not groups:
         raise EngineError("no model is configured")
     models: dict[str, ModelGroup] = {}
@@ -336,4 +368,5 @@ def _describe(group: ModelGroup) -> ModelInfo:
         description,
         max((info.context_window for info in infos), default=0),
         reads_images=any(info.reads_images for info in infos),
+        prefills_early=any(info.prefills_early for info in infos),
     )

@@ -1,7 +1,7 @@
 """One backend of a model: its engine, its breaker, its line of waiting requests, its measured load."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -24,6 +24,7 @@ class MemberSpec:
     ``engine`` is its engine's name as in ``registry.create_engine``, for people to read.
     ``max_open`` requests are with it at once, others wait in line; 0: no limit.
     ``first_token_timeout_s``: without a first delta after that it counts as failed; None: never.
+    ``keeps_names``: its engine serves several models, each under its own name.
     """
 
     name: str
@@ -32,6 +33,7 @@ class MemberSpec:
     price: Price = field(default_factory=Price)
     max_open: int = 0
     first_token_timeout_s: float | None = None
+    keeps_names: bool = False
 
 
 class Waiter(Protocol):
@@ -55,7 +57,6 @@ class Member:
         self.breaker = CircuitBreaker(breaker)
         self.engine: Engine | None = None
         """The engine once it has started, else None."""
-        self.info: ModelInfo | None = None
         self.start_error: EngineError | None = None
         self.num_open = 0
         self._create = create
@@ -73,7 +74,6 @@ class Member:
         try:
             engine = self._create()
             await engine.start()
-            self.info = engine.models()[0]
         except EngineError as error:
             self.start_error = error
         except Exception as error:  # noqa: BLE001 - one backend's fault must not end the others
@@ -85,6 +85,20 @@ class Member:
         if engine is not None:
             await engine.close()
         return False
+
+    def models(self) -> Sequence[ModelInfo]:
+        """What its engine serves; nothing before it has started."""
+        return self.engine.models() if self.engine is not None else ()
+
+    @property
+    def info(self) -> ModelInfo | None:
+        """What its engine says about its model now."""
+        return next(iter(self.models()), None)
+
+    def model_name(self, asked: str) -> str:
+        """What its engine calls the model that was asked for."""
+        info = None if self.spec.keeps_names else self.info
+        return info.name if info is not None else asked
 
     async def close(self) -> None:
         """The engine is closed. May be called twice."""
@@ -152,7 +166,7 @@ class Member:
 
     def standing(self, now_ns: int) -> Standing:
         """What the policy may know of it."""
-        spec = self.spec
+        spec, info = self.spec, self.info
         return Standing(
             name=self.name,
             tier=spec.tier,
@@ -160,6 +174,6 @@ class Member:
             num_open=self.num_open + self.num_waiting,
             max_open=spec.max_open,
             wait_s=self.wait_s(),
-            context_window=self.info.context_window if self.info else 0,
+            context_window=info.context_window if info else 0,
             price=spec.price,
         )

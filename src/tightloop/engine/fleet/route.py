@@ -166,7 +166,7 @@ class Route:
         """Whether the member was asked; it may have answered or failed by now."""
         now_ns = self.context.clock.now_ns()
         engine, breaker = member.engine, member.breaker
-        if engine is None or member.info is None:
+        if engine is None:
             return False
         ticket = breaker.force(now_ns) if self._is_forced else breaker.admit(now_ns)
         if ticket is None:
@@ -174,8 +174,9 @@ class Route:
         self.member = member
         self.context.book.place(self.request.response_id, self.session, member.name)
         request = self.request
-        if member.info.name != request.model:
-            request = replace(request, model=member.info.name)
+        name = member.model_name(request.model)
+        if name != request.model:
+            request = replace(request, model=name)
         self._attempt = attempt = _Attempt(self, member, ticket, now_ns)
         try:
             attempt.generation = engine.submit(request, attempt.receive)

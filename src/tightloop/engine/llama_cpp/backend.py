@@ -35,7 +35,8 @@ class LlamaCppBackend:
 
     ``num_context`` is the number of token cells that all sequences share (default: the trained
     context length, within 8k-32k); one sequence can hold ``context_window`` tokens.
-    ``num_sequences`` is how many may be open at once. ``num_threads`` None decides by model size.
+    ``num_sequences`` is how many may be open at once. ``num_threads`` None decides by model size
+    and by ``num_cores``, None: all that this process may run on.
     Raises ``EngineError`` when the file is missing, is not a model or does not fit in memory.
     """
 
@@ -46,6 +47,7 @@ class LlamaCppBackend:
         num_context: int | None = None,
         num_sequences: int = 32,
         num_threads: int | None = None,
+        num_cores: int | None = None,
         library: Library | None = None,
     ) -> None:
         self.path = Path(path)
@@ -56,6 +58,7 @@ class LlamaCppBackend:
         self._calls = self.library.calls
         self._free = list(range(num_sequences - 1, -1, -1))
         self._held: dict[int, int] = {}
+        self._num_cores = num_cores or fit.physical_cores()
         self._load_model()
         try:
             self._make_context(num_context, num_sequences, num_threads)
@@ -115,14 +118,13 @@ class LlamaCppBackend:
                 f"cannot run on {num_threads} threads; choose from 1 to {MAX_THREADS}",
                 code="engine_unavailable",
             )
-        cores = fit.physical_cores()
         params = self.library.context_params()
         params.n_ctx = cells
         params.n_batch = BATCH_TOKENS
         params.n_ubatch = UNIT_TOKENS
         params.n_seq_max = self._num_sequences = num_sequences
         params.kv_unified = True
-        params.n_threads = num_threads or fit.decode_threads(self.num_parameters, cores)
+        params.n_threads = num_threads or fit.decode_threads(self.num_parameters, self._num_cores)
         params.n_threads_batch = num_threads or params.n_threads
         self.num_threads: int = params.n_threads
         self._context = calls["llama_init_from_model"](model, params)
