@@ -18,8 +18,18 @@ class Kept:
     pool: SequencePool
     sequence: int
 
+    @property
+    def sequences(self) -> tuple[int, ...]:
+        return (self.sequence,)
+
     def release(self) -> None:
         self.pool.close(self.sequence)
+
+    def freeze(self) -> int:
+        return 0
+
+    def thaw(self) -> None:
+        raise AssertionError("never frozen")
 
 
 def pool_of(

@@ -151,7 +151,10 @@ class ScriptedBackend:
 
     def num_tokens(self, sequence: int) -> int:
         """Tokens held by the sequence."""
-        return len(self._sequences[sequence])
+        try:
+            return len(self._sequences[sequence])
+        except KeyError:
+            raise EngineError(f"sequence {sequence} is not open") from None
 
     def save(self, sequence: int) -> SavedSequence:
         """The sequence's tokens as bytes."""

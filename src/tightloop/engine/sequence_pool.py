@@ -1,19 +1,20 @@
 """A ``TokenBackend`` whose idle sequences make room for the ones in use.
 
-Families see this instead of the bare backend. Warm state is filed under response ids; when
-sequences or context cells run out, the state that was used longest ago is released, so that a
-conversation being answered never fails for the sake of one that is only remembered.
+Families see this instead of the bare backend. What is kept between responses is on a shelf
+(``shelf``); when sequences or context cells run out, the state that was used longest ago makes way,
+so that a conversation being answered never fails for the sake of one that is only remembered.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from tightloop.engine.aside import until_done
+from tightloop.engine.cell_count import CellCount
 from tightloop.engine.interface import Cancelled, EngineError, Evaluate, TokenBackend
+from tightloop.engine.shelf import SAVED_BYTES, Shelf
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,32 +28,44 @@ SHORT_CHARS: Final = 16_384
 NUM_READERS: Final = 2
 
 
-class WarmState(Protocol):
-    """Something that holds sequences while nobody is using it."""
-
-    def release(self) -> None:
-        """Close every sequence held."""
-
-
 class SequencePool:
-    """Passes every call on to ``backend``; evicts filed state when the backend is full.
+    """Passes every call on to ``backend``; filed state makes way when the backend is full.
 
     ``is_cancelled`` says whether the job being stepped was cancelled: an evaluation stopped on
-    behalf of another job goes on where it was.
+    behalf of another job goes on where it was. ``warm_bytes`` and ``saved_bytes`` limit what filed
+    state takes in the context (None: what there is) and saved outside it.
     """
 
-    def __init__(self, backend: TokenBackend, is_cancelled: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        backend: TokenBackend,
+        is_cancelled: Callable[[], bool],
+        *,
+        warm_bytes: int | None = None,
+        saved_bytes: int = SAVED_BYTES,
+    ) -> None:
         self.backend = backend
         self._is_cancelled = is_cancelled
-        self._warm: OrderedDict[str, WarmState] = OrderedDict()
+        self._cells = CellCount(backend.num_tokens)
+        self._shelf = shelf = Shelf(
+            self._cells,
+            backend.num_tokens,
+            backend.bytes_per_token,
+            num_bytes=warm_bytes,
+            saved_bytes=saved_bytes,
+        )
+        self.file, self.take, self.peek = shelf.file, shelf.take, shelf.peek
+        self.demote, self.drop, self.thaw = shelf.demote, shelf.drop, shelf.thaw
+        self.keep_newest, self.newest_first = shelf.keep_newest, shelf.newest_first
+        self.stats = shelf.stats
         self._readers: ThreadPoolExecutor | None = None
         # Bound once: these are called for every token.
         self._evaluate = backend.evaluate
         self._evaluate_many = backend.evaluate_many
         self.token_bytes = backend.token_bytes
         self.tokenize = backend.tokenize
-        self.truncate = backend.truncate
-        self.close = backend.close
+        self.save = backend.save
+        self.restore = backend.restore
         self.num_tokens = backend.num_tokens
         self.cancel = backend.cancel
 
@@ -88,39 +101,6 @@ class SequencePool:
         finally:
             future.cancel()  # one that waits is not read for nobody
 
-    def file(self, key: str, state: WarmState) -> None:
-        """``state`` is kept under ``key`` as the most recently used; one filed there before goes."""
-        self.drop(key)
-        self._warm[key] = state
-
-    def peek(self, key: str) -> WarmState | None:
-        """What is filed under ``key``, left there."""
-        return self._warm.get(key)
-
-    def take(self, key: str) -> WarmState | None:
-        """What is filed under ``key``, now the caller's: it cannot be evicted any more."""
-        return self._warm.pop(key, None)
-
-    def demote(self, key: str) -> None:
-        """What is filed under ``key`` is the first to go: its continuation is filed elsewhere."""
-        if key in self._warm:
-            self._warm.move_to_end(key, last=False)
-
-    def drop(self, key: str) -> None:
-        """Nothing is filed under ``key``."""
-        state = self._warm.pop(key, None)
-        if state is not None:
-            state.release()
-
-    def keep_newest(self, num: int) -> None:
-        """At most ``num`` states stay filed; the least recently used go."""
-        while len(self._warm) > num:
-            self._evict()
-
-    def newest_first(self) -> Iterator[tuple[str, WarmState]]:
-        """Everything filed, most recently used first."""
-        return iter(list(reversed(self._warm.items())))
-
     def open(self) -> int:
         """A new empty sequence, evicting idle state if need be."""
         return self._with_room(self.backend.open)
@@ -128,22 +108,36 @@ class SequencePool:
     def fork(self, sequence: int, num_tokens: int) -> int:
         """A new sequence that shares the first ``num_tokens`` tokens."""
         # The origin may be idle state itself: share it with a new sequence before evicting it.
-        return self._with_room(lambda: self.backend.fork(sequence, num_tokens), keep=sequence)
+        child = self._with_room(lambda: self.backend.fork(sequence, num_tokens), keep=sequence)
+        self._cells.forked(sequence, child, num_tokens)
+        return child
+
+    def truncate(self, sequence: int, num_tokens: int) -> None:
+        """Forget all but the first ``num_tokens`` tokens."""
+        try:
+            self.backend.truncate(sequence, num_tokens)
+        finally:  # a model that cannot forget a part has forgotten all
+            self._cells.truncated(sequence, self.num_tokens(sequence))
+
+    def close(self, sequence: int) -> None:
+        """Give the sequence back."""
+        self.backend.close(sequence)
+        self._cells.closed(sequence)
+
+    def step_costs(self) -> dict[int, float]:
+        """As ``TokenBackend.step_costs``; where there is no room to measure now, c(1) only."""
+        try:
+            return self.backend.step_costs()
+        except (Cancelled, EngineError):
+            return {1: 1.0}
 
     def _with_room(self, attempt: Callable[[], int], keep: int | None = None) -> int:
         while True:
             try:
                 return attempt()
             except EngineError as error:
-                if error.code != "server_is_overloaded" or not self._evict(keep):
+                if error.code != "server_is_overloaded" or not self._shelf.evict(keep):
                     raise
-
-    def _evict(self, keep: int | None = None) -> bool:
-        for key, state in self._warm.items():
-            if keep is None or getattr(state, "sequence", None) != keep:
-                self.drop(key)
-                return True
-        return False
 
     def evaluate(
         self, sequence: int, tokens: Sequence[int], *, all_logits: bool = False
@@ -169,7 +163,7 @@ class SequencePool:
             # Go on after what was evaluated, but leave one token to ask for logits again.
             held = self.backend.num_tokens(sequence) - start
             done = 0 if all_logits else max(0, min(held, len(tokens) - 1))
-            self.backend.truncate(sequence, start + done)
+            self.truncate(sequence, start + done)
 
     def evaluate_many(self, parts: Sequence[Evaluate]) -> "list[Logits | EngineError]":
         """Append tokens to several sequences as ``TokenBackend.evaluate_many`` does.
@@ -182,7 +176,7 @@ class SequencePool:
             short = [n for n, answer in enumerate(answers) if self._lacks_cells(parts[n], answer)]
             if not short:
                 return answers
-            if not self._evict():
+            if not self._shelf.evict():
                 for n in short:
                     answers[n] = _crowded(answers[n])
                 return answers
@@ -208,7 +202,7 @@ class SequencePool:
             self._make_way(problem, num_wanted)
         except EngineError:
             with suppress(EngineError):  # a model that cannot forget a part: it starts over
-                self.backend.truncate(sequence, start)
+                self.truncate(sequence, start)
             raise
 
     def _make_way(self, problem: Cancelled | EngineError, num_wanted: int) -> None:
@@ -219,15 +213,14 @@ class SequencePool:
             return
         if problem.code != "context_length_exceeded" or num_wanted > self.backend.context_window:
             raise problem
-        if not self._evict():
+        if not self._shelf.evict():
             raise _crowded(problem) from problem
 
     def shutdown(self) -> None:
         """All filed state is released, then the backend, which nobody reads with any more."""
         if self._readers is not None:
             self._readers.shutdown(cancel_futures=True)
-        for key in list(self._warm):
-            self.drop(key)
+        self._shelf.drop_all()
         self.backend.shutdown()
 
 

@@ -28,6 +28,7 @@ from tightloop.engine.interface import (
 from tightloop.engine.rounds import Rounds
 from tightloop.engine.run import Run
 from tightloop.engine.sequence_pool import SequencePool
+from tightloop.engine.shelf import SAVED_BYTES, WarmStats
 from tightloop.engine.turn import Turn
 from tightloop.protocol.deltas import Delta, Finished, FinishReason
 from tightloop.trace.clock import Clock, MonotonicClock
@@ -54,7 +55,7 @@ class TokenEngine:
     ``load`` makes the backend and ``family`` its family, both on the owner thread. ``describe``
     says what is served once it is loaded. ``max_running`` jobs share the machine, others wait as
     ``admission`` says; a job beyond ``max_open`` is refused with code ``rate_limit_exceeded`` and words that
-    clients read a pause from.
+    clients read a pause from. ``warm_bytes`` and ``saved_bytes`` are the pool's.
     """
 
     def __init__(
@@ -66,6 +67,8 @@ class TokenEngine:
         describe: Describe | None = None,
         max_running: int = 16,
         max_open: int = MAX_OPEN,
+        warm_bytes: int | None = None,
+        saved_bytes: int = SAVED_BYTES,
         clock: Clock | None = None,
     ) -> None:
         self.clock: Clock = clock or MonotonicClock()
@@ -75,6 +78,9 @@ class TokenEngine:
         self._info = ModelInfo(name)
         self._max_running = max_running
         self._max_open = max_open
+        self._warm_bytes = warm_bytes
+        self._saved_bytes = saved_bytes
+        self._pool: SequencePool | None = None
         self._num_open = 0
         self._incoming: SimpleQueue[Run | _Count | None] = SimpleQueue()
         self._outbox: deque[tuple[Run, Delta]] = deque()
@@ -91,6 +97,10 @@ class TokenEngine:
     def models(self) -> Sequence[ModelInfo]:
         """The one model; its size and window are known once ``start`` has returned."""
         return [self._info]
+
+    def stats(self) -> WarmStats:
+        """What is kept of conversations now, and what had to make way; zeros before ``start``."""
+        return WarmStats() if self._pool is None else self._pool.stats()
 
     async def start(self) -> None:
         """The model is loaded. Raises what the loader raises (``EngineError``)."""
@@ -211,7 +221,12 @@ class TokenEngine:
         pool: SequencePool | None = None
         try:
             backend = self._load()
-            pool = SequencePool(backend, lambda: self._turn.is_cancelled)
+            pool = SequencePool(
+                backend,
+                lambda: self._turn.is_cancelled,
+                warm_bytes=self._warm_bytes,
+                saved_bytes=self._saved_bytes,
+            )
             self._turn.stop = backend.cancel
             family = self._make_family(pool)
             if self._describe is not None:
@@ -221,6 +236,7 @@ class TokenEngine:
                 pool.shutdown()
             self._end(ready, error)
             return
+        self._pool = pool
         self._on_loop(lambda: _settle(ready))
         try:
             self._serve(Rounds(family, pool, self._turn, self._finish, self._wake), family)

@@ -310,10 +310,10 @@ class ReadingBackend(ScriptedBackend):
 
 @asynccontextmanager
 async def reading(
-    reply: bytes = b"yes", *, num_sequences: int = 8
+    reply: bytes = b"yes", *, num_sequences: int = 8, saved_bytes: int = 1 << 20
 ) -> AsyncIterator[tuple[TokenEngine, ReadingBackend]]:
     backend = ReadingBackend(replying(reply), num_sequences=num_sequences)
-    engine = TokenEngine(lambda: backend, ChatFamily, name="test")
+    engine = TokenEngine(lambda: backend, ChatFamily, name="test", saved_bytes=saved_bytes)
     await engine.start()
     try:
         yield engine, backend
@@ -368,15 +368,19 @@ async def test_a_sibling_that_holds_more_than_the_parent_is_used() -> None:
 
 
 async def test_a_parent_that_was_evicted_is_read_whole() -> None:
-    async with reading(num_sequences=2) as (engine, backend):
-        first = request("x" * 1000, name="r1")
-        node = node_of(first, await ask(engine, first))
-        await ask(engine, request("else", name="other"))
-        await ask(engine, request("elsewhere", name="another"))
-        backend.longest = 0
-        follow = request("more", name="r2", parent=node)
-        assert (await ask(engine, follow)).finished.reason is FinishReason.STOP
-        assert backend.longest > 1000
+    """And evaluated whole, if it was not saved; if it was, only what is new is."""
+    for saved_bytes, is_saved in ((0, False), (1 << 20, True)):
+        async with reading(num_sequences=2, saved_bytes=saved_bytes) as (engine, backend):
+            first = request("x" * 1000, name="r1")
+            node = node_of(first, await ask(engine, first))
+            await ask(engine, request("else", name="other"))
+            await ask(engine, request("elsewhere", name="another"))
+            backend.longest = 0
+            follow = await ask(engine, request("more", name="r2", parent=node))
+            assert follow.text == "yes"
+            assert (backend.longest > 1000) is not is_saved
+            assert (follow.finished.usage.cached_tokens > 1000) is is_saved
+            assert engine.stats().num_restored == is_saved
 
 
 async def test_counting_a_continuation_reads_only_what_is_new() -> None:

@@ -148,6 +148,8 @@ class ChatFamily:
         Also what it does not hold, at least one token, for there must be logits.
         """
         best, shared = self._warmest(request, prompt)
+        if best is not None and not self._pool.thaw(best):
+            best, shared = None, 0
         shared = min(shared, len(prompt) - 1)
         if best is None or not shared:
             warm = WarmSequence(self._pool, self._pool.open())
@@ -195,9 +197,9 @@ class ChatFamily:
             return
         if warm.shown is not None and warm.shown.num_tokens > known:
             warm.shown = None
-        self._pool.file(request.response_id, warm)
         if request.parent is not None:
             self._pool.demote(request.parent.id)
+        self._pool.file(request.response_id, warm)
 
     def _prefill(
         self, job: Job, place: Place, warm: WarmSequence, rest: list[int]

@@ -76,6 +76,7 @@ class MeteredBackend:
     def __init__(self, pool: SequencePool) -> None:
         self.job: Job | None = None
         self.num_read = 0
+        self.sequences: list[int] = []
         self._pool = pool
         self.num_vocab = pool.num_vocab
         self.context_window = pool.context_window
@@ -83,13 +84,26 @@ class MeteredBackend:
         self.metadata = pool.metadata
         self.tokenize = pool.tokenize
         self.token_bytes = pool.token_bytes
-        self.open = pool.open
-        self.fork = pool.fork
         self.truncate = pool.truncate
-        self.close = pool.close
         self.num_tokens = pool.num_tokens
         self.cancel = pool.cancel
         self.shutdown = pool.shutdown
+
+    def open(self) -> int:
+        """See ``TokenModel.open``."""
+        self.sequences.append(self._pool.open())
+        return self.sequences[-1]
+
+    def fork(self, sequence: int, num_tokens: int) -> int:
+        """See ``TokenModel.fork``."""
+        self.sequences.append(self._pool.fork(sequence, num_tokens))
+        return self.sequences[-1]
+
+    def close(self, sequence: int) -> None:
+        """See ``TokenModel.close``."""
+        self._pool.close(sequence)
+        if sequence in self.sequences:
+            self.sequences.remove(sequence)
 
     def evaluate(
         self, sequence: int, tokens: Sequence[int], *, all_logits: bool = False
@@ -115,9 +129,21 @@ class LiveSearch:
     search: Search
     given: list[str] = field(default_factory=list)
 
+    @property
+    def sequences(self) -> Sequence[int]:
+        """What the search holds in the context."""
+        return self.backend.sequences
+
     def release(self) -> None:
         """The search's sequences are closed."""
         self.search.close()
+
+    def freeze(self) -> int:
+        """Never: one that is gone reads a function again, in less than 100 ms."""
+        return 0
+
+    def thaw(self) -> None:
+        """It was never frozen."""
 
     def fits(self, repair: Repair, report: TestReport) -> bool:
         """Whether it searches the same repair and has proposed nothing the client has not seen."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tightloop.engine.crowd import Place
 from tightloop.engine.families.prompts import Shown
-from tightloop.engine.interface import EngineError, Evaluate
+from tightloop.engine.interface import EngineError, Evaluate, SavedSequence
 from tightloop.engine.sequence_pool import SequencePool
 
 CHUNK_TOKENS: Final = 512
@@ -33,10 +33,30 @@ class WarmSequence:
     shown: Shown | None = None
     """What of the tokens a continuation's prompt begins with; None when that is not known."""
 
+    saved: SavedSequence | None = None
+    """What the sequence held, while it is frozen."""
+
+    @property
+    def sequences(self) -> Sequence[int]:
+        """What is held in the context."""
+        return () if self.is_parked else (self.sequence,)
+
     def release(self) -> None:
         """The sequence is closed."""
         if not self.is_parked:
             self.pool.close(self.sequence)
+
+    def freeze(self) -> int:
+        """A copy in memory is all there is of the sequence; its bytes."""
+        self.saved = self.pool.save(self.sequence)
+        self.park()
+        return len(self.saved)
+
+    def thaw(self) -> None:
+        """A sequence again. Raises ``EngineError`` when there is no room."""
+        if self.saved is not None:
+            self.sequence = self.pool.restore(self.saved)
+            self.is_parked, self.saved = False, None
 
     def park(self) -> None:
         """Give the sequence back and remember what it held."""
