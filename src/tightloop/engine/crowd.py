@@ -40,6 +40,11 @@ class Place:
         """Whether nobody else holds cells that could become free."""
         return not any(place.holds for place in self._crowd.members if place is not self)
 
+    @property
+    def num_others(self) -> int:
+        """How many others hold cells, and are evaluated in turn with this or in the same step."""
+        return sum(place.holds for place in self._crowd.members if place is not self)
+
     def wait(self) -> Generator[None, None, None]:
         """Return when somebody has left, or when this is the oldest."""
         self.holds = False

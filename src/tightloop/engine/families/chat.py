@@ -1,7 +1,7 @@
 """Any chat model: its own template, its own control tokens, warm sequences by common prefix."""
 
 import secrets
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,10 +12,12 @@ from tightloop.engine.families.answer_rules import constraint_for, is_constraine
 from tightloop.engine.families.chat_template import ChatTemplate
 from tightloop.engine.families.constraint import Constraint
 from tightloop.engine.families.decoding import Answering, decode
+from tightloop.engine.families.drafting import Drafting
 from tightloop.engine.families.grammars import STACK_BYTES, GrammarCompiler
 from tightloop.engine.families.legal_tokens import LegalTokens
 from tightloop.engine.families.prompts import Draft, Known, Prompt, PromptReader, can_think
 from tightloop.engine.families.tool_calls import ToolCallParser
+from tightloop.engine.families.verifying import Verifier
 from tightloop.engine.families.vocabulary import Vocabulary
 from tightloop.engine.families.warm_sequence import (
     CHUNK_TOKENS,
@@ -52,8 +54,17 @@ class ChatFamily:
 
     name = "chat"
 
-    def __init__(self, pool: SequencePool, *, new_call_id: Callable[[], str] | None = None) -> None:
+    def __init__(
+        self,
+        pool: SequencePool,
+        *,
+        new_call_id: Callable[[], str] | None = None,
+        has_drafts: bool = True,
+        step_costs: Mapping[int, float] | None = None,
+    ) -> None:
+        """``has_drafts`` lets it draft where that pays, by ``step_costs`` or the backend's own."""
         self._pool = pool
+        self._drafting = Drafting(pool, is_on=has_drafts, costs=step_costs)
         self._compiler = GrammarCompiler()
         self._crowd = Crowd()
         self._aside = Aside(NUM_COMPILERS, stack_bytes=STACK_BYTES)
@@ -108,12 +119,21 @@ class ChatFamily:
             )
             for delta in parser.feed(forced):
                 job.emit(delta)
-            answering = Answering(job, place, warm, parser, rules)
+            verifier = self._verifier(request, place, warm)
+            answering = Answering(job, place, warm, parser, rules, verifier)
             return (yield from decode(self._pool, self._legal, answering, logits))
         finally:
             place.leave()
             if warm is not None and not warm.is_parked:
                 self._put_back(request, warm)
+
+    def _verifier(
+        self, request: GenerationRequest, place: Place, warm: WarmSequence
+    ) -> Verifier | None:
+        drafter = self._drafting.drafter(request, warm)
+        if drafter is None:
+            return None
+        return Verifier(self._pool, place, warm, drafter, self._drafting.stop)
 
     def count_input(self, request: GenerationRequest) -> Generator[None, None, int]:
         """Tokens of the rendered prompt. Raises ``EngineError`` when it cannot be rendered."""
@@ -156,6 +176,7 @@ class ChatFamily:
         else:
             sequence = self._pool.fork(best.sequence, shared)
             warm = WarmSequence(self._pool, sequence, best.tokens[:shared])
+            warm.history = best.pass_on_history(shared)
         warm.shown = prompt.shown
         known = shared - prompt.num_head
         return warm, prompt.tail[known:] if known >= 0 else prompt.whole()[shared:]

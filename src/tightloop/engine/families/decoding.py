@@ -11,6 +11,7 @@ from tightloop.engine.families.sampling import Sampler
 from tightloop.engine.families.stopping import StopWatch
 from tightloop.engine.families.text_stream import Utf8Stream
 from tightloop.engine.families.tool_calls import ToolCallParser
+from tightloop.engine.families.verifying import Verifier
 from tightloop.engine.families.warm_sequence import Logits, WarmSequence
 from tightloop.engine.interface import EngineError, Evaluate, Job
 from tightloop.engine.sequence_pool import SequencePool
@@ -19,13 +20,17 @@ from tightloop.protocol.deltas import FinishReason
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """What decoding one answer needs. ``rules`` None lets the model say anything."""
+    """What decoding one answer needs. ``rules`` None lets the model say anything.
+
+    ``verifier`` None evaluates token by token.
+    """
 
     job: Job
     place: Place
     warm: WarmSequence
     parser: ToolCallParser
     rules: Constraint | None
+    verifier: Verifier | None
 
 
 def decode(
@@ -33,7 +38,8 @@ def decode(
 ) -> Generator[Evaluate | None, Any, FinishReason]:
     """The answer that begins after ``logits``; why it ended.
 
-    ``warm.tokens`` are what the sequence holds for sure; the last token is never evaluated.
+    ``warm.tokens`` are the tokens that the answer is known to have; the sequence may hold drafts
+    after them when this ends. The last token of an answer is never among them.
     """
     job, warm, parser, rules = answering.job, answering.warm, answering.parser, answering.rules
     request = job.request
@@ -47,6 +53,7 @@ def decode(
     emit, tokens = job.emit, warm.tokens
     last = [0]
     step = Evaluate(warm.sequence, last)  # one for all tokens: it is read before it is changed
+    verifier = answering.verifier
     reason = FinishReason.LENGTH
     num_output = num_reasoning = num_steps = 0
     try:
@@ -68,12 +75,15 @@ def decode(
                 break
             if num_output == limit:
                 break
-            last[0] = token
-            try:
-                logits = yield step
-            except EngineError:
-                logits = yield from warm.evaluate(answering.place, (token,))
-                step = Evaluate(warm.sequence, last)
+            if verifier is None:
+                last[0] = token
+                try:
+                    logits = yield step
+                except EngineError:
+                    logits = yield from warm.evaluate(answering.place, last)
+                    step = Evaluate(warm.sequence, last)
+            else:
+                logits = yield from verifier.logits_after(token, limit - num_output - 1)
             num_steps += 1
             tokens.append(token)
     finally:
@@ -81,6 +91,8 @@ def decode(
         job.count_output(num_output)
         job.count_reasoning(num_reasoning)
         job.count_decode(num_steps, 0)  # the engine knows how long they took
+        if verifier is not None:
+            verifier.report(job)
     is_cut = reason is FinishReason.LENGTH
     deltas = [*parser.feed(text.finish()), *parser.finish(is_cut=is_cut)]
     for delta in [*stops.feed(deltas), *stops.finish()] if is_watched else deltas:

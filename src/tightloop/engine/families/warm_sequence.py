@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tightloop.engine.crowd import Place
+from tightloop.engine.drafts.ngram_index import NgramIndex
 from tightloop.engine.families.prompts import Shown
 from tightloop.engine.interface import EngineError, Evaluate, SavedSequence
 from tightloop.engine.sequence_pool import SequencePool
@@ -32,6 +33,8 @@ class WarmSequence:
     """The sequence was given back; the tokens are what it held."""
     shown: Shown | None = None
     """What of the tokens a continuation's prompt begins with; None when that is not known."""
+    history: NgramIndex | None = None
+    """An index of the tokens, perhaps not of all: a continuation goes on with it."""
 
     saved: SavedSequence | None = None
     """What the sequence held, while it is frozen."""
@@ -62,6 +65,13 @@ class WarmSequence:
         """Give the sequence back and remember what it held."""
         self.release()
         self.is_parked = True
+
+    def pass_on_history(self, num_tokens: int) -> NgramIndex | None:
+        """The index of the first ``num_tokens`` tokens for a fork, which has it from then on."""
+        history, self.history = self.history, None
+        if history is not None:
+            history.truncate(num_tokens)
+        return history
 
     def evaluate(
         self, place: Place, tokens: Sequence[int]
