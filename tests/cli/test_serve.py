@@ -20,7 +20,7 @@ def arguments(*words: str) -> argparse.Namespace:
 def test_defaults_are_local_and_bundled() -> None:
     """Nobody else can reach a server that was started without thinking."""
     chosen = arguments()
-    assert (chosen.model, chosen.host, chosen.port) == ("patchling", "127.0.0.1", 8099)
+    assert (chosen.model, chosen.host, chosen.port) == (None, "127.0.0.1", 8099)
     assert chosen.api_key == []
 
 
@@ -44,6 +44,16 @@ def test_numbers_out_of_range_are_refused(
         (["--model", "scripted", "--api-key", "a b"], "--api-key"),
         (["--model", "scripted", "--api-key-file", "/no/keys"], "/no/keys"),
         (["--model", "scripted", "--ready-file", "/no/ready"], "/no/ready"),
+        (
+            ["--model", "scripted", "--model", "scripted"],
+            "two models would be served as 'scripted'",
+        ),
+        (["--model", "a/x.gguf", "--model", "b/x.gguf"], "'x': a/x.gguf and b/x.gguf"),
+        (["--config", "/no/config.toml"], "cannot read /no/config.toml"),
+        (
+            ["--config", "/no/config.toml", "--model", "scripted"],
+            "--model does not go with --config",
+        ),
     ],
 )
 def test_a_start_that_cannot_work_says_why(
@@ -69,6 +79,17 @@ def test_a_server_announces_itself_and_ends_on_a_signal(
     assert status == 0
     assert ready.read_text().startswith('{"url": "http://127.0.0.1:')
     assert capsys.readouterr().out.startswith("serving scripted at http://127.0.0.1:")
+
+
+def test_check_says_what_would_be_served(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without starting anything; a mistake is told with status 2."""
+    words = ("--model", "scripted", "--model", "remote:m@http://127.0.0.1:9/v1", "--check")
+    assert serve.run(arguments(*words)) == 0
+    text = capsys.readouterr().out
+    assert text.splitlines()[1].split()[:2] == ["scripted", "scripted"]
+    assert text.splitlines()[2].split()[:2] == ["m", "m"]
+    assert serve.run(arguments("--model", "nothing", "--check")) == 2
+    assert "there is no engine 'nothing'" in capsys.readouterr().err
 
 
 def stop_when_ready(ready: Path) -> None:

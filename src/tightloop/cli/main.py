@@ -16,7 +16,7 @@ VERBS = {
     "connect": "point another agent (Codex, Claude Code, ...) at a running server, or run it there",
     "demo": "fix real bugs with the bundled network: classic path against tight path",
     "exec": "let the agent work on a repository once, without questions",
-    "serve": "serve a model over the Responses API, HTTP and WebSocket on one port",
+    "serve": "serve models over the Responses API, HTTP and WebSocket on one port",
 }
 
 PASSING_ON = frozenset({"connect"})

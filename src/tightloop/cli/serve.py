@@ -1,4 +1,4 @@
-"""``tightloop serve``: one model over the Responses API, HTTP and WebSocket on one port.
+"""``tightloop serve``: models over the Responses API, HTTP and WebSocket on one port.
 
 Everything heavy is imported when it is needed, so that a mistake in the options is told at once.
 """
@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tightloop.engine.fleet.plan import FleetPlan
     from tightloop.engine.interface import Engine
+    from tightloop.engine.registry import EngineOptions
     from tightloop.server.app import Server
 
-HELP = "serve a model over the Responses API, HTTP and WebSocket on one port"
+HELP = "serve models over the Responses API, HTTP and WebSocket on one port"
 
 DEFAULT_PORT = 8099
 STORE_NAME = "responses.sqlite3"
@@ -35,11 +37,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--model",
-        default="patchling",
+        action="append",
         metavar="NAME",
         help="what to serve: patchling (bundled), a .gguf file, hf:OWNER/REPO/FILE@REVISION,"
-        " remote:MODEL@URL, scripted, or scripted:SCRIPT.json (default patchling)",
+        " remote:MODEL@URL, scripted, or scripted:SCRIPT.json (default patchling). May be repeated:"
+        " each is served under its own name",
     )
+    add(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="serve what a TOML file says: models with several backends, tiers, prices, policies",
+    )
+    add("--check", action="store_true", help="print what --config or --model mean, and end")
     add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     add(
         "--port",
@@ -66,7 +76,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=_positive, metavar="N", help="threads for a local model")
     add(
         "--upstream-key-env",
-        default="OPENAI_API_KEY",
         metavar="NAME",
         help="variable with the key of a remote host (default OPENAI_API_KEY)",
     )
@@ -77,10 +86,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM: 0. 2 when the server could not start."""
+    if arguments.check:
+        return _check(arguments)
     logging.basicConfig(level=arguments.log.upper(), format="%(levelname)s %(name)s: %(message)s")
     try:
         asyncio.run(_serve(arguments))
     except StartError as error:
+        print(f"tightloop serve: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    """Print what would be served: 0, or 2 with what is wrong."""
+    from tightloop.engine.fleet.assembly import table_of
+    from tightloop.engine.interface import EngineError
+
+    try:
+        print(table_of(_plan(arguments)))
+    except (EngineError, StartError) as error:
         print(f"tightloop serve: {error}", file=sys.stderr)
         return 2
     return 0
@@ -143,17 +167,50 @@ def _server(arguments: argparse.Namespace, store_path: Path) -> "Server":
 
 def _engine(arguments: argparse.Namespace) -> "Engine":
     from tightloop.engine.interface import EngineError
-    from tightloop.engine.registry import EngineOptions, create_engine
+    from tightloop.engine.registry import create_engine
 
-    options = EngineOptions(
-        num_context=arguments.context,
-        num_threads=arguments.threads,
-        api_key_env=arguments.upstream_key_env,
-    )
+    names = _names(arguments)
     try:
-        return create_engine(arguments.model, options)
+        if arguments.config is None and len(names) == 1:
+            return create_engine(names[0], _options(arguments))
+        from tightloop.engine.fleet.assembly import build_fleet
+
+        return build_fleet(_plan(arguments))
     except EngineError as error:
         raise StartError(str(error)) from error
+
+
+def _plan(arguments: argparse.Namespace) -> "FleetPlan":
+    from tightloop.engine.fleet.plan import plan_of_names, read_plan
+
+    if arguments.config is None:
+        return plan_of_names(_names(arguments), _options(arguments))
+    given = {
+        "--model": arguments.model,
+        "--context": arguments.context,
+        "--threads": arguments.threads,
+        "--upstream-key-env": arguments.upstream_key_env,
+    }
+    for name, value in given.items():
+        if value is not None:
+            raise StartError(f"{name} does not go with --config; write it into {arguments.config}")
+    return read_plan(arguments.config)
+
+
+def _names(arguments: argparse.Namespace) -> list[str]:
+    from tightloop.engine.registry import DEFAULT
+
+    return arguments.model or [DEFAULT]
+
+
+def _options(arguments: argparse.Namespace) -> "EngineOptions":
+    from tightloop.engine.registry import DEFAULT_KEY_ENV, EngineOptions
+
+    return EngineOptions(
+        num_context=arguments.context,
+        num_threads=arguments.threads,
+        api_key_env=arguments.upstream_key_env or DEFAULT_KEY_ENV,
+    )
 
 
 async def _start(server: "Server", arguments: argparse.Namespace) -> None:
@@ -179,13 +236,15 @@ def _announce(server: "Server", arguments: argparse.Namespace, store_path: Path)
         {
             "url": server.url,
             "model": server.models[0],
+            "models": server.models,
             "store": str(store_path),
             "pid": os.getpid(),
         }
     )
     if arguments.ready_file is not None:
         _write_whole(arguments.ready_file, ready + "\n")
-    line = f"serving {server.models[0]} at {server.url}, responses kept in {store_path}"
+    names = ", ".join(server.models)
+    line = f"serving {names} at {server.url}, responses kept in {store_path}"
     print(ready if arguments.json_ready else line, flush=True)
 
 
