@@ -25,7 +25,7 @@ CUSTOM = {"id": "call_2", "type": "custom", "custom": {"name": "patch", "input":
 
 
 def items(*messages: dict[str, Any]) -> tuple[Item, ...]:
-    return history_items(msgspec.convert(list(messages), list[WireMessage]))
+    return history_items(msgspec.convert(list(messages), list[WireMessage])).items
 
 
 def refusal(*messages: dict[str, Any]) -> ApiError:

@@ -357,7 +357,7 @@ def test_any_deltas_in_any_batches(deltas: list[Delta], cuts: list[int], usage: 
     reference.finish(STOP)
     assert stream.output_items == tuple(without_id(item) for item in reference.output_items)
 
-    echoed = history_items([msgspec.convert(message, WireMessage)])
+    echoed = history_items([msgspec.convert(message, WireMessage)]).items
     assert echoed == merged(stream.output_items)
 
 

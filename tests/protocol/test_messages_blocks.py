@@ -30,7 +30,7 @@ CALLED = FunctionCall("call_1", "Bash", '{"command": "ls"}')
 
 
 def decode(*messages: dict[str, Any]) -> tuple[Item, ...]:
-    return decode_messages(json.dumps(messages, indent=1).replace("{\n", "{ \n").encode())
+    return decode_messages(json.dumps(messages, indent=1).replace("{\n", "{ \n").encode()).items
 
 
 def blocks(*content: dict[str, Any], role: str = "user") -> dict[str, Any]:
@@ -85,13 +85,13 @@ def test_a_turn_of_tools_keeps_its_order() -> None:
         FunctionCallOutput("call_2", "b"),
         FunctionCallOutput("call_1", "a"),
         said("user", "and?"),
-    ) == found
+    ) == found.items
 
 
 def test_the_input_of_a_call_is_kept_as_it_was_written() -> None:
     """The order of keys is part of the prompt, and a float stays a float."""
     raw = b'[{"role":"assistant","content":[{"type":"tool_use","id":"c","name":"f","input":{"b":1.0,"a":"\\u00e9"}}]}]'
-    assert (FunctionCall("c", "f", '{"b":1.0,"a":"\\u00e9"}'),) == decode_messages(raw)
+    assert (FunctionCall("c", "f", '{"b":1.0,"a":"\\u00e9"}'),) == decode_messages(raw).items
 
 
 def test_a_call_without_input_has_an_empty_object() -> None:
@@ -277,7 +277,7 @@ def test_results_in_results_are_no_endless_matter(depth: int) -> None:
         raw = b'[{"role":"user","content":[%b{"type":"tool_use","id":"c","name":"f"},' % start
         refused: ApiError | None = None
         try:
-            items = decode_messages(raw + inner[1:] + b"}]")
+            items = decode_messages(raw + inner[1:] + b"}]").items
         except ApiError as error:
             refused = error
         assert refused is not None or [FunctionCall, FunctionCallOutput] == [*map(type, items)]

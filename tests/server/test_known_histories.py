@@ -14,6 +14,7 @@ from tightloop.protocol.items import (
     FunctionCallOutput,
     Item,
     Message,
+    OpaqueItem,
     Reasoning,
     TextPart,
     decode_input,
@@ -46,10 +47,16 @@ class Server:
         return match
 
 
+def nameless(item: Item) -> Item:
+    if isinstance(item, OpaqueItem):
+        return item
+    without: Item = msgspec.structs.replace(item, id=None)
+    return without
+
+
 def resent(items: Sequence[Item]) -> list[Item]:
     """As another request brings them: equal, and not the same objects, without ids."""
-    again = decode_input(encode_items(items))
-    return [msgspec.structs.replace(item, id=None) for item in again]  # type: ignore[type-var]
+    return [nameless(item) for item in decode_input(encode_items(items))]
 
 
 HI = user_message("hi")
@@ -60,7 +67,7 @@ RESULT = FunctionCallOutput("call_1", "a.py")
 def test_a_history_is_found_whole_and_only_what_is_new_is_left() -> None:
     server = Server()
     assert server.ask([HI], [Reasoning(("plan",)), said("look"), CALL]) is None
-    history = [HI, Reasoning(("plan",)), said("look"), CALL]
+    history: list[Item] = [HI, Reasoning(("plan",)), said("look"), CALL]
     found = server.ask(resent([*history, RESULT]), [said("done")])
     assert found is not None
     assert (found.node.id, found.num_items) == ("resp_1", 4)

@@ -6,6 +6,7 @@ What an assistant said comes back as the items that ``ChatStream`` made of it (r
 so that the next turn renders to the same tokens and finds them computed.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -85,25 +86,48 @@ _raws: Final = msgspec.json.Decoder(list[Raw])
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def history_items(messages: list[WireMessage]) -> tuple[Item, ...]:
+class History(Struct):
+    """Items, and how many there were after each message.
+
+    ``can_go_on``: what follows them can be read by itself, with the items alone.
+    """
+
+    items: tuple[Item, ...]
+    ends: list[int]
+    can_go_on: bool
+
+
+def history_items(
+    messages: list[WireMessage], known: Sequence[Item] = (), first: int = 0
+) -> History:
     """The items of a conversation, oldest first.
 
-    Raises ``ApiError`` 400 with a ``param`` such as ``messages[3].tool_call_id``; among its
+    ``known`` are those of the ``first`` messages, which are not in the list. Raises ``ApiError`` 400 with a ``param`` such as ``messages[3].tool_call_id``; among its
     reasons is a tool message whose call is not in a message before it.
     """
-    history = _History()
-    for index, message in enumerate(messages):
+    history = _History(known)
+    ends: list[int] = []
+    for index, message in enumerate(messages, first):
         history.add(message, index)
-    return tuple(history.items)
+        ends.append(len(history.items))
+    return History(tuple(history.items), ends, not history.has_nameless)
 
 
 class _History:
     """Items so far, and the calls among them that outputs may belong to."""
 
-    def __init__(self) -> None:
-        self.items: list[Item] = []
+    def __init__(self, known: Sequence[Item]) -> None:
+        self.items: list[Item] = list(known)
         self._is_custom: dict[str, bool] = {}  # by call id
+        for item in known:
+            if isinstance(item, FunctionCall | CustomToolCall):
+                self._is_custom[item.call_id] = isinstance(item, CustomToolCall)
         self._nameless: dict[str, str] = {}  # the latest id of a call in the old form, by name
+
+    @property
+    def has_nameless(self) -> bool:
+        """Whether there are calls without an id of their own."""
+        return bool(self._nameless)
 
     def add(self, message: WireMessage, index: int) -> None:
         role = message.role

@@ -5,16 +5,18 @@ audio, ``functions``). What only says who asks or how to charge (``user``, ``met
 ``service_tier``), penalties, and every unknown field have no effect.
 """
 
+from contextlib import suppress
 from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from tightloop.protocol.chat_history import WireMessage, explain, history_items
+from tightloop.protocol.chat_history import History, WireMessage, explain, history_items
 from tightloop.protocol.chat_tools import apply_chat_choice, decode_chat_tools
 from tightloop.protocol.errors import ApiError, from_validation_error
 from tightloop.protocol.output_format import decode_output_format
 from tightloop.protocol.requests import ResponseRequest
+from tightloop.protocol.resent import Resent, Shortened
 from tightloop.protocol.surrogates import has_surrogate_escape, replace_lone_surrogates
 from tightloop.protocol.tools import Tool
 
@@ -80,24 +82,36 @@ class ChatDecoder:
 
     def __init__(self) -> None:
         self._tools: dict[bytes, tuple[Tool, ...]] = {}  # the latest last
+        self._resent = Resent("messages")
 
-    def decode(self, body: bytes) -> ChatRequest:
-        """The checked request. Raises ``ApiError`` 400, code ``invalid_json`` for bad JSON."""
+    def decode(self, body: bytes, scope: str = "") -> ChatRequest:
+        """The checked request. Raises ``ApiError`` 400, code ``invalid_json`` for bad JSON.
+
+        ``scope`` is the client, whose own earlier bodies this one is compared with.
+        """
+        short = self._resent.shorten(body, scope)
+        if short is not None:
+            with suppress(ApiError):  # the whole body says what is wrong
+                return self._decode(body, scope, short)
         try:
-            return self._decode(body)
+            return self._decode(body, scope)
         except ApiError as error:
             if error.code != "invalid_json" or not has_surrogate_escape(body):
                 raise
         return self._decode(replace_lone_surrogates(body).encode())
 
-    def _decode(self, body: bytes) -> ChatRequest:
-        wire = _decode_wire(body)
+    def _decode(self, body: bytes, scope: str = "", short: Shortened | None = None) -> ChatRequest:
+        wire = _decode_wire(body if short is None else short.text)
         _refuse(wire)
+        history = self._history(wire, short)
+        if history.can_go_on:
+            ends = history.ends if short is None else [*short.ends, *history.ends]
+            self._resent.keep(body, history.items, ends, scope, short)
         tools, tool_choice = apply_chat_choice(wire.tool_choice, self._decode_tools(wire.tools))
         options = wire.stream_options
         request = ResponseRequest(
             model=wire.model,
-            input=history_items(wire.messages),
+            input=history.items,
             tools=tools,
             tool_choice=tool_choice,
             parallel_tool_calls=wire.parallel_tool_calls is not False,
@@ -113,6 +127,13 @@ class ChatDecoder:
             stop=_stops(wire.stop),
         )
         return ChatRequest(request, bool(options is not None and options.include_usage))
+
+    def _history(self, wire: _WireChat, short: Shortened | None) -> History:
+        if short is None:
+            return history_items(wire.messages)
+        if wire.messages[0].role != self._resent.role:
+            raise ApiError("the messages are not where they seemed to be")
+        return history_items(wire.messages[1:], short.items, short.num_elements)
 
     def _decode_tools(self, raw: Raw) -> tuple[Tool, ...]:
         seen = bytes(raw)

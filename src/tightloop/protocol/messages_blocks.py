@@ -4,6 +4,7 @@ A client of this dialect sends its whole history with every request, so the usua
 one typed pass; only a conversation with a block of unknown shape is taken apart block by block.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -87,17 +88,27 @@ _block: Final = msgspec.json.Decoder(_Block)
 _string: Final = msgspec.json.Decoder(str)
 
 
-def decode_messages(raw: bytes | Raw) -> tuple[Item, ...]:
+class Blocks(Struct):
+    """Items, and how many there were after each message."""
+
+    items: tuple[Item, ...]
+    ends: list[int]
+
+
+def decode_messages(raw: bytes | Raw, known: Sequence[Item] = (), first: int = 0) -> Blocks:
     """The items of a ``messages`` list, in the order in which they were put out.
 
     A text block is (part of) a message, ``tool_use`` a call, ``tool_result`` an output, ``thinking``
     reasoning; neighbouring text and image blocks of one message stay one message. Blocks of other
-    types are left out. Raises ``ApiError`` 400 with a ``param`` like ``messages[3].content[0].id``.
+    types are left out. ``known`` are the items of the ``first`` messages, which are not in the list.
+    Raises ``ApiError`` 400 with a ``param`` like ``messages[3].content[0].id``.
     """
-    history = _History()
-    for n, message in enumerate(_decode(raw)):
+    history = _History(known)
+    ends: list[int] = []
+    for n, message in enumerate(_decode(raw), first):
         history.add(message, f"messages[{n}]")
-    return tuple(history.items)
+        ends.append(len(history.items))
+    return Blocks(tuple(history.items), ends)
 
 
 def _decode(raw: bytes | Raw) -> list[_WireMessage]:
@@ -156,9 +167,9 @@ def _checked(decoder: "msgspec.json.Decoder[Any]", raw: bytes | Raw, where: str)
 class _History:
     """The items so far. ``parts`` are those of the message that the next text block belongs to."""
 
-    def __init__(self) -> None:
-        self.items: list[Item] = []
-        self._called: set[str] = set()
+    def __init__(self, known: Sequence[Item]) -> None:
+        self.items: list[Item] = list(known)
+        self._called = {item.call_id for item in known if type(item) is FunctionCall}
         self._parts: list[Part] = []
 
     def add(self, message: _WireMessage, where: str) -> None:

@@ -6,15 +6,18 @@ Source: Messages API reference, 2026; what Claude Code sends was read from its r
 """
 
 from collections import OrderedDict
+from contextlib import suppress
 from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from tightloop.protocol.errors import ApiError, from_validation_error
+from tightloop.protocol.items import Item
 from tightloop.protocol.messages_blocks import decode_messages
 from tightloop.protocol.output_format import OutputFormat, decode_output_format
 from tightloop.protocol.requests import ResponseRequest
+from tightloop.protocol.resent import Resent, Shortened
 from tightloop.protocol.surrogates import has_surrogate_escape, replace_lone_surrogates
 from tightloop.protocol.tools import FunctionTool, OpaqueTool, Tool, ToolChoice
 
@@ -92,29 +95,47 @@ class MessagesDecoder:
 
     def __init__(self) -> None:
         self._tool_lists: OrderedDict[bytes, tuple[Tool, ...]] = OrderedDict()
+        self._resent = Resent("messages")
 
     def decode(
-        self, body: bytes | str, *, session: str | None = None, is_count: bool = False
+        self,
+        body: bytes | str,
+        *,
+        session: str | None = None,
+        is_count: bool = False,
+        scope: str = "",
     ) -> MessagesRequest:
         """The request in a body; ``session`` names the client's session, for cache affinity.
 
-        ``is_count``: a body of ``count_tokens``, which needs no ``max_tokens``. Raises ``ApiError``
+        ``is_count``: a body of ``count_tokens``, which needs no ``max_tokens``. ``scope`` is the client,
+        whose own earlier bodies this one is compared with. Raises ``ApiError``
         400 with a ``param`` like ``messages[3].content[0].tool_use_id``.
         """
+        short = self._resent.shorten(body, scope) if isinstance(body, bytes) else None
+        if short is not None:
+            with suppress(ApiError):  # the whole body says what is wrong
+                return self._decode(body, session, is_count, scope, short)
         try:
-            return self._decode(body, session, is_count)
+            return self._decode(body, session, is_count, scope)
         except ApiError as error:
             if error.code != "invalid_json" or not has_surrogate_escape(body):
                 raise
         return self._decode(replace_lone_surrogates(body), session, is_count)
 
-    def _decode(self, body: bytes | str, session: str | None, is_count: bool) -> MessagesRequest:
-        wire = _decode_wire(body)
+    def _decode(
+        self,
+        body: bytes | str,
+        session: str | None,
+        is_count: bool,
+        scope: str = "",
+        short: Shortened | None = None,
+    ) -> MessagesRequest:
+        wire = _decode_wire(body if short is None else short.text)
         if wire.max_tokens is None and not is_count:
             raise _bad(
                 "missing required field max_tokens", "max_tokens", "missing_required_parameter"
             )
-        items = decode_messages(wire.messages)
+        items = self._items(wire.messages, body, scope, short)
         if not items:
             raise _bad("messages holds no message", "messages")
         tools = self._decode_tools(wire.tools)
@@ -138,6 +159,22 @@ class MessagesDecoder:
             stop=tuple([text for text in wire.stop_sequences or () if text]),
         )
         return MessagesRequest(asked, _shows_thinking(wire.thinking))
+
+    def _items(
+        self, raw: Raw, body: bytes | str, scope: str, short: Shortened | None
+    ) -> tuple[Item, ...]:
+        if short is None:
+            blocks = decode_messages(raw)
+            ends = blocks.ends
+        else:
+            rest = self._resent.rest(raw)
+            if rest is None:
+                raise ApiError("the messages are not where they seemed to be")
+            blocks = decode_messages(rest, short.items, short.num_elements)
+            ends = [*short.ends, *blocks.ends]
+        if isinstance(body, bytes):
+            self._resent.keep(body, blocks.items, ends, scope, short)
+        return blocks.items
 
     def _decode_tools(self, raw: Raw) -> tuple[Tool, ...]:
         key = bytes(raw)

@@ -5,6 +5,7 @@ package acts on are checked, and a bad one raises ``ApiError`` naming it in ``pa
 """
 
 import re
+from contextlib import suppress
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -13,6 +14,7 @@ from msgspec import Meta, Raw, Struct
 from tightloop.protocol.errors import ApiError, from_validation_error
 from tightloop.protocol.items import Item, decode_input
 from tightloop.protocol.output_format import OutputFormat, decode_output_format
+from tightloop.protocol.resent import Resent, Shortened
 from tightloop.protocol.surrogates import has_surrogate_escape, replace_lone_surrogates
 from tightloop.protocol.tools import (
     CustomTool,
@@ -145,18 +147,28 @@ class RequestDecoder:
     """Decodes the requests of one connection.
 
     Clients repeat tens of kilobytes of tools with every request, so the last tools are kept and
-    reused while their bytes are the same.
+    reused while their bytes are the same. ``resends``: they repeat their items, too, and what an
+    earlier body held already is not decoded again.
     """
 
-    def __init__(self, *, websocket: bool = False) -> None:
+    def __init__(self, *, websocket: bool = False, resends: bool = False) -> None:
         self._websocket = websocket
         self._tools_raw = b"[]"
         self._tools = DecodedTools()
+        self._resent = Resent("input") if resends else None
 
-    def decode(self, body: bytes | str) -> ResponseRequest:
-        """The checked request. Raises ``ApiError`` 400, code ``invalid_json`` for bad JSON."""
+    def decode(self, body: bytes | str, scope: str = "") -> ResponseRequest:
+        """The checked request. Raises ``ApiError`` 400, code ``invalid_json`` for bad JSON.
+
+        ``scope`` is the client, whose own earlier bodies this one is compared with.
+        """
+        if self._resent is not None and isinstance(body, bytes):
+            short = self._resent.shorten(body, scope)
+            if short is not None:
+                with suppress(ApiError):  # the whole body says what is wrong
+                    return self._decode_short(self._resent, body, scope, short)
         try:
-            return self._decode(body)
+            return self._decode(body, scope)
         except ApiError as error:
             if error.code != "invalid_json" or not has_surrogate_escape(body):
                 raise
@@ -170,8 +182,26 @@ class RequestDecoder:
         wire = _decode_wire(body)
         return self._request(wire) if wire.type == kind else None
 
-    def _decode(self, body: bytes | str) -> ResponseRequest:
-        return self._request(_decode_wire(body))
+    def _decode(self, body: bytes | str, scope: str = "") -> ResponseRequest:
+        wire = _decode_wire(body)
+        request = self._request(wire)
+        if self._resent is not None and isinstance(body, bytes):
+            items = request.input
+            self._resent.keep(body, items, range(1, len(items) + 1), scope)
+        return request
+
+    def _decode_short(
+        self, resent: Resent, body: bytes, scope: str, short: Shortened
+    ) -> ResponseRequest:
+        wire = _decode_wire(short.text)
+        rest = resent.rest(wire.input)
+        if rest is None:
+            raise ApiError("the input is not where it seemed to be")
+        wire.input = Raw(rest)
+        request = self._request(wire)
+        items = short.items + request.input
+        resent.keep(body, items, range(1, len(items) + 1), scope, short)
+        return msgspec.structs.replace(request, input=items)
 
     def _request(self, wire: _WireRequest) -> ResponseRequest:
         if self._websocket:

@@ -8,6 +8,7 @@ from tightloop.protocol.chat_inbound import ChatDecoder
 from tightloop.protocol.chat_stream import chat_streams, failure_message
 from tightloop.protocol.errors import ApiError
 from tightloop.protocol.item_chain import in_one_message
+from tightloop.server.access import client_of
 from tightloop.server.answer import answer
 from tightloop.server.dialect import Dialect
 from tightloop.server.endpoint import Endpoint
@@ -37,7 +38,7 @@ class ChatApi:
         use_small_reads(request.transport)
         body = await request.read()
         receive_ns = self._endpoint.backstage.now_ns()
-        asked = self._decoder.decode(body)
+        asked = self._decoder.decode(body, client_of(request.headers))
         dialect = WITH_USAGE if asked.include_usage else WITHOUT_USAGE
         try:
             return await answer(request, self._endpoint, asked.request, None, dialect, receive_ns)

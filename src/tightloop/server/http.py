@@ -8,8 +8,9 @@ from aiohttp import web
 
 from tightloop.client.reads import use_small_reads
 from tightloop.protocol.errors import ApiError
-from tightloop.protocol.requests import decode_request
+from tightloop.protocol.requests import RequestDecoder
 from tightloop.protocol.response_stream import Cancellation
+from tightloop.server.access import client_of
 from tightloop.server.answer import EventStream, answer, json_response
 from tightloop.server.backstage import Phase
 from tightloop.server.conversations import no_response
@@ -28,6 +29,7 @@ class HttpApi:
     def __init__(self, endpoint: Endpoint, sockets: Sockets) -> None:
         self._endpoint = endpoint
         self._sockets = sockets
+        self._decoder = RequestDecoder(resends=True)
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """``POST /v1/responses``: make one response.
@@ -40,7 +42,7 @@ class HttpApi:
         use_small_reads(request.transport)
         body = await request.read()
         receive_ns = self._endpoint.backstage.now_ns()
-        asked = decode_request(body)
+        asked = self._decoder.decode(body, client_of(request.headers))
         if asked.background and not asked.store:
             raise ApiError(
                 "background needs store: true, because its result is fetched later",

@@ -47,16 +47,18 @@ class MessagesApi:
         use_small_reads(request.transport)
         body = await request.read()
         receive_ns = self._endpoint.backstage.now_ns()
-        decoded = self._decoder.decode(body, session=request.headers.get(SESSION_HEADER))
+        session = request.headers.get(SESSION_HEADER)
+        decoded = self._decoder.decode(body, session=session, scope=client_of(request.headers))
         dialect = WITH_THINKING if decoded.shows_thinking else PLAIN
         return await answer(request, self._endpoint, decoded.asked, None, dialect, receive_ns)
 
     async def count_tokens(self, request: web.Request) -> web.Response:
         """``POST /v1/messages/count_tokens``: the input tokens that such a request would have."""
-        asked = self._decoder.decode(await request.read(), is_count=True).asked
+        client = client_of(request.headers)
+        asked = self._decoder.decode(await request.read(), is_count=True, scope=client).asked
         engine = self._endpoint.engine
         backstage = self._endpoint.backstage
-        place = standing(backstage.histories, asked, None, client_of(request.headers))
+        place = standing(backstage.histories, asked, None, client)
         check_request(engine, asked, place.above, place.first)
         try:
             num_tokens = await engine.count_input(
