@@ -58,7 +58,8 @@ def unpaired_ratio(
 ) -> Ratio:
     """The ratio of the medians of two series that share no rounds; both resampled.
 
-    Raises ValueError when a series is empty or its median is not positive.
+    Resamples whose denominator is not positive have no ratio and are left out. Raises ValueError when
+    a series is empty or its median is not positive.
     """
     above, below = np.asarray(of_samples, dtype=float), np.asarray(over_samples, dtype=float)
     if not len(above) or not len(below):
@@ -68,7 +69,7 @@ def unpaired_ratio(
     rng = np.random.default_rng(SEED)
     tops = np.median(_resampled(rng, above), axis=1)
     bottoms = np.median(_resampled(rng, below), axis=1)
-    medians = tops / np.maximum(bottoms, np.finfo(float).tiny)
+    medians = tops[bottoms > 0] / bottoms[bottoms > 0]
     ratio = float(np.median(above) / np.median(below))
     return _ratio(name, of, over, ratio, medians, min(len(above), len(below)))
 

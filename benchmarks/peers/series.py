@@ -1,0 +1,126 @@
+"""Rounds of interleaved samples, and what is made of them."""
+
+import gc
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.lab.progress import Progress
+from benchmarks.lab.record import Ratio, Row, paired_ratio
+from benchmarks.peers.field import Field
+from benchmarks.peers.reply import BadReply
+from benchmarks.peers.ways import APIS, Way
+
+NUM_WARMUP = 5
+NUM_WARMUP_LITELLM = 20
+SEED = 7
+
+
+@dataclass(slots=True)
+class Series:
+    """Values of one way by figure; a round that failed holds None in each."""
+
+    values: dict[str, list[float | None]] = field(default_factory=dict)
+    errors: Counter[str] = field(default_factory=Counter)
+    num: int = 0
+
+    def add(self, found: dict[str, float] | None) -> None:
+        """One more round; None when it failed."""
+        for name in {*self.values, *(found or ())}:
+            known = self.values.setdefault(name, [None] * self.num)
+            known.append(None if found is None else found.get(name))
+        self.num += 1
+
+    def known(self, name: str) -> list[float]:
+        """The values of the rounds that did not fail."""
+        return [value for value in self.values.get(name, ()) if value is not None]
+
+    @property
+    def reason(self) -> str:
+        """Why there is no figure, when most rounds failed."""
+        if 2 * self.errors.total() <= self.num and self.values:
+            return ""
+        return self.errors.most_common(1)[0][0] if self.errors else "no round was measured"
+
+
+Key = tuple[str, str]
+"""Gateway and API."""
+
+
+def ways(field_: Field, size: str, apis: Sequence[str] = APIS) -> list[Way]:
+    """Every gateway over every API that it offers."""
+    return [
+        Way(name, door, api, size)
+        for api in apis
+        for name, door in field_.doors.items()
+        if Way.is_offered(door, api)
+    ]
+
+
+def warm(way: Way, num_tokens: int, found: dict[Key, Series]) -> bool:
+    """Whether the way works; if not, its series says why."""
+    is_slow = way.gateway == "litellm"
+    try:
+        way.warm_up(NUM_WARMUP_LITELLM if is_slow else NUM_WARMUP, num_tokens)
+    except BadReply as error:
+        series = found.setdefault((way.gateway, way.api), Series())
+        series.errors[one_line(error)] += 1
+        return False
+    return True
+
+
+def interleave(
+    wanted: Sequence[Way],
+    rounds: int,
+    measure: Callable[[Way], dict[str, float]],
+    found: dict[Key, Series],
+    progress: Progress,
+    label: str,
+) -> None:
+    """Measure each way once a round, in random order. Garbage is collected between rounds."""
+    rng = random.Random(SEED)
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(rounds):
+            for way in rng.sample(wanted, len(wanted)):
+                series = found.setdefault((way.gateway, way.api), Series())
+                try:
+                    series.add(measure(way))
+                except BadReply as error:
+                    series.add(None)
+                    series.errors[one_line(error)] += 1
+                progress.step(f"{label}, round {number + 1} of {rounds}")
+            gc.collect()
+    finally:
+        gc.enable()
+
+
+def compare(name: str, of: Key, over: Key, found: dict[Key, Series], label: str) -> list[Ratio]:
+    """The ratio of one figure round by round; none where either side is unknown."""
+    above, below = found.get(of), found.get(over)
+    if above is None or below is None or above is below or above.reason or below.reason:
+        return []
+    if not above.known(name) or not below.known(name):
+        return []
+    values = above.values[name], below.values[name]
+    try:
+        return [paired_ratio(f"{name} {label}", way_name(of), way_name(over), *values)]
+    except ValueError:  # no round with both
+        return []
+
+
+def way_name(key: Key) -> str:
+    """As ratios name it."""
+    return ", ".join(key)
+
+
+def one_line(error: Exception) -> str:
+    """An error's text, short enough for a table's footnote."""
+    return " ".join(str(error).split())[:200]
+
+
+def missing_rows(field_: Field) -> list[Row]:
+    """A row for each gateway that could not be started."""
+    return [Row(name, {}, {}, missing=reason) for name, reason in field_.missing.items()]
