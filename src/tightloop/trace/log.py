@@ -42,7 +42,11 @@ class RunLog:
         self._encoder = msgspec.json.Encoder(enc_hook=str)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab", buffering=0)
-        self.write("run.started", wall=wall_label(), pid=os.getpid(), **labels)
+        try:
+            self.write("run.started", wall=wall_label(), pid=os.getpid(), **labels)
+        except OSError:
+            self._file.close()
+            raise
 
     def write(self, kind: str, **fields: Any) -> None:
         """Append one line; structs and dataclasses in ``fields`` become objects."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from tightloop.engine.fleet.decisions import DecisionLog
 from tightloop.engine.fleet.fleet import Fleet, ModelGroup, check_groups
@@ -80,7 +81,7 @@ def table_of(plan: FleetPlan) -> str:
     rows.append(("model", "backend", "tier", "price in/cached/out", "at once", "engine", "options"))
     for model in plan.models:
         for one in model.members:
-            create_engine(one.spec.engine, one.options)
+            _look_at(one)
             rows.append(_row(model, one))
     lines = _aligned(rows)
     for model in plan.models:
@@ -89,6 +90,13 @@ def table_of(plan: FleetPlan) -> str:
     lines.append(f"requests {chosen} name their policy in metadata (tightloop.tier_policy)")
     lines.append(f"decision log: {plan.decision_log or 'none'}")
     return "\n".join(lines)
+
+
+def _look_at(one: MemberPlan) -> None:
+    engine = one.spec.engine
+    create_engine(engine, one.options)
+    if engine.endswith(".gguf") and not engine.startswith("hf:") and not Path(engine).is_file():
+        raise EngineError(f"{one.spec.name}: no model file at {engine}", code="model_not_found")
 
 
 def _row(model: ModelPlan, one: MemberPlan) -> tuple[str, ...]:

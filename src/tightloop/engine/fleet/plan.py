@@ -160,7 +160,7 @@ def _member(table: Table, folder: Path, *, is_named: bool = True) -> MemberPlan:
         engine=engine,
         tier=table.text("tier", FAST),
         price=_price(table.table("price")),
-        max_open=table.integer("max_concurrency", 0),
+        max_open=table.integer("max_concurrency", None) or 0,
         first_token_timeout_s=_seconds(table, "first_token_timeout_s"),
         keeps_names=serves_all(engine),
     )
