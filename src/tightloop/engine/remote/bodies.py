@@ -5,7 +5,7 @@ turn costs here depends on its new items, and on copying bytes.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -47,7 +47,8 @@ class Body:
 class KeptTools:
     """The JSON of the latest lists of tools, known by identity: decoders keep the list they know."""
 
-    def __init__(self) -> None:
+    def __init__(self, encode: Callable[[Sequence[Tool]], Raw]) -> None:
+        self._encode = encode
         self._known: OrderedDict[int, tuple[Sequence[Tool], Raw]] = OrderedDict()
 
     def encoded(self, given: Sequence[Tool], callable_tools: Sequence[Tool]) -> Raw:
@@ -55,7 +56,7 @@ class KeptTools:
         known = self._known.get(id(given))
         if known is None:
             # The list is kept with its JSON, so its id cannot become another one's.
-            known = self._known[id(given)] = (given, encode_tools(callable_tools))
+            known = self._known[id(given)] = (given, self._encode(callable_tools))
             if len(self._known) > NUM_TOOLS_KEPT:
                 self._known.popitem(last=False)
         return known[1]
@@ -67,7 +68,7 @@ class ChatBodies:
     def __init__(self, *, include_reasoning: bool = False) -> None:
         empty = Transcript(include_reasoning=include_reasoning)
         self._transcripts = Transcripts(empty)
-        self._tools = KeptTools()
+        self._tools = KeptTools(encode_tools)
 
     def body(
         self, request: GenerationRequest, model: str, kind: HostKind, extra: dict[str, Any]

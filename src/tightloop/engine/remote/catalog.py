@@ -45,9 +45,10 @@ def read_listing(payload: object) -> list[ListedModel]:
     entries = [entry for entry in _list(inner) if isinstance(entry, dict)]
     # This project's servers, and Codex's, say more in a second list.
     beside = _list(payload.get("models")) if isinstance(payload, dict) else []
-    windows: dict[Any, int] = {
-        entry.get("slug"): _window(entry) for entry in beside if isinstance(entry, dict)
-    }
+    windows: dict[Any, int] = {}
+    for entry in beside:
+        if isinstance(entry, dict) and _is_name(entry.get("slug")):
+            windows[entry["slug"]] = _window(entry)
     found: dict[str, ListedModel] = {}
     for entry in entries:
         name = next((entry[key] for key in ("id", "slug", "name") if _is_name(entry.get(key))), "")
@@ -67,9 +68,11 @@ def _is_name(value: object) -> bool:
 
 
 def _window(entry: dict[str, Any]) -> int:
-    places = [entry, *(entry.get(key) for key in _INNER_KEYS)]
+    places: list[Any] = [entry, *(entry.get(key) for key in _INNER_KEYS)]
     for place in places:
-        for key in _WINDOW_KEYS if isinstance(place, dict) else ():
+        if not isinstance(place, dict):
+            continue
+        for key in _WINDOW_KEYS:
             value = place.get(key)
             if isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MAX_WINDOW:
                 return value

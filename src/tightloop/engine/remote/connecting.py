@@ -1,13 +1,20 @@
-"""Which version of HTTP a host is spoken to in."""
+"""Which API, over which version of HTTP, a host is asked in."""
 
 import importlib.util
 import ssl
 from collections.abc import Callable, Mapping
 
+from tightloop.client.transport import TransportError
 from tightloop.engine.interface import EngineError
+from tightloop.engine.remote.api import Api
+from tightloop.engine.remote.chat import ChatApi
+from tightloop.engine.remote.host import Host
 from tightloop.engine.remote.http1 import Http1Upstream
 from tightloop.engine.remote.options import RemoteOptions
+from tightloop.engine.remote.responses import ResponsesHttp
+from tightloop.engine.remote.sockets import ResponsesSockets
 from tightloop.engine.remote.upstream import Upstream
+from tightloop.protocol.errors import ApiError
 
 
 async def connect(
@@ -45,3 +52,20 @@ async def connect(
             code="engine_unavailable",
         )
     return plain
+
+
+async def choose_api(host: Host, chat: ChatApi) -> Api:
+    """What the option ``api`` asks for; with ``auto`` the WebSocket if the host opens one."""
+    if host.options.api == "chat":
+        return chat
+    if host.options.api == "responses":
+        return ResponsesHttp(host, chat)
+    sockets = ResponsesSockets(host, chat)
+    try:
+        await sockets.open_spare()
+    except (TransportError, ApiError):
+        if host.options.api == "auto":
+            await sockets.close()
+            return chat
+        # The first request says what is wrong; the host may only be late.
+    return sockets

@@ -9,10 +9,11 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Coroutine, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from tightloop.engine.estimate import estimate_tokens
 from tightloop.engine.interface import EngineError, GenerationRequest, ModelInfo, Sink
+from tightloop.engine.remote.api import Api
 from tightloop.engine.remote.call import Call
 from tightloop.engine.remote.catalog import PATH as MODELS_PATH
 from tightloop.engine.remote.catalog import Catalog
@@ -24,20 +25,6 @@ from tightloop.engine.remote.warming import Warmer
 from tightloop.protocol.deltas import Finished, FinishReason, Usage
 from tightloop.protocol.errors import ApiError, RemoteProtocolError
 from tightloop.trace.clock import Clock, MonotonicClock
-
-
-class Api(Protocol):
-    """One way of asking a host."""
-
-    async def converse(self, request: GenerationRequest, model: str, call: Call) -> None:
-        """The answer goes to ``call``, its last delta a ``Finished``.
-
-        Raises ``EngineError`` and ``ApiError`` for a refusal, ``UpstreamError`` for a connection that
-        broke, ``TimeoutError`` for silence, ``RemoteProtocolError`` for what cannot be read.
-        """
-
-    async def close(self) -> None:
-        """What it holds is released. May be called twice."""
 
 
 class RemoteGeneration:
@@ -102,10 +89,12 @@ class RemoteEngine:
         options = self._host.options
         if options.congestion:
             open_socket((socket.AF_INET, socket.SOCK_STREAM, 0), options.congestion).close()
-        self._host.upstream = await self._upstream()
-        self._api = self._chat
-        if options.api in ("responses", "responses-ws", "auto"):
-            await self._choose_api()
+        # Imported now: aiohttp alone takes a tenth of a second.
+        from tightloop.engine.remote.connecting import choose_api, connect
+
+        host = self._host
+        host.upstream = await connect(host.base_url, host.headers, options, self._ssl)
+        self._api = await choose_api(self._host, self._chat)
         if self._is_all:
             await self._catalog.refresh()
             self._keep(self.warm(options.warm - 1))
@@ -133,6 +122,7 @@ class RemoteEngine:
         api, self._api = self._api, None
         if api is not None:
             await api.close()
+            await self._chat.close()
             await self._host.upstream.close()
 
     async def count_input(self, request: GenerationRequest) -> int:
@@ -157,17 +147,6 @@ class RemoteEngine:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-    async def _upstream(self) -> Any:
-        from tightloop.engine.remote.connecting import connect
-
-        host = self._host
-        return await connect(host.base_url, host.headers, host.options, self._ssl)
-
-    async def _choose_api(self) -> None:
-        from tightloop.engine.remote.responses import responses_api
-
-        self._api = await responses_api(self._host, self._chat, self._clock, self._ssl)
 
     def _refresh_aside(self) -> None:
         if not self._is_refreshing:

@@ -109,8 +109,8 @@ def refusal(error: ApiError, who: str, key_env: str) -> Refusal:
         advice = "; retry later" if wait_s is None else f"; retry after {wait_s:g} s"
     if status in (400, 413, 422) and "context" in f"{error.code} {error.message}".lower():
         code = "context_length_exceeded"
-    if status == 429 and error.code == "insufficient_quota":
-        code = "insufficient_quota"
+    if error.code in _REQUEST_CODES or error.code in _SETTING_CODES:
+        code = error.code  # hosts that speak our codes
     message = f"{who} answered {status}: {error.message}{advice}"
     return Refusal(message, code=code, retry_after_s=wait_s)
 
