@@ -9,6 +9,8 @@ import asyncio
 import random
 import socket
 import sys
+from collections.abc import Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,24 @@ import orjson
 from msgspec import Struct
 
 from benchmarks.net import namespaces
-from benchmarks.net.trips import TIGHT, Sample, ask, new_item, request, transport_of, ttft_of
-from tightloop.bench.history import history
+from benchmarks.net.printing import print_slowly
+from benchmarks.net.trips import (
+    STREAMED,
+    TIGHT,
+    Sample,
+    ask,
+    new_item,
+    output_text,
+    request,
+    transport_of,
+    ttft_of,
+)
+from tightloop.bench.history import TOOLS, history
+from tightloop.client.session import Session
+from tightloop.client.transport import Transport
+from tightloop.protocol.items import FunctionCall, FunctionCallOutput, Item, item_from_wire
 from tightloop.trace import latency
+from tightloop.trace.latency import RoundTrip
 
 NUM_WARMUP = 2
 
@@ -76,42 +93,94 @@ async def measure(plan: Plan) -> list[Sample]:
 
 async def turns(url: str, block: Block, way: str, lane: int) -> list[Sample]:
     """One way's turns; the first ones warm up."""
-    rng = random.Random(f"{way} {block.history} {block.new_bytes}")
-    items = history(block.history_bytes)
     transport = transport_of(way, url)
+    agent = (Streaming if way == STREAMED else Asking)(transport, block, way)
     samples: list[Sample] = []
     try:
-        parent = ""
-        if way == TIGHT:
-            _, parent = await ask(transport, request(items, store=True))
+        await agent.open()
         # Apart in time: what one way's request costs the two processors must not delay the others'.
         await asyncio.sleep(block.idle_s * lane / len(block.ways))
         for number in range(-NUM_WARMUP, block.rounds):
-            await asyncio.sleep(block.idle_s)
-            new = new_item(rng, block.new_bytes)
-            if way == TIGHT:
-                asked = request([new], previous_response_id=parent)
-            else:
-                asked = request([*items, new])
-            trip, _ = await ask(transport, asked)
-            if number < 0:
-                continue
-            samples.append(
-                Sample(
-                    way=way,
-                    history=block.history,
-                    new_bytes=block.new_bytes,
-                    idle_s=block.idle_s,
-                    number=number,
-                    ttft_s=ttft_of(trip),
-                    overhead_s=latency.round_trip_overhead_s(trip),
-                    round_trip_s=latency.round_trip_s(trip),
-                    request_bytes=len(orjson.dumps(asked)),
-                )
-            )
+            trip = await agent.turn()
+            if number >= 0:
+                samples.append(_sample(block, way, number, trip, agent.request_bytes))
     finally:
         await transport.close()
     return samples
+
+
+def _sample(block: Block, way: str, number: int, trip: RoundTrip, num_bytes: int) -> Sample:
+    return Sample(
+        way=way,
+        history=block.history,
+        new_bytes=block.new_bytes,
+        idle_s=block.idle_s,
+        number=number,
+        ttft_s=ttft_of(trip),
+        overhead_s=latency.round_trip_overhead_s(trip),
+        round_trip_s=latency.round_trip_s(trip),
+        request_bytes=num_bytes,
+    )
+
+
+class Asking:
+    """Turns that all start from the same history: a tool runs, then its output is sent."""
+
+    def __init__(self, transport: Transport, block: Block, way: str) -> None:
+        self.request_bytes = 0
+        self._transport, self._block, self._continues = transport, block, way == TIGHT
+        self._rng = random.Random(f"{way} {block.history} {block.new_bytes}")
+        self._items = history(block.history_bytes)
+        self._parent = ""
+
+    async def open(self) -> None:
+        """Leave the history with the server, where it keeps one."""
+        if self._continues:
+            _, self._parent = await ask(self._transport, request(self._items, store=True))
+
+    async def turn(self) -> RoundTrip:
+        """The tool's time, then one round trip."""
+        new = new_item(self._rng, self._block.new_bytes)
+        if self._continues:
+            asked = request([new], previous_response_id=self._parent)
+        else:
+            asked = request([*self._items, new])
+        self.request_bytes = len(orjson.dumps(asked))
+        await asyncio.sleep(self._block.idle_s)
+        trip, _ = await ask(self._transport, asked)
+        return trip
+
+
+class Streaming:
+    """Turns of one growing conversation; the output goes out while the tool prints it, and whole
+    at the end."""
+
+    def __init__(self, transport: Transport, block: Block, way: str) -> None:
+        self.request_bytes = 0
+        self._block = block
+        self._rng = random.Random(f"{way} {block.history} {block.new_bytes}")
+        self._session = Session(transport, model="scripted", tools=TOOLS)
+
+    async def open(self) -> None:
+        """Leave the history with the server. Its answer calls the tool."""
+        items = [item_from_wire(fields) for fields in history(self._block.history_bytes)[:-1]]
+        await self._ask(items)
+
+    async def turn(self) -> RoundTrip:
+        """The tool's time with its output in pieces, then one round trip."""
+        assert self._session.last is not None
+        call = self._session.last.output_items[0]
+        assert isinstance(call, FunctionCall)
+        text = output_text(self._rng, self._block.new_bytes)
+        self.request_bytes = len(text)
+        await print_slowly(self._session, call.call_id, text, self._block.idle_s)
+        await self._ask([FunctionCallOutput(call.call_id, text)])
+        return self._session.trips[-1]
+
+    async def _ask(self, items: Sequence[Item]) -> None:
+        async with aclosing(self._session.respond(items)) as events:
+            async for _ in events:
+                pass
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ def in_tokens(answer: Sequence[Delta | Hold]) -> list[tuple[int, Delta]]:
         if isinstance(step, TextDelta):
             parts: list[Delta] = [TextDelta(text) for text in _cut(step.text)]
         elif isinstance(step, ToolCallDelta):
-            parts = [ToolCallDelta(text) for text in _cut(step.arguments)]
+            parts = [ToolCallDelta(text) for text in _cut(step.text)]
         elif isinstance(step, Hold | Finished):
             continue
         else:

@@ -11,12 +11,14 @@ import gc
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.net.namespaces import end_with_parent
 from benchmarks.net.paced_engine import PacedEngine
 from benchmarks.net.tls_front import TlsFront
-from tightloop.engine.interface import Engine, GenerationRequest
+from tightloop.engine.interface import Engine, GenerationRequest, ModelInfo
 from tightloop.engine.script_file import load_script
 from tightloop.engine.scripted import Answer, ScriptedEngine, call_answer
 from tightloop.governance.keys import KeyRing
@@ -31,10 +33,18 @@ def answer(_request: GenerationRequest) -> Answer:
     return call_answer("exec_command", {"cmd": "python -m pytest -q"}, "call_next")
 
 
+class AnsweringEngine(ScriptedEngine):
+    """Says that it reads outputs early, so that clients send them: the bytes are what is measured."""
+
+    def models(self) -> Sequence[ModelInfo]:
+        """See ``Engine.models``."""
+        return [replace(model, prefills_early=True) for model in super().models()]
+
+
 def make_engine(script: Path | None, tokens_per_s: float | None) -> Engine:
     """At once the same short call, or a script at a rate."""
     if script is None:
-        return ScriptedEngine(answer)
+        return AnsweringEngine(answer)
     played = load_script(script)
     return PacedEngine(played, tokens_per_s) if tokens_per_s else ScriptedEngine(played)
 
@@ -49,7 +59,13 @@ async def serve(arguments: argparse.Namespace) -> None:
         front: TlsFront | None = None
         if arguments.certificate is not None:
             port = int(url.removesuffix("/v1").rpartition(":")[2])
-            front = TlsFront(arguments.host, port, arguments.certificate, arguments.key, arguments.congestion_control)
+            front = TlsFront(
+                arguments.host,
+                port,
+                arguments.certificate,
+                arguments.key,
+                arguments.congestion_control,
+            )
             await front.start()
             url = f"https://{arguments.host}:{front.port}/v1"
         gc.collect()

@@ -23,8 +23,8 @@ from tightloop.trace.latency import RoundTrip
 LIBRARY_KEEP_S = 5.0
 """How long the pools of httpx and of the OpenAI SDK keep an idle connection."""
 
-NEW, KEPT, TUNED, TIGHT = "new connection", "kept, defaults", "kept, tuned", "tight"
-WAYS = (NEW, KEPT, TUNED, TIGHT)
+NEW, KEPT, TUNED = "new connection", "kept, defaults", "kept, tuned"
+TIGHT, STREAMED = "tight", "tight, streamed"
 
 
 class Sample(Struct, frozen=True, kw_only=True):
@@ -39,8 +39,6 @@ class Sample(Struct, frozen=True, kw_only=True):
     overhead_s: float | None
     round_trip_s: float
     request_bytes: int
-    packets_up: int = 0
-    packets_down: int = 0
 
 
 class LibraryPool(HttpPool):
@@ -67,12 +65,13 @@ class LibraryTransport(HttpTransport):
 
 
 def transport_of(way: str, url: str) -> Transport:
-    """The transport of a way of ``WAYS``. Raises KeyError for another."""
+    """The transport of a way. Raises KeyError for another name."""
     made: dict[str, Transport] = {
         NEW: HttpTransport(url, reuse_connection=False),
         KEPT: LibraryTransport(url),
         TUNED: HttpTransport(url),
         TIGHT: WebSocketTransport(url),
+        STREAMED: WebSocketTransport(url),
     }
     return made[way]
 
