@@ -124,3 +124,57 @@ async def test_losing_the_connection_ends_every_open_inbox() -> None:
     for inbox in (first, second):
         with pytest.raises(TransportError, match="gone"):
             await inbox.get()
+
+
+def delta(text: str, **fields: object) -> bytes:
+    return event("response.output_text.delta", delta=text, **fields)
+
+
+async def test_deltas_keep_their_place_among_the_other_events() -> None:
+    """Also those whose text names a lane, and those of a lane."""
+    board = Switchboard("x")
+    main, _ = board.open({})
+    lane, _ = board.open({"stream_id": "a"})
+    board.receive(created("r"))
+    board.receive(delta('"stream_id":"a"'))
+    board.receive(delta("of the lane", stream_id="a"))
+    board.receive(event("response.output_text.done", text="x"))
+    board.receive(delta("last"))
+    board.receive(DONE)
+    board.receive(delta("to nobody"))
+    taken = [await main.get() for _ in range(5)]
+    assert [item and item.get("delta") for item in taken] == [
+        None,
+        '"stream_id":"a"',
+        None,
+        "last",
+        None,
+    ]
+    assert await main.get() is None
+    assert await lane.get() == orjson.loads(delta("of the lane", stream_id="a"))
+
+
+async def test_a_delta_that_is_none_ends_everything_when_it_is_taken() -> None:
+    """What came before it was delivered, what came after it never is."""
+    board = Switchboard("http://there")
+    main, _ = board.open({})
+    lane, _ = board.open({"stream_id": "a"})
+    board.receive(delta("good"))
+    board.receive(b'{"type":"response.output_text.delta","delta":')
+    board.receive(delta("too late"))
+    assert await main.get() == orjson.loads(delta("good"))
+    for inbox in (main, main, lane):
+        with pytest.raises(TransportError, match=r"http://there sent a frame that is no event"):
+            await inbox.get()
+    with pytest.raises(TransportError, match="no event"):
+        board.receive(DONE)
+
+
+async def test_deltas_for_somebody_who_has_left_are_dropped() -> None:
+    board = Switchboard("x")
+    inbox, _ = board.open({})
+    board.receive(created("r"))
+    board.leave(inbox)
+    board.receive(delta("unheard"))
+    board.receive(DONE)
+    assert await types(inbox) == ["response.created"]

@@ -2,11 +2,16 @@
 
 Shared by every transport whose frames are single JSON events (WebSocket, in memory). The server
 answers the creates of one lane in order, so the first open inbox of a lane owns its events.
+
+Deltas are most of what comes, often many at once, and say nothing about where they belong but their
+lane. They are filed as they came and decoded when the consumer takes them, so that the first event of a
+burst does not wait until the last one is decoded.
 """
 
 import asyncio
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeGuard
 
 import orjson
 
@@ -15,17 +20,31 @@ from tightloop.protocol.errors import api_error_from_wire
 
 TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
+_DELTAS = tuple(
+    b'{"type":"response.%b.delta",' % kind
+    for kind in (
+        b"output_text",
+        b"function_call_arguments",
+        b"custom_tool_call_input",
+        b"reasoning_summary_text",
+    )
+)
+_LANE = b'"stream_id"'
+
 
 class Inbox:
     """The events of one response, in order, for one consumer."""
 
-    def __init__(self, lane: str | None = None) -> None:
+    def __init__(
+        self, lane: str | None = None, broken: Callable[[bytes], TransportError] | None = None
+    ) -> None:
         self.lane = lane
+        self._broken = broken
         self.response_id: str | None = None
         self.is_abandoned = False
         self.is_ended = False
         self.error: Exception | None = None
-        self._events: deque[Event] = deque()
+        self._events: deque[Event | bytes] = deque()
         self._waiter: asyncio.Future[None] | None = None
 
     def put(self, event: Event) -> None:
@@ -36,6 +55,12 @@ class Inbox:
             self.is_ended = True
         if not self.is_abandoned:
             self._events.append(event)
+            self._wake()
+
+    def put_delta(self, frame: bytes) -> None:
+        """File one event that neither begins nor ends the response; decoded when it is taken."""
+        if not self.is_abandoned:
+            self._events.append(frame)
             self._wake()
 
     def fail(self, error: Exception) -> None:
@@ -53,7 +78,17 @@ class Inbox:
                 return None
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        return self._events.popleft()
+        event = self._events.popleft()
+        return self._decoded(event) if isinstance(event, bytes) else event
+
+    def _decoded(self, frame: bytes) -> Event:
+        try:
+            event: Event = orjson.loads(frame)
+        except orjson.JSONDecodeError as error:
+            self._events.clear()
+            text = f"a frame is no event: {frame[:80]!r}"
+            raise (self._broken(frame) if self._broken else TransportError(text)) from error
+        return event
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None
@@ -67,10 +102,11 @@ class Switchboard:
     def __init__(self, url: str) -> None:
         self._url = url
         self._lanes: dict[str | None, deque[Inbox]] = {}
+        self._broken: TransportError | None = None
 
     def open(self, request: dict[str, Any]) -> tuple[Inbox, bytes]:
         """The inbox of a new response, and the frame that asks for it."""
-        inbox = Inbox(request.get("stream_id"))
+        inbox = Inbox(request.get("stream_id"), self._give_up)
         self._lanes.setdefault(inbox.lane, deque()).append(inbox)
         return inbox, orjson.dumps({"type": "response.create", **request})
 
@@ -93,13 +129,23 @@ class Switchboard:
         return orjson.dumps(event)
 
     def receive(self, frame: str | bytes) -> None:
-        """File one frame. Raises ``TransportError`` when it is not an event."""
+        """File one frame. Raises ``TransportError`` when it is not an event.
+
+        A delta that is none is found out by its consumer. Then every open response ends with the error,
+        and the next frame raises it.
+        """
+        if self._broken is not None:
+            raise self._broken
+        if self._is_plain_delta(frame):
+            inboxes = self._lanes.get(None)
+            if inboxes:
+                inboxes[0].put_delta(frame)
+            return
         try:
             event: Event = orjson.loads(frame)
             self._file(event)
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-            start = frame[:80]
-            raise TransportError(f"{self._url} sent a frame that is no event: {start!r}") from error
+            raise self._no_event(frame) from error
 
     def _file(self, event: Event) -> None:
         kind = event["type"]
@@ -113,6 +159,23 @@ class Switchboard:
             inbox.put(event)
         if inbox.is_ended:
             inboxes.popleft()
+
+    @staticmethod
+    def _is_plain_delta(frame: str | bytes) -> TypeGuard[bytes]:
+        """Whether it is a delta of the lane without a name, by its first bytes.
+
+        The name of a lane could stand anywhere; in a text it would be written with a backslash.
+        """
+        return isinstance(frame, bytes) and frame.startswith(_DELTAS) and _LANE not in frame
+
+    def _no_event(self, frame: str | bytes) -> TransportError:
+        return TransportError(f"{self._url} sent a frame that is no event: {frame[:80]!r}")
+
+    def _give_up(self, frame: bytes) -> TransportError:
+        """Every open response ends as it would if the frame had been decoded when it came."""
+        self._broken = self._no_event(frame)
+        self.lose(self._broken)
+        return self._broken
 
     def lose(self, error: TransportError) -> None:
         """End every open inbox: the connection is gone."""

@@ -120,8 +120,9 @@ class _History:
         self.items: list[Item] = list(known)
         self._is_custom: dict[str, bool] = {}  # by call id
         for item in known:
-            if isinstance(item, FunctionCall | CustomToolCall):
-                self._is_custom[item.call_id] = isinstance(item, CustomToolCall)
+            kind = type(item)
+            if kind is FunctionCall or kind is CustomToolCall:
+                self._is_custom[item.call_id] = kind is CustomToolCall  # type: ignore[union-attr]
         self._nameless: dict[str, str] = {}  # the latest id of a call in the old form, by name
 
     @property

@@ -11,6 +11,7 @@ from tightloop.protocol.requests import ResponseRequest
 from tightloop.protocol.response_stream import Cancellation
 from tightloop.server.conversation_book import ConversationBook
 from tightloop.server.conversations import Conversations
+from tightloop.server.heartbeats import Heartbeats
 from tightloop.server.known_histories import KnownHistories
 from tightloop.server.prefilling import Slots
 from tightloop.server.streams import Journal, Streams, Write
@@ -66,6 +67,7 @@ class Backstage:
     resume_grace_s: float = RESUME_GRACE_S
     streams: Streams = field(default_factory=Streams)
     histories: KnownHistories = field(default_factory=KnownHistories)
+    heartbeats: Heartbeats = field(init=False)
     running: dict[str, Running] = field(default_factory=dict)
     orphans: set[Running] = field(default_factory=set)
     prefill_slots: Slots = field(default_factory=Slots)
@@ -74,6 +76,9 @@ class Backstage:
     commits: set[asyncio.Task[None]] = field(default_factory=set)
     """Commits under way; the store may be closed when they are done."""
     _idle: asyncio.Future[None] | None = None
+
+    def __post_init__(self) -> None:
+        self.heartbeats = Heartbeats(self.heartbeat_s)
 
     def leave(self, turn: Running) -> None:
         """A turn is over."""

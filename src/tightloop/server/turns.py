@@ -108,7 +108,6 @@ class Turn:
         self._stream: OutgoingStream | None = None
         self._generation: Generation | None = None
         self._unsent: list[bytes] = []
-        self._heartbeat: asyncio.TimerHandle | None = None
         self._grace: asyncio.TimerHandle | None = None
         self._receive_ns = receive_ns
         self._written_ns = 0
@@ -264,8 +263,7 @@ class Turn:
             return
         if self.phase is Phase.RUNNING:
             self._send([])  # response.created; the engine is already at work
-            loop = asyncio.get_running_loop()
-            self._heartbeat = loop.call_later(backstage.heartbeat_s, self._beat)
+            backstage.heartbeats.add(self)
 
     def _measure(self, request: GenerationRequest) -> None:
         """Say what is known of the prompt's length, where the client cares for it."""
@@ -311,19 +309,12 @@ class Turn:
         self.journal.append(events)
         self._written_ns = self._backstage.now_ns()
 
-    def _beat(self) -> None:
-        """Repeat ``response.in_progress`` when nothing was sent for a while.
-
-        One timer a turn, re-armed here and not per batch: a stream of tokens never touches it.
-        """
+    def beat_after(self, silence_s: float) -> None:
+        """Repeat ``response.in_progress`` when nothing was sent for a while (``Heartbeats``)."""
         if self.phase is not Phase.RUNNING or self._stream is None:
             return
-        silent_s = (self._backstage.now_ns() - self._written_ns) / 1e9
-        wait_s = self._backstage.heartbeat_s - silent_s
-        if wait_s <= 0:
+        if self._backstage.now_ns() - self._written_ns >= silence_s * 1e9:
             self._send(self._stream.heartbeat())
-            wait_s = self._backstage.heartbeat_s
-        self._heartbeat = asyncio.get_running_loop().call_later(wait_s, self._beat)
 
     # ------------------------------------------------------------------ the end
 
@@ -470,8 +461,7 @@ class Turn:
         self.phase = Phase.OVER
         if self.record is not None and self.record.known is not None:
             self._backstage.histories.add(self.record.known)
-        if self._heartbeat is not None:
-            self._heartbeat.cancel()
+        self._backstage.heartbeats.remove(self)
         self._end_grace()
         self._release()  # in the tick of the terminal event: the next turn may come at once
         self.journal.end()
