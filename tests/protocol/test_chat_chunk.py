@@ -42,7 +42,7 @@ def test_the_usual_shape_is_read_alike_in_both_ways() -> None:
         "prompt_tokens": 1,
         "completion_tokens": 2.0,
         "prompt_tokens_details": {"cached_tokens": 3},
-        "completion_tokens_details": {"reasoning_tokens": 4},
+        "completion_tokens_details": {"reasoning_tokens": 4, "accepted_prediction_tokens": 5},
     }
     choice = {"index": 2, "delta": delta, "finish_reason": "stop", "error": None}
     chunk = {"choices": [choice], "usage": usage, "error": None}

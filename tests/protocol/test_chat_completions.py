@@ -391,6 +391,14 @@ def test_empty_chunks_of_every_shape_are_passed_over(odd: dict[str, Any]) -> Non
         ({"prompt_tokens": 4, "prompt_tokens_details": 3}, Usage(4)),
         ({"prompt_tokens": 4, "prompt_tokens_details": {"cached_tokens": -9}}, Usage(4)),
         ({"completion_tokens_details": {"reasoning_tokens": 2.0}}, Usage(reasoning_tokens=2)),
+        (
+            {"completion_tokens_details": {"accepted_prediction_tokens": 3}},
+            Usage(accepted_prediction_tokens=3),
+        ),
+        (
+            {"completion_tokens_details": {"rejected_prediction_tokens": 4}},
+            Usage(rejected_prediction_tokens=4),
+        ),
     ],
 )
 def test_no_usage_figure_is_nonsense(figures: dict[str, Any], expected: Usage) -> None:

@@ -51,6 +51,7 @@ def test_everything_that_has_an_effect() -> None:
         stream_options={"include_usage": True},
         reasoning_effort="low",
         prompt_cache_key="k",
+        prediction={"type": "content", "content": [{"type": "text", "text": "as before"}]},
     )
     expected = ResponseRequest(
         model="m",
@@ -68,6 +69,7 @@ def test_everything_that_has_an_effect() -> None:
         output_format=OutputFormat("json_schema", schema, "a"),
         reasoning_effort="low",
         stop=("a", "b"),
+        prediction="as before",
     )
     assert ChatRequest(expected, include_usage=True) == given
 
@@ -126,6 +128,7 @@ def test_one_stop_string() -> None:
         ("temperature", {"temperature": 3}),
         ("max_tokens", {"max_tokens": 0}),
         ("max_completion_tokens", {"max_completion_tokens": "many"}),
+        ("prediction.content", {"prediction": {"type": "content"}}),
         ("tools[0].function", {"tools": [{"type": "function"}]}),
         ("tool_choice", {"tool_choice": "required"}),
         ("response_format.type", {"response_format": {"type": "xml"}}),

@@ -39,7 +39,7 @@ from tightloop.protocol.requests import ResponseRequest
 from tightloop.protocol.response_stream import Cancellation, ResponseStream
 
 REQUEST = ResponseRequest(model="m", input=(), store=False)
-STOP = Finished(FinishReason.STOP, Usage(10, 8, 5, 2))
+STOP = Finished(FinishReason.STOP, Usage(10, 8, 5, 2, 3, 4))
 CANCELLED = Finished(FinishReason.CANCELLED, Usage())
 CALL = ToolCallStarted("call_1", "shell")
 FULL: list[Delta] = [
@@ -123,7 +123,11 @@ def test_the_whole_sequence() -> None:
             "completion_tokens": 5,
             "total_tokens": 15,
             "prompt_tokens_details": {"cached_tokens": 8},
-            "completion_tokens_details": {"reasoning_tokens": 2},
+            "completion_tokens_details": {
+                "reasoning_tokens": 2,
+                "accepted_prediction_tokens": 3,
+                "rejected_prediction_tokens": 4,
+            },
         },
     }
     assert stream.output_items == FULL_ITEMS

@@ -50,6 +50,7 @@ def test_every_field_we_act_on() -> None:
         generate=False,
         stream_id="lane-a",
         client_metadata={"tightloop.timing": "1", "other": {"nested": True}},
+        prediction={"type": "content", "content": "as before"},
     )
     expected = ResponseRequest(
         model="m",
@@ -72,6 +73,7 @@ def test_every_field_we_act_on() -> None:
         max_tool_calls=1,
         prompt_cache_key="k",
         metadata={"a": "b"},
+        prediction="as before",
     )
     assert expected == request
 
@@ -139,6 +141,7 @@ def test_tool_choice_can_name_or_narrow() -> None:
             "invalid_value",
         ),
         ({"tool_choice": {"type": "allowed_tools"}}, "tool_choice.tools", "invalid_value"),
+        ({"prediction": "as before"}, "prediction", "invalid_value"),
         ({"stream_id": "a b"}, "stream_id", "invalid_stream_id"),
         ({"stream_id": "a\n"}, "stream_id", "invalid_stream_id"),
         ({"stream_id": "x" * 257}, "stream_id", "invalid_stream_id"),

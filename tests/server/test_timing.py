@@ -14,6 +14,8 @@ TIMING = EngineTiming(
     num_decode_steps=20,
     decode_ns=36 * MS,
     first_delta_ns=27 * MS,
+    num_draft_tokens=9,
+    num_accepted_tokens=5,
 )
 FOUND = figures(TIMING, receive_ns=10 * MS, now_ns=66 * MS)
 
@@ -23,6 +25,10 @@ def test_the_disjoint_parts_are_the_whole() -> None:
     assert sum(FOUND[part] for part in parts) == pytest.approx(0.056)
     assert FOUND["server_s"] == pytest.approx(0.003)
     assert FOUND["engine_first_token_s"] == pytest.approx(0.012)
+
+
+def test_drafts_are_told() -> None:
+    assert (FOUND["num_draft_tokens"], FOUND["num_accepted_tokens"]) == (9, 5)
 
 
 def test_codex_gets_milliseconds_under_its_own_names() -> None:

@@ -258,6 +258,8 @@ async def test_timing_tells_engine_and_server_apart() -> None:
             "engine_first_token_s": 5e-6,
             "decode_steps_s": 1.5e-6,
             "num_decode_steps": 2,
+            "num_draft_tokens": 0,
+            "num_accepted_tokens": 0,
         }
     )
     parts = ("server_s", "queue_s", "prefill_s", "decode_s")

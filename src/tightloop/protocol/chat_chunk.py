@@ -62,6 +62,8 @@ class CompletionDetails(Struct):
     """Of the output tokens."""
 
     reasoning_tokens: Figure = None
+    accepted_prediction_tokens: Figure = None
+    rejected_prediction_tokens: Figure = None
 
 
 class WireUsage(Struct):
@@ -100,7 +102,7 @@ _NO_USAGE: Final = Usage()
 
 def read_usage(wire: WireUsage) -> Usage | None:
     """The figures; None when there are none, as in the usage some hosts send with each chunk."""
-    completion = wire.completion_tokens_details
+    completion = wire.completion_tokens_details or CompletionDetails()
     cached = _cached(wire)
     num_input = _count(wire.prompt_tokens)
     if wire.prompt_tokens is None and wire.input_tokens is not None:
@@ -110,7 +112,9 @@ def read_usage(wire: WireUsage) -> Usage | None:
         input_tokens=num_input,
         cached_tokens=min(num_input, cached),
         output_tokens=_count(wire.completion_tokens) or _count(wire.output_tokens),
-        reasoning_tokens=_count(completion.reasoning_tokens if completion else None),
+        reasoning_tokens=_count(completion.reasoning_tokens),
+        accepted_prediction_tokens=_count(completion.accepted_prediction_tokens),
+        rejected_prediction_tokens=_count(completion.rejected_prediction_tokens),
     )
     return usage if usage != _NO_USAGE else None
 
@@ -276,7 +280,9 @@ def _read_odd_usage(usage: object) -> WireUsage | None:
     cached, read = (_figure(prompt.get(key)) for key in ("cached_tokens", "cache_read_tokens"))
     return WireUsage(
         prompt_tokens_details=PromptDetails(cached, read),
-        completion_tokens_details=CompletionDetails(_figure(completion.get("reasoning_tokens"))),
+        completion_tokens_details=CompletionDetails(
+            *(_figure(completion.get(name)) for name in CompletionDetails.__struct_fields__)
+        ),
         **figures,
     )
 

@@ -15,6 +15,7 @@ from tightloop.protocol.chat_history import History, WireMessage, explain, histo
 from tightloop.protocol.chat_tools import apply_chat_choice, decode_chat_tools
 from tightloop.protocol.errors import ApiError, from_validation_error
 from tightloop.protocol.output_format import decode_output_format
+from tightloop.protocol.prediction import decode_prediction
 from tightloop.protocol.requests import ResponseRequest
 from tightloop.protocol.resent import Resent, Shortened
 from tightloop.protocol.surrogates import has_surrogate_escape, replace_lone_surrogates
@@ -63,6 +64,7 @@ class _WireChat(Struct):
     logprobs: bool | None = None
     modalities: list[str] | None = None
     functions: Any = None
+    prediction: Any = None
 
 
 class _RawMessages(Struct):
@@ -125,6 +127,7 @@ class ChatDecoder:
             output_format=decode_output_format(wire.response_format, "response_format"),
             reasoning_effort=wire.reasoning_effort,
             stop=_stops(wire.stop),
+            prediction=decode_prediction(wire.prediction),
         )
         return ChatRequest(request, bool(options is not None and options.include_usage))
 

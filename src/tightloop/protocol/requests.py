@@ -15,6 +15,7 @@ from tightloop.protocol.errors import ApiError, from_validation_error
 from tightloop.protocol.items import Item, decode_input
 from tightloop.protocol.output_format import OutputFormat, decode_output_format
 from tightloop.protocol.resent import Resent, Shortened
+from tightloop.protocol.prediction import decode_prediction
 from tightloop.protocol.surrogates import has_surrogate_escape, replace_lone_surrogates
 from tightloop.protocol.tools import (
     CustomTool,
@@ -92,7 +93,7 @@ class ResponseRequest(Struct, frozen=True):
     """``truncation: auto``: on overflow drop the oldest items instead of failing."""
     service_tier: str | None = None
     prediction: str | None = None
-    """Text that the answer probably repeats (``prediction`` of Chat Completions)."""
+    """Text that the answer probably repeats (``prediction`` of Chat Completions, here ours)."""
 
 
 class _ContextManagement(Struct):
@@ -133,6 +134,7 @@ class _WireRequest(Struct):
     background: bool | None = None
     conversation: str | dict[str, Any] | None = None
     context_management: list[_ContextManagement] | None = None
+    prediction: Any = None
 
 
 _wire_request: Final = msgspec.json.Decoder(_WireRequest)
@@ -237,6 +239,7 @@ class RequestDecoder:
             compared_with=_compared_with(wire.prompt_cache_options),
             truncates=wire.truncation == "auto",
             service_tier=wire.service_tier,
+            prediction=decode_prediction(wire.prediction),
         )
 
     def _decode_tools(self, raw: Raw) -> DecodedTools:

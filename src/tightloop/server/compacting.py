@@ -279,6 +279,8 @@ def _sum(first: Usage, last: Usage) -> Usage:
         first.cached_tokens + last.cached_tokens,
         first.output_tokens + last.output_tokens,
         first.reasoning_tokens + last.reasoning_tokens,
+        first.accepted_prediction_tokens + last.accepted_prediction_tokens,
+        first.rejected_prediction_tokens + last.rejected_prediction_tokens,
     )
 
 

@@ -29,6 +29,8 @@ def figures(timing: EngineTiming, *, receive_ns: int, now_ns: int) -> dict[str, 
         "engine_first_token_s": max(0, timing.first_delta_ns - timing.started_ns) / 1e9,
         "decode_steps_s": timing.decode_ns / 1e9,
         "num_decode_steps": timing.num_decode_steps,
+        "num_draft_tokens": timing.num_draft_tokens,
+        "num_accepted_tokens": timing.num_accepted_tokens,
     }
 
 
