@@ -15,6 +15,7 @@ from tightloop.engine.families.decoding import Answering, decode
 from tightloop.engine.families.drafting import Drafting
 from tightloop.engine.families.grammars import STACK_BYTES, GrammarCompiler
 from tightloop.engine.families.legal_tokens import LegalTokens
+from tightloop.engine.families.open_item import OpenItems, open_key, take_open
 from tightloop.engine.families.prompts import Draft, Known, Prompt, PromptReader, can_think
 from tightloop.engine.families.tool_calls import ToolCallParser
 from tightloop.engine.families.verifying import Verifier
@@ -81,6 +82,7 @@ class ChatFamily:
         default = "true" if metadata.get("tokenizer.ggml.model") == "llama" else "false"
         adds_bos = metadata.get("tokenizer.ggml.add_bos_token", default) == "true"
         self._prompts = PromptReader(pool, self._template, vocabulary, bos=bos if adds_bos else "")
+        self._open_items = OpenItems(pool, self._prompts, self._crowd)
 
     def _control_text(self, name: str) -> str:
         token = self._pool.metadata.get(f"tokenizer.ggml.{name}_token_id", "")
@@ -89,6 +91,9 @@ class ChatFamily:
     def generate(self, job: Job) -> Generator[Evaluate | None, Any, FinishReason]:
         """One response: prefill what is new, then decode token by token."""
         request = replace(job.request, tools=offered(job.request))
+        if request.is_open:
+            known = self._known(request)
+            return (yield from self._open_items.prefill(job, request, known, self._claim))
         draft = self._draft(request)
         forced, is_thinking = draft.forced, draft.is_thinking
         rules = yield from self._rules(request, is_thinking=is_thinking)
@@ -141,11 +146,21 @@ class ChatFamily:
         return len((yield from self._prompts.read(draft)))
 
     def _draft(self, request: GenerationRequest) -> Draft:
-        parent = self._pool.peek(request.parent.id) if request.parent is not None else None
-        known: Known | None = None
-        if isinstance(parent, WarmSequence) and parent.shown is not None:
-            known = Known(parent.tokens, parent.shown)
-        return self._prompts.draft(request, known)
+        return self._prompts.draft(request, self._known(request))
+
+    def _known(self, request: GenerationRequest) -> Known | None:
+        origin = self._origin(request)
+        shown = origin.shown if origin is not None else None
+        return Known(origin.tokens, shown) if origin is not None and shown is not None else None
+
+    def _origin(self, request: GenerationRequest) -> WarmSequence | None:
+        """What is warm of the parent; with the request's own beginning, if that was prefilled."""
+        parent = request.parent
+        for key in (open_key(parent.id), parent.id) if parent is not None else ():
+            state = self._pool.peek(key)
+            if isinstance(state, WarmSequence) and state.shown is not None:
+                return state
+        return None
 
     def _rules(
         self, request: GenerationRequest, *, is_thinking: bool
@@ -171,7 +186,10 @@ class ChatFamily:
         if best is not None and not self._pool.thaw(best):
             best, shared = None, 0
         shared = min(shared, len(prompt) - 1)
-        if best is None or not shared:
+        opened = take_open(self._pool, request, best, shared)
+        if opened is not None:
+            warm = opened
+        elif best is None or not shared:
             warm = WarmSequence(self._pool, self._pool.open())
         else:
             sequence = self._pool.fork(best.sequence, shared)
@@ -188,8 +206,8 @@ class ChatFamily:
         parent = request.parent.id if request.parent else ""
         best: WarmSequence | None = None
         shared, head = 0, prompt.num_head
-        origin = self._pool.peek(parent)
-        if head and isinstance(origin, WarmSequence) and origin.tokens is prompt.head:
+        origin = self._origin(request)
+        if head and origin is not None and origin.tokens is prompt.head:
             best, shared = origin, head + common_prefix(origin.tokens[head:], prompt.tail)
         whole: list[int] | None = None
         for key, state in self._pool.newest_first():
@@ -197,7 +215,8 @@ class ChatFamily:
                 continue
             # To hold more, it must go on as the prompt does where the best one so far ends.
             start, end = max(0, shared - GLANCE_TOKENS), shared + 1
-            if key != parent and state.tokens[start:end] != prompt.part(start, end):
+            is_exempt = key == parent and best is None
+            if not is_exempt and state.tokens[start:end] != prompt.part(start, end):
                 continue
             whole = prompt.whole() if whole is None else whole
             size = common_prefix(state.tokens, whole)
@@ -220,6 +239,7 @@ class ChatFamily:
             warm.shown = None
         if request.parent is not None:
             self._pool.demote(request.parent.id)
+            self._pool.demote(open_key(request.parent.id))
         self._pool.file(request.response_id, warm)
 
     def _prefill(
