@@ -62,9 +62,9 @@ async def test_a_whole_turn(tmp_path: Path) -> None:
         assert (result.text, result.status) == ("all done", Status.COMPLETED)
         assert (tmp_path / "f").read_text() == "new\n"
         first, second, third = s.outputs()
-        assert first.endswith("Process exited with code 0\nOutput:\nold\n")
+        assert first.startswith("old\n\nProcess exited with code 0\nWall time: ")
         assert second == "Success. Updated the following files:\nM f\n"
-        assert third.endswith("Process exited with code 3\nOutput:\nnew\n")
+        assert third.startswith("new\n\nProcess exited with code 3\nWall time: ")
         assert len(result.round_trips) == 4
         assert [span.kind for span in result.spans] == ["tool"] * 3
         kinds = [type(item).__name__ for item in _ended(result.events)]
@@ -147,9 +147,9 @@ async def test_calls_of_one_response_keep_their_order(tmp_path: Path) -> None:
     async with stage(tmp_path, [answer, text_answer("ok")]) as s:
         await s.agent.run_turn("go")
         first, second, third = s.outputs()
-        assert first.endswith("old\n")
+        assert first.startswith("old\n\n")
         assert second.startswith("Success")
-        assert third.endswith("new\n")
+        assert third.startswith("new\n\n")
 
 
 class Meeting:
@@ -258,7 +258,7 @@ async def test_output_is_heard_while_the_command_runs(tmp_path: Path) -> None:
             pass
         await task
         assert any(isinstance(event, ItemStarted) for event in s.heard)
-        assert s.outputs()[0].endswith("one\ntwo\n")
+        assert s.outputs()[0].startswith("one\ntwo\n\n")
 
 
 async def test_max_turns(tmp_path: Path) -> None:
@@ -317,7 +317,7 @@ async def test_cancel_while_a_command_runs(tmp_path: Path) -> None:
         result = await s.agent.run_turn("what now?")
         assert result.text == "ok"
         first, second = s.outputs()
-        assert first.startswith("Wall time")
+        assert first.startswith("Process exited with code 0\nWall time: ")
         assert second == '{"status": "cancelled"}'
 
 
@@ -375,7 +375,7 @@ async def test_behind_isolation_in_a_private_workspace(tmp_path: Path) -> None:
     try:
         async with stage(workspace.path, script, kind=None) as s:
             await s.agent.run_turn("go")
-            assert "Output:\nnew\n" in s.outputs()[1]
+            assert s.outputs()[1].startswith("new\n\nProcess ")
         assert await workspace.changed_files() == ["f"]
         assert "-old\n+new\n+more\n" in await workspace.diff()
         assert (repository / "f").read_text() == "old\n"

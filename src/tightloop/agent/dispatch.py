@@ -9,7 +9,8 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from tightloop.agent.events import (
     CommandExecution,
@@ -41,6 +42,18 @@ Output = FunctionCallOutput | CustomToolCallOutput
 ARGUMENT_DELTAS = frozenset(
     {"response.function_call_arguments.delta", "response.custom_tool_call_input.delta"}
 )
+
+
+class Foreteller(Protocol):
+    """Whoever wants to know outputs before they are sent: ``client.session.Session`` is one."""
+
+    def prefill(self, call_id: str, piece: str, keep: int | None = None) -> None:
+        """A call's output goes on with ``piece``, after its first ``keep`` characters."""
+
+    def prefill_whole(self, call_id: str, output: str) -> None:
+        """A call's output is ``output``."""
+
+
 CANCELLED_TEXT = '{"status": "cancelled"}'
 
 
@@ -48,6 +61,7 @@ class Dispatcher:
     """Runs the calls of one response at a time; reused for all responses of a conversation.
 
     ``outputs`` holds the output item of every call that ended, by call id; ``spans`` what ran.
+    ``foreteller`` is told outputs while the calls run.
     """
 
     def __init__(
@@ -56,6 +70,7 @@ class Dispatcher:
         context: ToolContext,
         listener: Listener,
         next_item_id: Callable[[], str],
+        foreteller: Foreteller | None = None,
     ) -> None:
         self.outputs: dict[str, Output] = {}
         self.spans: list[Span] = []
@@ -63,6 +78,8 @@ class Dispatcher:
         self._context = context
         self._listener = listener
         self._next_item_id = next_item_id
+        self._foreteller = foreteller
+        self._running: set[asyncio.Task[None]] = set()
         self._in_order = asyncio.Lock()  # wakes its waiters first come, first served
         self._prepared: dict[int, tuple[PreparedCall, ToolContext]] = {}
 
@@ -89,7 +106,9 @@ class Dispatcher:
     def start(self, call: Call, output_index: int, group: asyncio.TaskGroup) -> None:
         """The call is complete: run it in ``group``."""
         prepared, context = self._prepared.pop(output_index, (None, None))
-        group.create_task(self._run(call, prepared, context or self._own_context()))
+        run = group.create_task(self._run(call, prepared, context or self._own_context()))
+        self._running.add(run)
+        run.add_done_callback(self._running.discard)
 
     def abandon(self) -> None:
         """The response is over; calls that were never completed are forgotten."""
@@ -104,6 +123,8 @@ class Dispatcher:
     async def _run(self, call: Call, prepared: PreparedCall | None, context: ToolContext) -> None:
         tool = self._tools.get(call.name)
         arguments = call.input if isinstance(call, CustomToolCall) else call.arguments
+        if self._foreteller is not None:
+            context = replace(context, on_text=partial(self._foretell, call.call_id))
         try:
             if tool is None:
                 known = ", ".join(self._tools)
@@ -116,6 +137,8 @@ class Dispatcher:
         finally:
             if prepared is not None:
                 prepared.close()
+        if self._foreteller is not None and len(self._running) > 1:
+            self._foreteller.prefill_whole(call.call_id, result.text)
         self.spans += result.spans
         self.outputs[call.call_id] = _output(call, result.text)
         item = result.item or ErrorItem(context.item_id, result.text)
@@ -145,6 +168,10 @@ class Dispatcher:
             raise
         except (OSError, SandboxError) as error:  # the workspace is gone, descriptors ran out, ...
             return ToolResult(f"{tool.name}: {error}", is_ok=False)
+
+    def _foretell(self, call_id: str, piece: str, keep: int) -> None:
+        if self._foreteller is not None:
+            self._foreteller.prefill(call_id, piece, keep)
 
     def _own_context(self) -> ToolContext:
         return replace(self._context, item_id=self._next_item_id())

@@ -52,7 +52,7 @@ class Agent:
         self._listener = listener
         self._events: list[said.Event] = []
         self._num_items = 0
-        self._dispatcher = Dispatcher(tools, context, self._say, self._next_item_id)
+        self._dispatcher = Dispatcher(tools, context, self._say, self._next_item_id, session)
         self._backlog: list[Item] = list(opening)
         self._usage = Usage()
         self._text = ""

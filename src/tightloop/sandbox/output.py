@@ -1,5 +1,7 @@
 """What is kept of a command's output: head and tail, in bounded memory."""
 
+import codecs
+
 
 class HeadAndTail:
     """Collects bytes; keeps all of them up to the limit, else the first and the last half.
@@ -38,6 +40,7 @@ class HeadAndTail:
         if not self.is_truncated:
             return (self._head + self._tail).decode(errors="replace")
         num_left_out = self.num_bytes - self._num_head - self._num_tail
-        head = self._head.decode(errors="ignore")
+        # As whoever heard it while it came: only a character that was cut off is left out.
+        head = codecs.getincrementaldecoder("utf-8")("replace").decode(bytes(self._head))
         tail = self._tail[-self._num_tail :].decode(errors="ignore")
         return f"{head}\n[... {num_left_out} bytes left out ...]\n{tail}"

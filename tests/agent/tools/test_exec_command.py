@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tightloop.agent.events import CommandExecution
 from tightloop.agent.tools.exec_command import MAX_TIMEOUT_S, ExecCommand, is_test_run
 from tightloop.agent.tools.interface import ToolContext
+from tightloop.agent.tools.output import MAX_CHARS
 from tightloop.sandbox.interface import Command, CommandResult, SandboxError
 
 
@@ -18,6 +21,7 @@ class Recorded:
     """A sandbox that answers with one result and remembers what it was asked."""
 
     kind: str = "none"
+    pieces: list[bytes] = field(default_factory=list)
     result: CommandResult | SandboxError = field(
         default_factory=lambda: CommandResult(0, "out\n", 0, 1_500_000_000)
     )
@@ -30,6 +34,9 @@ class Recorded:
         self, command: Command, on_output: Callable[[bytes], None] | None = None
     ) -> CommandResult:
         self.commands.append(command)
+        for piece in self.pieces:
+            assert on_output is not None
+            on_output(piece)
         if isinstance(self.result, SandboxError):
             raise self.result
         return self.result
@@ -45,7 +52,7 @@ async def test_a_command_line() -> None:
         '{"cmd": "make x", "workdir": "/ws/a", "timeout_s": 5}', context
     )
     assert sandbox.commands == [Command(script="make x", cwd="a", timeout_s=5.0)]
-    assert result.text == "Wall time: 1.5 seconds\nProcess exited with code 0\nOutput:\nout\n"
+    assert result.text == "out\n\nProcess exited with code 0\nWall time: 1.5 seconds"
     assert result.item == CommandExecution("item_7", "make x", "out\n", 0, "completed")
 
 
@@ -136,3 +143,38 @@ def test_definition_is_stable() -> None:
     """The request prefix must not change within a session."""
     assert ExecCommand().definition() == ExecCommand().definition()
     assert os.path.basename(ExecCommand.name) == "exec_command"
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.text("ab\n\u00e9\U0001f600").map(str.encode) | st.binary(max_size=40), max_size=9),
+    st.sampled_from((17, 300, 65_536)),
+    st.sampled_from((1, 20, 2_000)),
+)
+async def test_the_text_begins_with_what_was_told_while_it_ran(
+    lines: list[bytes], size: int, num_repeats: int
+) -> None:
+    """However the output is cut into pieces, long or short, text or not."""
+    data = (b"".join(lines) * num_repeats)[:40_000]
+    pieces = [data[n : n + size] for n in range(0, len(data), size)]
+    result = CommandResult(0, data.decode("utf-8", "replace"), 0, 1_500_000_000)
+    told = ""
+
+    def tell(piece: str, keep: int) -> None:
+        nonlocal told
+        assert keep <= len(told)
+        told = told[:keep] + piece
+
+    context = ToolContext(Path("/ws"), Recorded(pieces=pieces, result=result), on_text=tell)
+    done = await ExecCommand().run('{"cmd": "x"}', context)
+    assert done.text.startswith(told)
+    if len(result.output) <= MAX_CHARS:
+        assert len(told) >= len(result.output) - 1, "all but a character that has not ended"
+    else:
+        assert "[... " in told
+
+
+async def test_a_command_that_prints_nothing() -> None:
+    sandbox = Recorded(result=CommandResult(0, "", 0, 0))
+    done = await ExecCommand().run('{"cmd": "x"}', ToolContext(Path("/ws"), sandbox))
+    assert done.text == "Process exited with code 0\nWall time: 0.0 seconds"

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tightloop.agent.tools.output import shorten_output
+from tightloop.agent.tools.output import Foretelling, shorten_output
 
 
 def test_short_output_is_untouched() -> None:
@@ -34,3 +34,25 @@ def test_ends_are_the_texts_own(text: str, max_chars: int) -> None:
         assert text.endswith(tail.partition("...]\n")[2])
     else:
         assert short == text
+
+
+@given(st.lists(st.text(alphabet="ab\n\u00e9", max_size=60), max_size=12), st.integers(10, 100))
+def test_what_is_told_of_a_growing_text_is_how_its_short_form_begins(
+    pieces: list[str], max_chars: int
+) -> None:
+    """All of a short text; of a long one its head, what was told beyond it taken back."""
+    told = ""
+
+    def tell(piece: str, keep: int) -> None:
+        nonlocal told
+        assert keep <= len(told)
+        told = told[:keep] + piece
+
+    foretelling = Foretelling(tell, max_chars)
+    text = ""
+    for piece in pieces:
+        foretelling.feed(piece)
+        text += piece
+        short = shorten_output(text, max_chars)
+        assert short.startswith(told)
+        assert told == (text if len(text) <= max_chars else short[: short.index("[... ") + 5])

@@ -69,6 +69,7 @@ def test_patch_as_a_function(key: str) -> None:
     "output",
     [
         "line\nOutput:\nx",
+        "line\nOutput:\nx\nProcess exited with code 1\nWall time: 0.1 seconds",
         "Wall time: 0.1 seconds\nProcess exited with code 1\nOutput:\nline\nOutput:\nx",
         "Chunk ID: 3f\nWall time: 0.05 seconds\nProcess exited with code 0\n"
         "Original token count: 9\nOutput:\nline\nOutput:\nx",
@@ -86,6 +87,14 @@ def test_what_only_looks_like_a_clients_lines_stays_and_is_read_in_one_pass() ->
     assert plain_output(output) == output
     assert plain_output(output + "Output:\nx\nOutput:\n") == "x\nOutput:\n"
     assert plain_output("Chunk ID: 1\nno colon\nOutput:\nx") == "Chunk ID: 1\nno colon\nOutput:\nx"
+
+
+def test_lines_behind_an_output_are_taken_off_and_nothing_else() -> None:
+    """A file is what it was, with or without a newline at its end."""
+    last = "Process exited with code 0\nWall time: 1.5 seconds"
+    for text in ("", "x", "x\n", "\n", "Process exited with code 0\nx", "Output:\nx"):
+        assert plain_output(f"{text}\n{last}" if text else last) == text
+    assert plain_output(f"{last}\nx") == f"{last}\nx"
 
 
 def test_a_file_that_begins_like_json_stays() -> None:

@@ -227,13 +227,20 @@ def test_a_half_repair_is_no_progress() -> None:
     assert len(following.tried) == 1
 
 
-def test_a_repair_that_never_ends_is_a_failed_one() -> None:
+@pytest.mark.parametrize(
+    "output",
+    [
+        f"Wall time: 0.42 seconds\nProcess exited with code 1\nOutput:\n{clamp_run()}",
+        f"Wall time: 9 s\n{clamp_run()}\nProcess exited with code 1\nWall time: 0.42 seconds",
+    ],
+)
+def test_a_repair_that_never_ends_is_a_failed_one(output: str) -> None:
     """Its test run gets a deadline from the first run's time; the next candidate follows."""
     client = Client("fix the tests", [clamp_run(), ""])
     repair = client.until_repair()
     client.items[2] = FunctionCallOutput(
         client.items[2].call_id,  # type: ignore[union-attr]
-        f"Wall time: 0.42 seconds\nProcess exited with code 1\nOutput:\n{clamp_run()}",
+        output,
     )
     client.patch(repair, replaced(repair, "value < low", "value > low"))
     again = client.step()

@@ -14,7 +14,7 @@ from tightloop.agent.patch.shell_form import ShellPatch, is_bare_patch, patch_in
 from tightloop.agent.tools.apply_patch import run_patch
 from tightloop.agent.tools.arguments import ArgumentsError, read_object
 from tightloop.agent.tools.interface import ToolContext, ToolResult
-from tightloop.agent.tools.output import shorten_output
+from tightloop.agent.tools.output import Foretelling, shorten_output
 from tightloop.sandbox.interface import Command, CommandResult, SandboxError
 from tightloop.trace.spans import Span
 
@@ -103,10 +103,15 @@ class ExecCommand:
         start_ns = context.clock.now_ns()
         kind = "test" if is_test_run(shown) else "tool"
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        foretelling = Foretelling(context.on_text)
+
+        def hear(data: bytes) -> None:
+            text = decoder.decode(data)
+            context.on_output(text)
+            foretelling.feed(text)
+
         try:
-            result = await context.sandbox.run(
-                command, lambda data: context.on_output(decoder.decode(data))
-            )
+            result = await context.sandbox.run(command, hear)
         except SandboxError as error:
             item = CommandExecution(context.item_id, shown, str(error), None, "failed")
             span = Span(kind, start_ns, context.clock.now_ns(), shown)
@@ -173,6 +178,7 @@ def _patch_from_shell(patch: ShellPatch, command: Command, context: ToolContext)
 
 
 def _as_text(result: CommandResult, timeout_s: float) -> str:
+    """What is known last comes last, so that the model can read the output while it grows."""
     wall_s = (result.ended_ns - result.started_ns) / 1e9
     if result.timed_out:
         ending = f"Process killed at its deadline of {timeout_s:g} seconds"
@@ -180,7 +186,8 @@ def _as_text(result: CommandResult, timeout_s: float) -> str:
         ending = f"Process ended by signal {_signal_name(-result.exit_code)}"
     else:
         ending = f"Process exited with code {result.exit_code}"
-    return f"Wall time: {wall_s:.1f} seconds\n{ending}\nOutput:\n{shorten_output(result.output)}"
+    shown = f"{shorten_output(result.output)}\n" if result.output else ""
+    return f"{shown}{ending}\nWall time: {wall_s:.1f} seconds"
 
 
 def _signal_name(number: int) -> str:

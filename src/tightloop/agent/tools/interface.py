@@ -19,15 +19,24 @@ def _ignore(_text: str) -> None:
     """No one listens to a command's output."""
 
 
+def _ignore_text(_piece: str, _keep: int) -> None:
+    """No one wants to know a result early."""
+
+
 @dataclass(frozen=True, slots=True)
 class ToolContext:
-    """Where a call runs. ``item_id`` names it in events; ``on_output`` gets output as it comes."""
+    """Where a call runs. ``item_id`` names it in events; ``on_output`` gets output as it comes.
+
+    ``on_text`` gets the beginning of the result's text as it becomes known: a piece, and how many
+    characters of what it got before still stand. What it got must be how the text begins.
+    """
 
     workspace: Path
     sandbox: Sandbox
     clock: Clock = field(default_factory=MonotonicClock)
     item_id: str = "item_0"
     on_output: Callable[[str], None] = _ignore
+    on_text: Callable[[str, int], None] = _ignore_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ _SHELL_NAMES = ("exec_command", "shell_command", "shell", "bash", "command", "ru
 _SHELL_KEYS = ("cmd", "command", "script", "bash_command", "commands")
 _TIMEOUT_KEYS = {"timeout_s": 1, "timeout_ms": 1000}  # to its unit per second
 _PATCH_KEYS = ("input", "patch")
+_LAST_LINES = re.compile(r"(?:\A|\n)Process [^\n]*\nWall time: [\d.]+ seconds\Z")
 _WRAPPER_LINE = re.compile(r"[A-Z][\w ]*:|Process ")
 
 
@@ -109,7 +110,7 @@ def find_patch(tools: Sequence[Tool]) -> PatchTool | None:
 
 
 def plain_output(output: str) -> str:
-    """What the command itself printed, without the lines a client puts in front of it."""
+    """What the command itself printed, without the lines a client puts around it."""
     if output.startswith("{"):
         try:
             value = json.loads(output)
@@ -117,7 +118,8 @@ def plain_output(output: str) -> str:
             return output
         inner = value.get("output") if isinstance(value, dict) else None
         return inner if isinstance(inner, str) else output
-    return _unwrapped(output)
+    last = _LAST_LINES.search(output)
+    return output[: last.start()] if last else _unwrapped(output)
 
 
 def _unwrapped(output: str) -> str:

@@ -53,6 +53,7 @@ SKILL = (
     "`--model remote:MODEL@https://host/v1`."
 )
 _WALL_TIME = re.compile(r"^Wall time: ([\d.]+) s", re.MULTILINE)
+_LAST_WALL_TIME = re.compile(r"^Wall time: ([\d.]+) seconds\Z", re.MULTILINE)
 _DEADLINE_BASE_S, _DEADLINE_FACTOR = 5, 10
 _ASKS_FOR_REPAIR = re.compile(r"test|fix|bug|fail|repair|broken|debug|correct", re.IGNORECASE)
 _QUOTED_COMMAND = re.compile(r"(?<!`)`++(?:\w*\n)?([^`\n]*\bpytest\b[^`\n]*)\n?`+")
@@ -234,7 +235,7 @@ def _take_in(
         return
     text = plain_output(output)
     if command == story.command:
-        wall = _WALL_TIME.search(output)
+        wall = _LAST_WALL_TIME.search(output) or _WALL_TIME.search(output)
         if wall and story.phase is None:
             story.test_wall_s = float(wall[1])
         _take_run(story, text)
