@@ -12,9 +12,13 @@ from tightloop.engine.interface import EngineError
 from tightloop.engine.registry import (
     CHOICES,
     EngineOptions,
+    check_name,
     create_engine,
+    is_local,
     is_patchling,
     model_name,
+    served_name,
+    serves_all,
 )
 
 
@@ -96,3 +100,28 @@ async def test_the_bundled_model_explains_itself_and_starts_a_repair() -> None:
     assert info.num_parameters < 10_000_000
     assert "demo model" in info.description
     assert "demo model" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("spec", "name", "local", "all_of_them"),
+    [
+        ("patchling", "patchling", True, False),
+        ("/x/coder.gguf", "coder", True, False),
+        ("hf:o/r/f.gguf@main", "f", True, False),
+        ("scripted:/x/s.json", "scripted", False, False),
+        ("remote:a/b@https://h/v1", "a/b", False, False),
+        ("remote:*@https://h/v1", "remote:*@https://h/v1", False, True),
+    ],
+)
+def test_what_a_name_says_before_anything_is_made(
+    spec: str, name: str, local: bool, all_of_them: bool
+) -> None:
+    """Under which name it is served, whether it computes here, whether it is several models."""
+    check_name(spec)
+    assert (served_name(spec), is_local(spec), serves_all(spec)) == (name, local, all_of_them)
+
+
+@pytest.mark.parametrize("spec", ["gpt-9", "remote:x", ""])
+def test_a_name_without_a_form_is_refused(spec: str) -> None:
+    with pytest.raises(EngineError, match=r"choose one of|does not name"):
+        check_name(spec)

@@ -76,3 +76,16 @@ def test_missing_usage_counts_as_zero() -> None:
     assert decode_usage(None) == decode_usage({"input_tokens_details": None}) == Usage()
     with pytest.raises(msgspec.ValidationError):
         decode_usage({"input_tokens": "many"})
+
+
+def test_the_tier_that_was_used_takes_the_place_of_the_one_asked_for() -> None:
+    """Once: a key that comes twice is read differently by different parsers."""
+    request = decode_request(b'{"model": "m", "service_tier": "auto"}')
+    echo = ResponseEcho("r", request, created_at=1)
+    before = echo.render("in_progress")
+    after = echo.render("completed", extra={"service_tier": "flex", "end_turn": False})
+    assert json.loads(before)["service_tier"] == "auto"
+    assert json.loads(after)["service_tier"] == "flex"
+    assert json.loads(after)["end_turn"] is False
+    assert after.count(b'"service_tier"') == 1
+    assert set(json.loads(before)) | {"end_turn"} == set(json.loads(after))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tightloop.protocol.deltas import EngineTiming
-from tightloop.server.timing import codex_metrics, figures, server_timing_header
+from tightloop.protocol.deltas import EngineTiming, Finished, FinishReason, Usage
+from tightloop.server.timing import codex_metrics, figures, route, server_timing_header
 
 MS = 1_000_000
 TIMING = EngineTiming(
@@ -45,3 +45,17 @@ def test_the_header_is_a_list_of_named_durations() -> None:
         "server;dur=3.0, queue;dur=3.0, prefill;dur=10.0, decode;dur=40.0, first-token;dur=12.0"
     )
     assert expected == server_timing_header(FOUND)
+
+
+def test_the_way_of_a_response_is_told_where_there_were_several() -> None:
+    """In the header as descriptions, with nothing that would end a quoted string."""
+    one = Finished(FinishReason.STOP, Usage())
+    assert route(one) is None
+    several = Finished(
+        FinishReason.STOP, Usage(), backend="a", route_reason='why "so"\\\n', service_tier="flex"
+    )
+    way = route(several)
+    assert way == {"backend": "a", "service_tier": "flex", "reason": 'why "so"\\\n'}
+    header = server_timing_header(FOUND, way)
+    assert header.startswith(server_timing_header(FOUND) + ", ")
+    assert header.endswith('backend;desc="a", service_tier;desc="flex", reason;desc="why ?so???"')

@@ -420,3 +420,50 @@ async def test_any_depth_is_answered() -> None:
     refused = [end["error"]["code"] for end in ends if end["type"] == "error"]
     assert set(refused) == {"invalid_json"}
     assert all(end["type"] in ("error", "response.completed") for end in ends)
+
+
+class RoutedEngine(ScriptedEngine):
+    """Says that it is several backends."""
+
+    def __init__(self, tier: str | None) -> None:
+        end = Finished(
+            FinishReason.STOP,
+            Usage(),
+            EngineTiming(1, 2, 3, 4),
+            backend="a",
+            route_reason="why",
+            service_tier=tier,
+        )
+        super().__init__(lambda _request: [TextDelta("x"), end])
+
+
+@pytest.mark.parametrize(
+    ("asked", "used", "first", "last"),
+    [
+        (None, None, "default", "default"),
+        ("auto", None, "auto", "default"),
+        ("auto", "priority", "auto", "priority"),
+        (None, "flex", "default", "flex"),
+        ("priority", "default", "priority", "default"),
+    ],
+)
+async def test_the_tier_at_the_end_is_the_one_that_was_used(
+    asked: str | None, used: str | None, first: str, last: str
+) -> None:
+    """As the API does it: what was asked for at the beginning, what it was at the end."""
+    wire = Wire(Endpoint(RoutedEngine(used)))
+    wire.create(store=False, service_tier=asked, client_metadata={"tightloop.timing": "1"})
+    end = await wire.end()
+    assert wire.events[0]["response"]["service_tier"] == first
+    assert end["response"]["service_tier"] == last
+    timing = next(event for event in wire.events if event["type"] == "tightloop:timing")
+    assert timing["route"] == {"backend": "a", "service_tier": used or "default", "reason": "why"}
+
+
+async def test_a_request_may_name_how_its_backend_is_picked() -> None:
+    """By its metadata; whether that is heard is the engine's to say."""
+    engine = ScriptedEngine()
+    wire = Wire(Endpoint(engine))
+    wire.create(store=False, metadata={"tightloop.tier_policy": "only:a"})
+    await wire.end()
+    assert engine.requests[0].tier_policy == "only:a"
