@@ -73,6 +73,11 @@ class RemoteEngine:
         """What is known of the host."""
         return self._host
 
+    @property
+    def api(self) -> Api | None:
+        """How the host is asked; None when the engine is not running."""
+        return self._api
+
     def models(self) -> Sequence[ModelInfo]:
         """The one model, or those the host listed last; an old list is asked for again meanwhile."""
         if self._is_all and self._api is not None and self._catalog.is_stale:

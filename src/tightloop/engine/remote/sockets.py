@@ -98,9 +98,17 @@ class ResponsesSockets:
 
         Raises ``TransportError`` or ``ApiError`` when the host opens none.
         """
-        if self._spare is None:
-            line = self._new_line()
+        if self._has_enough():
+            return
+        line = self._new_line()
+        try:
             await line.transport.connect()
+        except BaseException:
+            await line.transport.close()
+            raise
+        if self._has_enough():  # another one came first
+            await line.transport.close()
+        else:
             self._spare = line
 
     async def converse(self, request: GenerationRequest, model: str, call: Call) -> None:
@@ -139,6 +147,9 @@ class ResponsesSockets:
             await asyncio.wait(list(self._tasks))
 
     # ------------------------------------------------------------------ sockets
+
+    def _has_enough(self) -> bool:
+        return self._is_closed or self._spare is not None
 
     def _new_line(self) -> _Line:
         return _Line(WebSocketTransport(self._host.base_url, self._host.api_key()))

@@ -1,0 +1,404 @@
+"""HTTP/2 to a host, over one TLS connection, by the sans-I/O library ``h2`` (the extra ``http2``).
+
+Every request is a stream of that connection, so none waits for a handshake and all share one
+congestion window. A lost connection is replaced at the next request.
+"""
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+import h2.exceptions
+import h2.settings
+
+from tightloop.client.reads import use_small_reads
+from tightloop.engine.interface import EngineError
+from tightloop.engine.remote.upstream import (
+    CONNECT_TIMEOUT_S,
+    SILENCE_TIMEOUT_S,
+    Reply,
+    UpstreamError,
+    open_socket,
+)
+
+WINDOW_BYTES: Final = 16 << 20
+"""What a host may send before we acknowledge it: an answer must never wait for us."""
+
+_DRAIN_TIMEOUT_S: Final = 1.0
+_CALM_CODES: Final = frozenset({h2.errors.ErrorCodes.REFUSED_STREAM, h2.errors.ErrorCodes.NO_ERROR})
+
+
+class _NotProcessed(UpstreamError):
+    """The host says, or shows, that it has not looked at the request: it may be asked again."""
+
+
+class Http2Upstream:
+    """See ``upstream.Upstream``; ``base_url`` is https."""
+
+    def __init__(
+        self,
+        base_url: str,
+        headers: Callable[[], Mapping[str, str]],
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        congestion: str = "",
+    ) -> None:
+        parts = urlsplit(base_url)
+        self._authority = parts.netloc
+        self._host = parts.hostname or ""
+        self._port = parts.port or 443
+        self._root = parts.path
+        self._headers = headers
+        self._ssl = ssl_context or ssl.create_default_context()
+        self._ssl.set_alpn_protocols(["h2", "http/1.1"])
+        self._congestion = congestion
+        self._line: _Line | None = None
+        self._connecting = asyncio.Lock()
+        self._is_closed = False
+
+    def sockets(self) -> list[Any]:
+        """The socket of the connection, as a transport shows it; empty when there is none."""
+        return [self._line.socket] if self._line is not None and self._line.is_usable else []
+
+    async def is_offered(self) -> bool:
+        """Whether the host speaks HTTP/2; the connection that was made to ask is kept."""
+        try:
+            await self._connected()
+        except (UpstreamError, TimeoutError):
+            return False
+        return True
+
+    async def warm(self, num: int, path: str) -> list[Reply]:
+        """See ``Upstream.warm``; one connection is all there is."""
+        try:
+            return [await self.get(path, {})] if num else []
+        except (UpstreamError, TimeoutError, EngineError):
+            return []
+
+    async def get(self, path: str, headers: Mapping[str, str]) -> "Http2Reply":
+        """See ``Upstream.get``."""
+        return await self._ask("GET", path, b"", headers)
+
+    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> "Http2Reply":
+        """See ``Upstream.post``. Also a stream that was refused, or cut by a GOAWAY, is repeated."""
+        return await self._ask("POST", path, body, {"content-type": "application/json", **headers})
+
+    async def close(self) -> None:
+        """See ``Upstream.close``."""
+        self._is_closed = True
+        line, self._line = self._line, None
+        if line is not None:
+            line.close()
+            await line.lost.wait()
+
+    async def _ask(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str]
+    ) -> "Http2Reply":
+        fields = [
+            (":method", method),
+            (":authority", self._authority),
+            (":scheme", "https"),
+            (":path", f"{self._root}{path}"),
+            *((name.lower(), value) for name, value in {**self._headers(), **headers}.items()),
+        ]
+        try:
+            return await (await self._connected()).ask(fields, body)
+        except _NotProcessed:
+            return await (await self._connected()).ask(fields, body)
+
+    async def _connected(self) -> "_Line":
+        if self._is_closed:
+            raise EngineError("the engine has been closed", code="engine_unavailable")
+        async with self._connecting:
+            if self._line is None or not self._line.is_usable:
+                self._line = await self._connect()
+            return self._line
+
+    async def _connect(self) -> "_Line":
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                found = await loop.getaddrinfo(self._host, self._port, type=1)
+                error: OSError | None = None
+                for address in found:
+                    made = open_socket(address, self._congestion)
+                    try:
+                        await loop.sock_connect(made, address[4])
+                        break
+                    except OSError as failed:
+                        made.close()
+                        error = failed
+                else:
+                    raise error or OSError(f"{self._host} has no address")
+                transport, line = await loop.create_connection(
+                    _Line, sock=made, ssl=self._ssl, server_hostname=self._host
+                )
+        except OSError as failed:
+            if isinstance(failed, TimeoutError):
+                raise
+            raise UpstreamError(repr(failed)) from failed
+        tls = transport.get_extra_info("ssl_object")
+        if tls is None or tls.selected_alpn_protocol() != "h2":
+            transport.abort()
+            raise UpstreamError(f"{self._authority} does not offer HTTP/2")
+        use_small_reads(transport)
+        return line
+
+
+class _Line(asyncio.Protocol):
+    """One connection. All methods run on the event loop's thread."""
+
+    def __init__(self) -> None:
+        config = h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
+        self._h2 = h2.connection.H2Connection(config)
+        self._replies: dict[int, Http2Reply] = {}
+        self._transport: asyncio.Transport | None = None
+        self._window = asyncio.Event()  # set when the host has granted more
+        self._is_going = False
+        self.lost = asyncio.Event()
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether a new stream can be opened."""
+        return not self._is_going and not self.lost.is_set()
+
+    @property
+    def socket(self) -> Any:
+        """The connection's ``asyncio.TransportSocket``."""
+        return self._transport.get_extra_info("socket") if self._transport else None
+
+    # ------------------------------------------------------------------ asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._h2.local_settings.update(
+            {
+                h2.settings.SettingCodes.ENABLE_PUSH: 0,
+                h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: WINDOW_BYTES,
+            }
+        )
+        self._h2.initiate_connection()
+        self._h2.increment_flow_control_window(WINDOW_BYTES)
+        self.write()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            events = self._h2.receive_data(data)
+        except h2.exceptions.ProtocolError as error:
+            self._end_all(UpstreamError(f"the host broke HTTP/2: {error!r}"))
+            self.write()
+            self.close()
+            return
+        for event in events:
+            self._take(event)
+        self.write()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set()
+        self._window.set()
+        self._end_all(UpstreamError(f"the connection was lost: {exc!r}"))
+
+    # ------------------------------------------------------------------ for the upstream
+
+    async def ask(self, fields: list[tuple[str, str]], body: bytes) -> "Http2Reply":
+        """The reply's head. Raises ``_NotProcessed`` where asking again does no harm."""
+        try:
+            stream_id = self._h2.get_next_available_stream_id()
+            self._h2.send_headers(stream_id, fields, end_stream=not body)
+        except h2.exceptions.ProtocolError as error:
+            self._is_going = True
+            raise _NotProcessed(repr(error)) from error
+        reply = self._replies[stream_id] = Http2Reply(self, stream_id)
+        try:
+            async with asyncio.timeout(SILENCE_TIMEOUT_S):
+                await self._send(stream_id, body, reply)
+                await reply.head()
+        except BaseException:
+            reply.close()
+            raise
+        return reply
+
+    def reset(self, stream_id: int) -> None:
+        """Tell the host that nobody reads this stream any more."""
+        self._replies.pop(stream_id, None)
+        try:
+            self._h2.reset_stream(stream_id, h2.errors.ErrorCodes.CANCEL)
+        except h2.exceptions.ProtocolError:
+            return  # it has ended
+        self.write()
+
+    def write(self) -> None:
+        """Hand to the socket what there is."""
+        data = self._h2.data_to_send()
+        if data and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """End the connection, with a word to the host."""
+        self._is_going = True
+        if self._transport is not None and not self._transport.is_closing():
+            with suppress(h2.exceptions.ProtocolError):  # it is over already
+                self._h2.close_connection()
+            self.write()
+            self._transport.close()
+
+    async def _send(self, stream_id: int, body: bytes, reply: "Http2Reply") -> None:
+        """Send the body as fast as the host's windows allow; stops when the host has answered."""
+        view = memoryview(body)
+        while view and not reply.has_begun:
+            room = min(
+                self._h2.local_flow_control_window(stream_id), self._h2.max_outbound_frame_size
+            )
+            if room <= 0:
+                self.write()
+                self._window.clear()
+                await self._window.wait()
+                continue
+            part, view = view[:room], view[room:]
+            self._h2.send_data(stream_id, part.tobytes(), end_stream=not view)
+        self.write()
+
+    # ------------------------------------------------------------------ events
+
+    def _take(self, event: Any) -> None:
+        reply = self._replies.get(getattr(event, "stream_id", None) or 0)
+        match event:
+            case h2.events.DataReceived():
+                self._h2.acknowledge_received_data(
+                    event.flow_controlled_length or 0, event.stream_id or 0
+                )
+                if reply is not None:
+                    reply.take(event.data or b"")
+            case h2.events.ResponseReceived() if reply is not None:
+                reply.begin(dict(_pairs(event.headers)))
+            case h2.events.StreamEnded() if reply is not None:
+                self._replies.pop(reply.stream_id, None)
+                reply.end(None)
+            case h2.events.StreamReset() if reply is not None:
+                self._replies.pop(reply.stream_id, None)
+                self._window.set()
+                text = f"the host reset the stream (error {event.error_code})"
+                is_calm = event.error_code in _CALM_CODES and not reply.has_begun
+                reply.end(_NotProcessed(text) if is_calm else UpstreamError(text))
+            case h2.events.WindowUpdated() | h2.events.RemoteSettingsChanged():
+                self._window.set()
+            case h2.events.ConnectionTerminated():
+                self._go_away(event)
+
+    def _go_away(self, event: Any) -> None:
+        """Streams above the last one that the host will answer can be asked again elsewhere."""
+        self._is_going = True
+        self._window.set()
+        for stream_id, reply in list(self._replies.items()):
+            if stream_id > (event.last_stream_id or 0):
+                del self._replies[stream_id]
+                reply.end(_NotProcessed("the host is closing the connection"))
+
+    def _end_all(self, error: UpstreamError) -> None:
+        self._is_going = True
+        replies, self._replies = self._replies, {}
+        for reply in replies.values():
+            reply.end(error if reply.has_begun else _NotProcessed(str(error)))
+
+
+def _pairs(headers: Any) -> list[tuple[str, str]]:
+    return [(_str(name), _str(value)) for name, value in headers or ()]
+
+
+def _str(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("utf-8", "replace")
+
+
+class Http2Reply:
+    """See ``upstream.Reply``."""
+
+    def __init__(self, line: _Line, stream_id: int) -> None:
+        self.stream_id = stream_id
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
+        self._line = line
+        self._pieces: deque[bytes] = deque()
+        self._is_ended = False
+        self._error: UpstreamError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the head came, or never will."""
+        return self.status != 0 or self._is_ended
+
+    async def head(self) -> None:
+        """Wait for the status. Raises the stream's error."""
+        while not self.has_begun:
+            await self._changed()
+        if self._error is not None and self.status == 0:
+            raise self._error
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """See ``Reply.pieces``."""
+        while True:
+            if self._pieces:
+                piece = b"".join(self._pieces)
+                self._pieces.clear()
+                yield piece
+            elif self._error is not None:
+                raise self._error
+            elif self._is_ended:
+                return
+            else:
+                async with asyncio.timeout(SILENCE_TIMEOUT_S):
+                    await self._changed()
+
+    async def finish(self) -> None:
+        """See ``Reply.finish``."""
+        try:
+            async with asyncio.timeout(_DRAIN_TIMEOUT_S):
+                async for _ in self.pieces():
+                    pass
+        except TimeoutError:
+            self.close()
+
+    def close(self) -> None:
+        """See ``Reply.close``."""
+        if not self._is_ended:
+            self._is_ended = True
+            self._line.reset(self.stream_id)
+            self._wake()
+
+    # ------------------------------------------------------------------ for the line
+
+    def begin(self, headers: dict[str, str]) -> None:
+        """The head came."""
+        status = headers.get(":status", "")
+        self.status = int(status) if status.isdecimal() else 500
+        self.headers = headers
+        self._wake()
+
+    def take(self, data: bytes) -> None:
+        """A piece came."""
+        self._pieces.append(data)
+        self._wake()
+
+    def end(self, error: UpstreamError | None) -> None:
+        """Nothing more will come."""
+        self._is_ended = True
+        self._error = error
+        self._wake()
+
+    async def _changed(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
