@@ -14,7 +14,6 @@ from tests.engine.collecting import Answer, ask, node_of, request, start
 from tests.engine.gguf_fixture import write_gguf
 from tightloop.engine.families.chat import ChatFamily
 from tightloop.engine.families.prompts import forced_call
-from tightloop.engine.families.warm_sequence import common_prefix
 from tightloop.engine.interface import EngineError, Node, Sampling
 from tightloop.engine.llama_cpp.backend import LlamaCppBackend
 from tightloop.engine.scripted_backend import IM_END, ScriptedBackend, replying
@@ -63,16 +62,6 @@ async def real(model: Path, *, num_sequences: int = 8) -> AsyncIterator[TokenEng
         yield engine
     finally:
         await engine.close()
-
-
-def test_common_prefix_counts_equal_leading_tokens() -> None:
-    assert common_prefix([1, 2, 3], [1, 2, 4, 5]) == 2
-    assert common_prefix([1, 2], [1, 2, 3]) == 2
-    assert common_prefix([], [1]) == 0
-    assert common_prefix([9], [1]) == 0
-    long = list(range(10_000))
-    assert common_prefix(long, [*long[:9_000], 0, *long[9_001:]]) == 9_000
-    assert common_prefix(long, [*long, 1]) == 10_000
 
 
 async def test_characters_arrive_whole_although_tokens_are_bytes() -> None:

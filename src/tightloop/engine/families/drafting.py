@@ -37,7 +37,8 @@ class Drafting:
         """The drafts of one answer to what ``warm`` holds; None where they cannot pay."""
         if not self._speculation.is_worthwhile:
             return None
-        history = warm.history or NgramIndex()
+        history = NgramIndex() if warm.history is None else warm.history
+        history.truncate(len(warm.tokens))
         warm.history = history
         lookup = PromptLookup(history, warm.tokens)
         files = AlignedCursor()
