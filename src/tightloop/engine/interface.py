@@ -61,7 +61,8 @@ class Sampling:
 class GenerationRequest:
     """One response to make.
 
-    ``response_id`` is the id the new node will have: a warm sequence is filed under it.
+    ``response_id`` is the id the new node will have: a warm sequence is filed under it. ``model`` is
+    what the client calls the model: an engine that has only one need not look at it.
     ``items`` are the new input items after ``parent``. ``generate`` False only prefills.
     ``output_format`` None is plain text. ``parallel_tool_calls`` False allows one call at most.
     ``reasoning_effort`` is the client's word, such as ``low``; ``none`` asks for no reasoning.

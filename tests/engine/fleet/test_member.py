@@ -61,7 +61,6 @@ async def test_a_member_that_does_not_start_says_why() -> None:
     assert await member.start()
     assert member.start_error is None
     assert member.info is not None
-    assert member.model_name("m") == "a-model"
     await member.close()
     await member.close()
 

@@ -115,7 +115,8 @@ class CircuitBreaker:
         if ticket == self._epoch:
             self._num_consecutive = 0
             self._note(now_ns, is_failure=False)
-            self._step(Signal.SUCCESS)
+            if self._state is not State.CLOSED:  # where a success changes nothing, and comes often
+                self._step(Signal.SUCCESS)
             return self._epoch
         return ticket
 

@@ -192,8 +192,7 @@ class Fleet:
         working.sort(key=lambda member: member.name != keeper)
         for member in working:
             if member.engine is not None:
-                renamed = replace(request, model=member.model_name(request.model))
-                return await member.engine.count_input(renamed)
+                return await member.engine.count_input(request)
         raise EngineError(_reasons(group), code="engine_unavailable")
 
     def standings(self) -> dict[str, list[Standing]]:

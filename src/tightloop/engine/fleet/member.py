@@ -93,12 +93,8 @@ class Member:
     @property
     def info(self) -> ModelInfo | None:
         """What its engine says about its model now."""
-        return next(iter(self.models()), None)
-
-    def model_name(self, asked: str) -> str:
-        """What its engine calls the model that was asked for."""
-        info = None if self.spec.keeps_names else self.info
-        return info.name if info is not None else asked
+        models = self.models()
+        return models[0] if models else None
 
     async def close(self) -> None:
         """The engine is closed. May be called twice."""

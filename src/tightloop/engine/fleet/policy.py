@@ -9,8 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
+from functools import cmp_to_key
 from hashlib import blake2b
 from typing import Any, Final
+
+from msgspec import Struct
 
 FAST: Final = "fast"
 BULK: Final = "bulk"
@@ -55,6 +58,9 @@ class Price:
         return total / 1_000_000
 
 
+FREE: Final = Price()
+
+
 @dataclass(frozen=True, slots=True)
 class Parameters:
     """Where the policies draw their lines.
@@ -96,8 +102,7 @@ class Policy:
         return (self.only,) if self.only else tuple(arm.label for arm in self.arms)
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Struct, frozen=True, gc=False):
     """What the policy may know of a request.
 
     ``keeper`` is the member that has the conversation warm. ``recent_output`` is the average of
@@ -114,8 +119,7 @@ class Ask:
     keeper: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True, gc=False):
     """How a member stands at this moment. ``wait_s`` is what a request would wait before it starts.
 
     ``max_open`` 0: no limit. ``context_window`` 0: unknown.
@@ -128,7 +132,7 @@ class Standing:
     max_open: int = 0
     wait_s: float = 0.0
     context_window: int = 0
-    price: Price = field(default_factory=Price)
+    price: Price = FREE
 
     @property
     def is_full(self) -> bool:
@@ -136,8 +140,7 @@ class Standing:
         return bool(self.max_open) and self.num_open >= self.max_open
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True, gc=False):
     """``ranked`` are the names in the order in which they would be asked, ``member`` first."""
 
     member: str
@@ -208,36 +211,47 @@ def choose(policy: Policy, ask: Ask, standings: Sequence[Standing]) -> Decision:
 
     Members that are not available come last. Raises ValueError when ``only:NAME`` names no member.
     """
-    case = _case(policy, ask, standings)
+    expected = expected_output(ask, policy.parameters)
     if policy.kind is Kind.ONLY:
-        standings = [standing for standing in standings if standing.name == policy.only]
-        if not standings:
+        if all(standing.name != policy.only for standing in standings):
             raise ValueError(f"policy {policy.name!r} names no backend of this model")
+        reason = "the policy's only choice"
+        return Decision(policy.only, reason, (policy.only,), policy.name, expected)
     if len(standings) == 1:
-        reason = "the policy's only choice" if policy.kind is Kind.ONLY else "the only backend"
-        return _decision(case, standings, reason)
+        name = standings[0].name
+        return Decision(name, "the only backend", (name,), policy.name, expected)
+    case = _case(policy, ask, standings, expected)
     criteria = _order(case)
-    keyed = [([criterion.value(case, s) for criterion in criteria], s) for s in standings]
-    keyed.sort(key=lambda pair: pair[0])
-    (best, winner), (next_best, second) = keyed[0], keyed[1]
-    reason = "first in the list"
-    for criterion, a, b in zip(criteria, best, next_best, strict=True):
-        if a != b:
-            reason = criterion.why(case, winner, second)
-            break
-    return _decision(case, [standing for _, standing in keyed], reason)
+
+    def compare(a: Standing, b: Standing) -> int:
+        found = _difference(case, criteria, a, b)
+        return found[1] if found is not None else 0
+
+    ranked = sorted(standings, key=cmp_to_key(compare))
+    found = _difference(case, criteria, ranked[0], ranked[1])
+    reason = "first in the list" if found is None else found[0].why(case, ranked[0], ranked[1])
+    names = tuple([standing.name for standing in ranked])
+    return Decision(names[0], reason, names, policy.name, expected)
 
 
-def _decision(case: "_Case", ranked: Sequence[Standing], reason: str) -> Decision:
-    names = tuple(standing.name for standing in ranked)
-    return Decision(names[0], reason, names, case.policy.name, case.expected)
+def _difference(
+    case: "_Case", criteria: Sequence["_Criterion"], a: Standing, b: Standing
+) -> tuple["_Criterion", int] | None:
+    """The first criterion by which the two differ, and the sign of the difference.
+
+    One after the other, because most decisions fall early and the last ones cost most.
+    """
+    for criterion in criteria:
+        mine, other = criterion.value(case, a), criterion.value(case, b)
+        if mine != other:
+            return criterion, -1 if mine < other else 1
+    return None
 
 
 # ---------------------------------------------------------------------- criteria
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
+class _Case(Struct, frozen=True, gc=False):
     policy: Policy
     ask: Ask
     expected: int
@@ -247,8 +261,7 @@ class _Case:
     arm: str | None
 
 
-def _case(policy: Policy, ask: Ask, standings: Sequence[Standing]) -> _Case:
-    expected = expected_output(ask, policy.parameters)
+def _case(policy: Policy, ask: Ask, standings: Sequence[Standing], expected: int) -> _Case:
     is_short = expected <= policy.parameters.long_output_tokens
     is_urgent = is_short and not ask.is_background and policy.kind is not Kind.THROUGHPUT
     return _Case(
@@ -337,18 +350,24 @@ _OPEN: Final = _Criterion(
 )
 
 _CAN: Final = (_AVAILABLE, _FITS)
-_HURRIED: Final = (_ASKED, _KEEPS, _ROOM, _SUITED, _WAIT, _COST, _OPEN)
-_PATIENT: Final = (_ASKED, _KEEPS, _SUITED, _ROOM, _COST, _WAIT, _OPEN)
+_IN_A_HURRY: Final = (_ASKED, _KEEPS, _ROOM, _SUITED, _WAIT, _COST, _OPEN)
+_AT_LEISURE: Final = (_ASKED, _KEEPS, _SUITED, _ROOM, _COST, _WAIT, _OPEN)
 """Work that nobody waits for stays off the fast tier even when the other one is busy."""
-_SPREAD: Final = (_ASKED, _KEEPS, _SUITED, _ROOM, _OPEN, _WAIT, _COST)
-_SAVING: Final = (_ASKED, _KEEPS, _COST, _ROOM, _WAIT, _OPEN)
+
+_HURRIED: Final = (*_CAN, *_IN_A_HURRY)
+_PATIENT: Final = (*_CAN, *_AT_LEISURE)
+_HURRIED_ARM: Final = (*_CAN, _ARM, *_IN_A_HURRY)
+_PATIENT_ARM: Final = (*_CAN, _ARM, *_AT_LEISURE)
+_SPREAD: Final = (*_CAN, _ASKED, _KEEPS, _SUITED, _ROOM, _OPEN, _WAIT, _COST)
+_SAVING: Final = (*_CAN, _ASKED, _KEEPS, _COST, _ROOM, _WAIT, _OPEN)
 
 
 def _order(case: _Case) -> Sequence[_Criterion]:
     kind = case.policy.kind
     if kind is Kind.THROUGHPUT:
-        return (*_CAN, *_SPREAD)
+        return _SPREAD
     if kind is Kind.CHEAPEST:
-        return (*_CAN, *_SAVING)
-    rest = _HURRIED if case.is_urgent else _PATIENT
-    return (*_CAN, _ARM, *rest) if kind is Kind.SPLIT else (*_CAN, *rest)
+        return _SAVING
+    if kind is Kind.SPLIT:
+        return _HURRIED_ARM if case.is_urgent else _PATIENT_ARM
+    return _HURRIED if case.is_urgent else _PATIENT

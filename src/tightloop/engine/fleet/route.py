@@ -8,7 +8,7 @@ costs one call and one look at its last delta.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -94,6 +94,7 @@ class Route:
         self._candidates = deque(members)
         self._is_forced = is_forced
         self._waits_for: Member | None = None
+        self._has_waited = False
         self._attempt: _Attempt | None = None
         self._last: Finished | None = None
         self._is_crowded_out = False
@@ -153,6 +154,7 @@ class Route:
                 continue
             if not member.enter(self, is_hurried=not self.request.is_background):
                 self._waits_for = member
+                self._has_waited = True
                 return
             if self._ask(member):
                 return
@@ -173,13 +175,9 @@ class Route:
             return False
         self.member = member
         self.context.book.place(self.request.response_id, self.session, member.name)
-        request = self.request
-        name = member.model_name(request.model)
-        if name != request.model:
-            request = replace(request, model=name)
         self._attempt = attempt = _Attempt(self, member, ticket, now_ns)
         try:
-            attempt.generation = engine.submit(request, attempt.receive)
+            attempt.generation = engine.submit(self.request, attempt.receive)
         except Exception as error:  # noqa: BLE001 - a broken engine must not end the route
             text = f"{type(error).__name__}: {error}"
             broken = Finished(FinishReason.ERROR, Usage(), None, "server_error", text)
@@ -221,7 +219,7 @@ class Route:
         """``finished`` with who made it and why; time before its last attempt counts as queue."""
         member = self.member
         timing = finished.timing
-        if timing is not None:
+        if timing is not None and (self.failures or self._has_waited):
             timing = _since(timing, self.submitted_ns)
         return msgspec.structs.replace(
             finished,
