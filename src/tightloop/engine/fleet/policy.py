@@ -227,8 +227,13 @@ def choose(policy: Policy, ask: Ask, standings: Sequence[Standing]) -> Decision:
         found = _difference(case, criteria, a, b)
         return found[1] if found is not None else 0
 
-    ranked = sorted(standings, key=cmp_to_key(compare))
-    found = _difference(case, criteria, ranked[0], ranked[1])
+    if len(standings) == 2:  # the usual case; one look says all
+        first, last = standings
+        found = _difference(case, criteria, first, last)
+        ranked = [first, last] if found is None or found[1] < 0 else [last, first]
+    else:
+        ranked = sorted(standings, key=cmp_to_key(compare))
+        found = _difference(case, criteria, ranked[0], ranked[1])
     reason = "first in the list" if found is None else found[0].why(case, ranked[0], ranked[1])
     names = tuple([standing.name for standing in ranked])
     return Decision(names[0], reason, names, policy.name, expected)

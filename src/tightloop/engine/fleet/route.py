@@ -177,11 +177,11 @@ class Route:
         self.context.book.place(self.request.response_id, self.session, member.name)
         self._attempt = attempt = _Attempt(self, member, ticket, now_ns)
         try:
-            attempt.generation = engine.submit(self.request, attempt.receive)
+            attempt.generation = engine.submit(self.request, attempt.sink())
         except Exception as error:  # noqa: BLE001 - a broken engine must not end the route
             text = f"{type(error).__name__}: {error}"
             broken = Finished(FinishReason.ERROR, Usage(), None, "server_error", text)
-            asyncio.get_running_loop().call_soon(attempt.receive, [broken])
+            asyncio.get_running_loop().call_soon(attempt.sink(), [broken])
         return True
 
     # ------------------------------------------------------------------ the end
@@ -236,7 +236,7 @@ def _since(timing: EngineTiming, submitted_ns: int) -> EngineTiming:
 
 
 class _Attempt:
-    """One member being asked; ``receive`` is the sink that its engine is given."""
+    """One member being asked; ``sink`` is what its engine is given."""
 
     __slots__ = (
         "_asked_ns",
@@ -268,12 +268,22 @@ class _Attempt:
         if self.generation is not None:
             self.generation.cancel()
 
-    def receive(self, deltas: Sequence[Delta]) -> None:
-        """Called for every batch: only the first and the last one are looked at closely."""
-        if self._has_begun and not isinstance(deltas[-1], Finished):
-            self._sink(deltas)
-        elif deltas:
-            self._look(deltas)
+    def sink(self) -> Sink:
+        """Looks at the first and the last batch; the others cost one call and the look for the last.
+
+        Not a method: what a closure holds is at hand, and this is called for every batch.
+        """
+        forward, look, is_flowing = self._sink, self._look, False
+
+        def receive(deltas: Sequence[Delta]) -> None:
+            nonlocal is_flowing
+            if is_flowing and type(deltas[-1]) is not Finished:
+                forward(deltas)
+            elif deltas:
+                look(deltas)
+                is_flowing = self._has_begun
+
+        return receive
 
     def _look(self, deltas: Sequence[Delta]) -> None:
         last = deltas[-1]
