@@ -1,15 +1,26 @@
 """Few frames, right offsets, nothing where it is not wanted."""
 
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.client.rig import running
+from tests.client.rig import make_transport, running
 from tightloop.client.hints import GROWTH, MIN_PIECE_CHARS, QUIET_S, Hints
 from tightloop.client.session import Session
+from tightloop.client.transport import HintingTransport
+from tightloop.engine.interface import GenerationRequest, ModelInfo, Sink
+from tightloop.engine.scripted import ScriptedEngine, ScriptedGeneration, call_answer
+from tightloop.governance.keys import KeyRing
+from tightloop.protocol.items import FunctionCallOutput, user_message
 from tightloop.protocol.prefill import MAX_PREFILL_BYTES, PREFILL
+from tightloop.server.access import Access
+from tightloop.server.app import Server
+from tightloop.server.endpoint import Endpoint
 from tightloop.server.prefilling import Output
 from tightloop.trace.clock import ManualClock
 
@@ -138,6 +149,53 @@ def test_a_server_that_does_not_know_it_gets_nothing(names: tuple[str, ...]) -> 
 
 def test_a_transport_that_cannot_is_left_alone() -> None:
     Hints(object(), ManualClock()).add("r", "c", "text")
+
+
+class Early(ScriptedEngine):
+    """Offers to read early; tells when it is asked to."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _: call_answer("run", {}))
+        self.is_asked = asyncio.Event()
+
+    def models(self) -> Sequence[ModelInfo]:
+        return [replace(model, prefills_early=True) for model in super().models()]
+
+    def submit(self, request: GenerationRequest, sink: Sink) -> ScriptedGeneration:
+        if request.is_open:
+            self.is_asked.set()
+        return super().submit(request, sink)
+
+
+@pytest.mark.parametrize("kind", ["websocket", "in_memory"])
+async def test_a_session_tells_outputs_early(kind: str) -> None:
+    """Pieces that come in one step of the loop go out together or one after the other."""
+    engine = Early()
+    endpoint = Endpoint(engine)
+    server = Server(endpoint, Access(KeyRing(()), "127.0.0.1"), host="127.0.0.1", port=0)
+    await server.start()
+    transport = make_transport(kind, endpoint, server.url)
+    session = Session(transport, model="scripted")
+    try:
+        assert [event async for event in session.respond([user_message("go")])]
+        session.prefill("call_1", "x")
+        session.prefill("call_1", "y" * MIN_PIECE_CHARS)
+        await engine.is_asked.wait()
+        asked, *_ = [request for request in engine.requests if request.is_open]
+        (item,) = asked.items
+        assert isinstance(item, FunctionCallOutput)
+        assert item.output.startswith("x")
+    finally:
+        await session.close()
+        await server.stop(grace_s=0)
+
+
+@pytest.mark.parametrize("kind", ["websocket", "in_memory"])
+async def test_without_a_connection_there_is_nobody_to_tell(kind: str) -> None:
+    async with running(kind) as rig:
+        assert isinstance(rig.transport, HintingTransport)
+        assert rig.transport.capabilities == frozenset()
+        assert rig.transport.hint({"type": PREFILL}) is False
 
 
 @pytest.mark.parametrize("kind", ["http", "websocket", "in_memory"])

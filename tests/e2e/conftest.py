@@ -3,7 +3,8 @@
 The command is taken from the environment variable ``TIGHTLOOP`` (default: the one installed beside
 this interpreter), so that the same cases run against a wheel or another implementation. Cases are
 numbered: 1xx smoke, 2xx official SDK (22x its Chat Completions, 24x conversations), 3xx crash and end,
-4xx bad input, 5xx access and start, 6xx the demo, 7xx agents of others, 8xx measuring endpoints, 91x several
+4xx bad input, 5xx access and start, 6xx the demo, 7xx agents of others, 8xx measuring endpoints, 90x streamed
+prefill, 91x several
 backends behind one server.
 """
 

@@ -6,6 +6,7 @@ consumer runs. Frames are not compressed: deltas are small and a compressor cost
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Any
@@ -20,6 +21,9 @@ from tightloop.protocol.errors import ApiError
 from tightloop.protocol.prefill import CAPABILITIES_HEADER, capabilities_of
 
 MAX_MESSAGE_BYTES = 64 << 20
+MAX_HINT_BYTES = 512 << 10
+"""Of hints that wait for the next step of the loop."""
+
 PING_EVERY_S = 60.0
 CONNECT_TIMEOUT_S = 15.0
 
@@ -125,7 +129,9 @@ class _Line:
         self.switchboard = Switchboard(url)
         self._url = url
         self._socket = socket
-        self._hint: asyncio.Task[None] | None = None
+        self._hints: deque[bytes] = deque()
+        self._hint_bytes = 0
+        self._hinting: asyncio.Task[None] | None = None
         # aiohttp offers no public way to the headers of the answer that opened a socket.
         opening = getattr(socket, "_response", None)
         headers = opening.headers if opening is not None else {}
@@ -148,20 +154,26 @@ class _Line:
 
     def hint(self, frame: bytes) -> bool:
         """Write one text frame if nothing else waits to be written; whether it goes out."""
-        if not self.is_open or (self._hint is not None and not self._hint.done()):
+        if not self.is_open or self._hint_bytes + len(frame) > MAX_HINT_BYTES:
             return False
         if self._transport is None or self._transport.get_write_buffer_size():
             return False
-        self._hint = asyncio.get_running_loop().create_task(self._send_hint(frame))
+        self._hint_bytes += len(frame)
+        self._hints.append(frame)
+        if self._hinting is None or self._hinting.done():
+            self._hinting = asyncio.get_running_loop().create_task(self._send_hints())
         return True
 
-    async def _send_hint(self, frame: bytes) -> None:
+    async def _send_hints(self) -> None:
         with suppress(TransportError):  # the reader notices the loss, too
-            await self.send(frame)
+            while self._hints:
+                frame = self._hints.popleft()
+                self._hint_bytes -= len(frame)
+                await self.send(frame)
 
     async def close(self) -> None:
         await self._socket.close()
-        await asyncio.wait([self._reader] if self._hint is None else [self._reader, self._hint])
+        await asyncio.wait([task for task in (self._reader, self._hinting) if task is not None])
 
     async def _read(self) -> None:
         error = TransportError(f"the connection to {self._url} was closed")
