@@ -225,7 +225,8 @@ async def test_a_host_that_breaks_the_protocol(tls: Tls) -> None:
         stream.begin()
         stream.line.transport.write(b"\0\0\1\0\0\0\0\0\0x")  # data of no stream
 
-    async with upstream(in_turn(garbage), tls) as (made, _):
-        reply = await made.post("/x", b"{}", {})
-        with pytest.raises(UpstreamError, match="broke HTTP/2"):
-            await read_whole(reply, 99)
+    async with engine(in_turn(garbage), tls) as (remote, host):
+        done = (await ask(remote, request("hi"))).finished
+        assert done.error_code == "upstream_error"
+        assert "broke HTTP/2" in str(done.error_message)
+        assert len(host.posts) == 1

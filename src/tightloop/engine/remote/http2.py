@@ -194,7 +194,8 @@ class _Line(asyncio.Protocol):
         try:
             events = self._h2.receive_data(data)
         except h2.exceptions.ProtocolError as error:
-            self._end_all(UpstreamError(f"the host broke HTTP/2: {error!r}"))
+            broken = UpstreamError(f"the host broke HTTP/2: {error!r}")
+            self._end_all(broken, broken)
             self.write()
             self.close()
             return
@@ -205,7 +206,8 @@ class _Line(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost.set()
         self._window.set()
-        self._end_all(UpstreamError(f"the connection was lost: {exc!r}"))
+        text = f"the connection was lost: {exc!r}"
+        self._end_all(UpstreamError(text), _NotProcessed(text))
 
     # ------------------------------------------------------------------ for the upstream
 
@@ -303,11 +305,11 @@ class _Line(asyncio.Protocol):
                 del self._replies[stream_id]
                 reply.end(_NotProcessed("the host is closing the connection"))
 
-    def _end_all(self, error: UpstreamError) -> None:
+    def _end_all(self, error: UpstreamError, unanswered: UpstreamError) -> None:
         self._is_going = True
         replies, self._replies = self._replies, {}
         for reply in replies.values():
-            reply.end(error if reply.has_begun else _NotProcessed(str(error)))
+            reply.end(error if reply.has_begun else unanswered)
 
 
 def _pairs(headers: Any) -> list[tuple[str, str]]:
