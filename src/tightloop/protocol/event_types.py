@@ -167,7 +167,11 @@ RESPONSES_EVENTS: Final[tuple[EventType, ...]] = (
             "response_id": "the response",
             "timing": "where its time went, in seconds; see [the figures](wire.md)",
         },
-        _LANE,
+        {
+            "route": "`backend`, `service_tier` and `reason`, where one of several backends was"
+            " [picked](serving.md)",
+            **_LANE,
+        },
     ),
     EventType(
         "responsesapi.websocket_timing",

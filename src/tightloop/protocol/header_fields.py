@@ -53,7 +53,8 @@ SENT: Final[tuple[HeaderField, ...]] = (
     HeaderField(
         "Server-Timing",
         "With a whole response: `server`, `queue`, `prefill`, `decode` and `first-token` in"
-        " milliseconds (W3C Server Timing).",
+        " milliseconds (W3C Server Timing); `backend`, `service_tier` and `reason` as descriptions,"
+        " where one of several backends was picked.",
     ),
     HeaderField("ETag", "With `GET /v1/models`: changes when the listing does.", in_code=".etag"),
     HeaderField("retry-after", "Seconds after which trying again makes sense; with 429 and 503."),

@@ -1,5 +1,6 @@
 """From names or a file to a plan."""
 
+import re
 import string
 from decimal import Decimal
 from pathlib import Path
@@ -190,3 +191,26 @@ def test_anything_is_a_plan_or_a_named_mistake(found: dict[str, object]) -> None
         mistake = str(error)
     assert (plan is None) == (mistake or "").startswith("f.toml: ")
     assert plan is None or plan.models
+
+
+PLACES = [
+    "zz = 1",
+    "[routing]\nzz = 1",
+    "[breaker]\nzz = 1",
+    f"{MODEL}zz = 1\n{MEMBER}",
+    f"{MODEL}{MEMBER}zz = 1",
+    f"{MODEL}{MEMBER}price = {{ zz = 1 }}",
+    f"{MODEL}engine = 'patchling'\nzz = 1",
+]
+
+
+@pytest.mark.parametrize("text", PLACES)
+def test_every_key_is_documented(text: str, tmp_path: Path) -> None:
+    """The choices that a mistake is answered with all have their place on the page."""
+    with pytest.raises(ConfigError) as caught:
+        read_plan(written(tmp_path, text))
+    known = str(caught.value).rpartition("there are ")[2].split(", ")
+    page = (Path(__file__).parents[3] / "docs/serving.md").read_text("utf-8")
+    documented = set(re.findall(r"`\[*([a-z_.]+)\]*`", page))
+    assert len(known) > 1
+    assert set(known) - documented == set()
