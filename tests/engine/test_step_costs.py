@@ -48,3 +48,11 @@ def test_the_least_counts() -> None:
         return model.clock()
 
     assert measure(model, clock)[4] == 2.5
+
+
+def test_a_step_of_one_token_is_measured_after_another_one() -> None:
+    """As decoding is: kernels and graphs are in place then."""
+    model = Slow(1000)
+    measure(model, model.clock)
+    sizes = [size for _, size in model.evaluated]
+    assert sum(before == size == 1 for before, size in zip(sizes, sizes[1:], strict=False)) >= 5
