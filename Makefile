@@ -4,13 +4,16 @@ PYTHON ?= python3
 READY := $(VENV)/.ready
 CLIENTS := .clients
 CLIENTS_READY := $(CLIENTS)/.ready
+PEERS := .peers
+PEERS_READY := $(PEERS)/.ready
+BENCH_FLAGS ?=
 VLLM := .vllm
 VLLM_READY := $(VLLM)/.ready
 DEMO_FLAGS ?=
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export COLUMNS := 80
 
-.PHONY: help setup clients demo test check e2e bench soak vllm docs wheel lock format clean
+.PHONY: help setup clients peers demo test check e2e bench soak vllm docs wheel lock format clean
 help: ## this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t12
 
@@ -23,6 +26,11 @@ $(READY): requirements/dev.txt pyproject.toml
 clients: $(CLIENTS_READY) ## install the agents of others that e2e runs, unmodified (Node.js needed)
 $(CLIENTS_READY): $(READY) scripts/install_clients.py $(wildcard clients/*) clients/.npmrc
 	@python scripts/install_clients.py --into $(CLIENTS)
+	@touch $@
+
+peers: $(PEERS_READY) ## install the servers that bench measures beside ours, each in its own environment
+$(PEERS_READY): $(READY) scripts/install_peers.py $(wildcard peers/*)
+	@python scripts/install_peers.py --into $(PEERS)
 	@touch $@
 
 demo: $(READY) ## fix real bugs with the bundled network, classic path against tight path
@@ -45,8 +53,8 @@ check: $(READY) ## lint, format, types, import contracts, spelling, generated do
 e2e: $(READY) $(CLIENTS_READY) ## real processes, real clients, the official SDK
 	pytest -m e2e tests/e2e
 
-bench: $(READY) ## the project's own benchmarks; each prints one JSON object
-	@for script in benchmarks/bench_*.py; do python $$script || exit 1; done
+bench: $(READY) $(PEERS_READY) ## all measurements, ours and the peers'; the results go to benchmarks/results
+	@python -m benchmarks.lab $(BENCH_FLAGS)
 
 soak: $(READY) ## ten minutes of drops, steers, cancels and resumes on 64 lanes; fails if anything is lost
 	PYTHONPATH=. python benchmarks/soak_wire.py
@@ -76,7 +84,7 @@ wheel: $(READY) ## build the wheel, install it alone, smoke-test it
 lock: ## recompute the pinned, hashed requirements
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes pyproject.toml -o requirements/runtime.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes pyproject.toml --group dev -c requirements/runtime.txt -o requirements/dev.txt
-	@for name in openai-agents mini-swe-agent; do uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header clients/$$name.in -o clients/$$name.txt || exit 1; done
+	@for file in clients/*.in peers/*.in; do uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header $$file -o $${file%.in}.txt || exit 1; done
 
 format: $(READY) ## apply the formatter and safe lint fixes
 	ruff check -q --fix .

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 WIDTH = 100
 GAP = "  "
+NOTHING = "-"
+"""A cell without a value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +39,24 @@ def layout(heads: Sequence[Column], figures: Sequence[Column], width: int = WIDT
     for column in figures:
         needed = column.width + len(GAP)
         if block and used + needed - len(GAP) > width:
-            lines += [*_block([*heads, *block]), ""]
+            lines += [*_block(heads, block), ""]
             block, used = [], taken
         block.append(column)
         used += needed
-    return lines + _block([*heads, *block])
+    return lines + _block(heads, block)
 
 
-def _block(columns: Sequence[Column]) -> list[str]:
+def _block(heads: Sequence[Column], figures: Sequence[Column] = ()) -> list[str]:
+    """Rows that have nothing in any of the figures are left out."""
+    num_rows = len(heads[0].cells)
+    kept = [
+        row
+        for row in range(num_rows)
+        if not figures or any(column.cells[row] != NOTHING for column in figures)
+    ]
+    columns = [
+        Column(column.title, [column.cells[row] for row in kept], column.is_number)
+        for column in (*heads, *figures)
+    ]
     rows = zip(*(column.padded() for column in columns), strict=True)
     return [GAP.join(row).rstrip() for row in rows]

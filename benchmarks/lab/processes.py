@@ -7,6 +7,7 @@ the process and its descendants: far steadier than wall time on a machine that d
 import contextlib
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -20,6 +21,7 @@ from tightloop.trace.clock import now_ns
 
 END_LIMIT_S = 10.0
 LAST_WORDS = 400
+_PATHS = re.compile(r"(?<![\w:/])(?:/[\w.@+-]+){2,}")
 
 
 class NotStarted(Exception):
@@ -153,11 +155,12 @@ class Program:
         self.find_family()
 
     def last_words(self) -> str:
-        """The end of what it wrote, in one line."""
+        """The last line that it wrote, without paths of this machine."""
         self._log.flush()
         size = os.fstat(self._log.fileno()).st_size
         text = os.pread(self._log.fileno(), LAST_WORDS, max(0, size - LAST_WORDS))
-        return " ".join(text.decode(errors="replace").split()) or "it said nothing"
+        lines = [line for line in text.decode(errors="replace").splitlines() if line.strip()]
+        return _PATHS.sub("PATH", lines[-1].strip()) if lines else "it said nothing"
 
     def end(self) -> None:
         """End it and its descendants, politely first. May be called twice."""

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from benchmarks.lab.columns import Column, layout
+from benchmarks.lab.columns import NOTHING, Column, layout
 from benchmarks.lab.machine import Machine, this_machine
 from benchmarks.lab.statistics import Ratio, paired_ratio, unpaired_ratio
 from tightloop.trace.clock import wall_label
@@ -97,8 +97,7 @@ class Experiment(Struct, frozen=True, kw_only=True):
         ]
         figures = [_figure_column(name, self.rows) for name in names]
         lines += layout(heads, figures)
-        skipped = {row.variant: row.missing for row in self.rows if row.missing}
-        lines += [f"{variant}: not measured: {reason}" for variant, reason in skipped.items()]
+        lines += dict.fromkeys(_missing(row) for row in self.rows if row.missing)
         if self.ratios:
             lines += ["", *layout(*_ratio_columns(self.ratios))]
         lines += ["", *(f"- {note}" for note in self.notes)] if self.notes else []
@@ -126,9 +125,14 @@ def _figure_column(name: str, rows: Sequence[Row]) -> Column:
     return Column(f"{name} {'/'.join(sorted(units))}", cells, is_number=True)
 
 
+def _missing(row: Row) -> str:
+    said = ", ".join(map(str, (row.variant, *row.params.values())))
+    return f"{said}: not measured: {row.missing}"
+
+
 def _cell(figure: Figure | None) -> str:
     if figure is None:
-        return "-"
+        return NOTHING
     if figure.n == 1:
         return number(figure.median)
     return f"{number(figure.median)} [{number(figure.p10)} {number(figure.p90)}]"

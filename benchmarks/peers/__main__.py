@@ -7,13 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.lab.record import RESULTS, Experiment
-from benchmarks.peers import per_token, round_trip
+from benchmarks.peers import concurrency, engine_level, per_token, round_trip
 from benchmarks.peers.field import Field
 from benchmarks.peers.gateways import GATEWAYS
 
 EXPERIMENTS: dict[str, Callable[..., Experiment]] = {
     round_trip.NAME: round_trip.run,
+    engine_level.NAME: engine_level.run,
     per_token.NAME: per_token.run,
+    concurrency.NAME: concurrency.run,
 }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from tightloop.bench.conversations import chat_message
-from tightloop.bench.history import TOOLS, history, message, output, tool_output
+from tightloop.bench.history import NEW_BYTES, TOOLS, history, message, output, tool_output
 
 HISTORY_BYTES = {"1k": 18_800, "10k": 53_000, "50k": 209_000, "200k": 789_000}
 """Nominal tokens, and bytes of JSON that such histories of coding agents measure."""
@@ -18,12 +18,17 @@ _CHAT_TOOLS = [
 
 
 class Bodies:
-    """Bodies for one size of history; each carries an output that none had before."""
+    """Bodies for one size of history; each carries an output that none had before.
 
-    def __init__(self, size: str, model: str, seed: int = 1) -> None:
+    Another ``seed`` makes another history, different from its first item on.
+    """
+
+    def __init__(self, size: str, model: str, seed: int = 1, new_bytes: int = NEW_BYTES) -> None:
         num_bytes = HISTORY_BYTES[size]
-        self._items = history(num_bytes)
+        opening = message(f"Conversation {seed}: fix the failing test")
+        self._items = [opening, *history(num_bytes)[1:]]
         self._model = model
+        self._new_bytes = new_bytes
         self._rng = random.Random(f"{size} {seed}")
 
     def chat(self, **options: Any) -> bytes:
@@ -49,10 +54,13 @@ class Bodies:
         outputs match.
         """
         named = {"previous_response_id": previous_response_id}
-        return self._responses([message(tool_output(self._rng))], **{**named, **options})
+        return self._responses([message(self._text())], **{**named, **options})
 
     def _new(self) -> dict[str, Any]:
-        return output("call_open", tool_output(self._rng))
+        return output("call_open", self._text())
+
+    def _text(self) -> str:
+        return tool_output(self._rng)[: self._new_bytes]
 
     def _responses(self, items: list[dict[str, Any]], **options: Any) -> bytes:
         fixed = {"model": self._model, "stream": True, "store": False, "tools": TOOLS}

@@ -20,7 +20,13 @@ from tightloop.trace.clock import now_ns
 LIMIT_S = 60.0
 READ_BYTES = 1 << 18
 
+CLOSED = "the connection was closed before the answer was over"
+
 AnyReply = TypeVar("AnyReply", bound=Reply)
+
+
+class Closed(BadReply):
+    """The connection was closed before a single byte of the answer."""
 
 
 def connect(port: int) -> socket.socket:
@@ -63,13 +69,15 @@ def text_frame(payload: bytes) -> bytes:
 
 def exchange(line: socket.socket, request: bytes, reply: AnyReply) -> tuple[int, AnyReply]:
     """Send, and read to the end; also when the sending began, in ns. Raises ``BadReply``."""
+    is_begun = False
     sent_ns = now_ns()
     line.sendall(request)
     try:
         while True:
             data = line.recv(READ_BYTES)
             if not data:
-                raise BadReply("the connection was closed before the answer was over")
+                raise BadReply(CLOSED) if is_begun else Closed(CLOSED)
+            is_begun = True
             if reply.feed(data, now_ns()):
                 return sent_ns, reply
             if isinstance(reply, WebSocketReply) and reply.pongs:
@@ -105,25 +113,37 @@ class HttpClient:
     def __init__(self, port: int, path: str, key: str = "", *, is_kept: bool = True) -> None:
         self._port, self._path, self._key, self._is_kept = port, path, key, is_kept
         self._line: socket.socket | None = None
+        self.num_reconnected = 0
 
     def ready(self, body: bytes) -> bytes:
         """The bytes that ``ask`` wants; made before the clock starts."""
         return post(self._path, self._port, body, self._key)
 
     def ask(self, request: bytes) -> tuple[int, HttpReply]:
-        """One answer. A new connection's handshake is within the time. Raises ``BadReply``."""
+        """One answer. Raises ``BadReply``.
+
+        A new connection's handshake is within the time, and so is finding out that a kept one
+        was closed meanwhile; ``num_reconnected`` counts those.
+        """
         began_ns = now_ns()
         try:
-            if self._line is None:
-                self._line = connect(self._port)
-            sent_ns, reply = exchange(self._line, request, HttpReply())
+            return began_ns, self._ask(request)
         except (BadReply, OSError) as error:
             self.close()
             raise BadReply(str(error)) from error
-        if not self._is_kept:
-            self.close()
-            sent_ns = began_ns
-        return sent_ns, reply
+        finally:
+            if not self._is_kept:
+                self.close()
+
+    def _ask(self, request: bytes) -> HttpReply:
+        if self._line is not None:
+            try:
+                return exchange(self._line, request, HttpReply())[1]
+            except (Closed, ConnectionError):
+                self.close()
+                self.num_reconnected += 1
+        self._line = connect(self._port)
+        return exchange(self._line, request, HttpReply())[1]
 
     def close(self) -> None:
         """The next request connects anew."""
@@ -136,16 +156,16 @@ class WebSocketClient:
     """Responses in turn on one WebSocket."""
 
     def __init__(self, port: int, path: str, key: str = "") -> None:
-        self._line = connect(port)
+        self.line = connect(port)
         reply = HttpReply()
-        self._line.sendall(upgrade(path, port, key))
+        self.line.sendall(upgrade(path, port, key))
         while not reply.status:
-            data = self._line.recv(READ_BYTES)
+            data = self.line.recv(READ_BYTES)
             if not data:
                 raise BadReply("the connection was closed instead of upgraded")
             reply.feed(data, 0)
         if reply.status != 101:
-            self._line.close()
+            self.line.close()
             raise BadReply(f"no WebSocket: status {reply.status}")
 
     @staticmethod
@@ -156,10 +176,10 @@ class WebSocketClient:
     def ask(self, request: bytes) -> tuple[int, WebSocketReply]:
         """One answer. Raises ``BadReply``."""
         try:
-            return exchange(self._line, request, WebSocketReply())
+            return exchange(self.line, request, WebSocketReply())
         except OSError as error:
             raise BadReply(str(error)) from error
 
     def close(self) -> None:
         """End the connection."""
-        self._line.close()
+        self.line.close()

@@ -55,11 +55,19 @@ class Gateway:
     version: Callable[[], str]
 
 
+def absent(peer: str) -> NotStarted:
+    """Why a peer is not there, as far as its installation knows."""
+    kept = PEERS / f"{peer}.reason"
+    if kept.is_file():
+        return NotStarted(f"{peer} could not be installed: {kept.read_text('utf-8')[:200]}")
+    return NotStarted(f"{peer} is not installed; make peers installs it")
+
+
 def peer_program(peer: str, name: str) -> str:
     """The program's path in the peer's own environment. Raises ``NotStarted``."""
     path = PEERS / peer / "bin" / name
     if not path.is_file():
-        raise NotStarted(f"{peer} is not installed; make peers installs it")
+        raise absent(peer)
     return str(path)
 
 
@@ -70,7 +78,7 @@ def peer_version(peer: str) -> Callable[[], str]:
         folder = peer.replace("-", "_")
         records = list((PEERS / peer).glob(f"lib/python*/site-packages/{folder}-*.dist-info"))
         if not records:
-            raise NotStarted(f"{peer} is not installed; make peers installs it")
+            raise absent(peer)
         return records[0].name.removeprefix(f"{folder}-").removesuffix(".dist-info")
 
     return version
@@ -110,7 +118,7 @@ def nginx(upstream: Upstream) -> Door:
     """One worker, upstream connections kept, nothing buffered."""
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if program is None:
-        raise NotStarted("nginx is not installed; make peers does it as root, or apt install nginx")
+        raise absent("nginx")
     port, folder = free_port(), upstream.folder / "nginx"
     folder.mkdir(parents=True)
     temporary = "\n".join(
@@ -138,7 +146,7 @@ def nginx_version() -> str:
     """As it says itself."""
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if program is None:
-        raise NotStarted("nginx is not installed; make peers does it as root, or apt install nginx")
+        raise absent("nginx")
     said = subprocess.run([program, "-v"], capture_output=True, text=True, check=False).stderr
     found = re.search(r"nginx/(\S+)", said)
     return found[1] if found else said.strip()

@@ -73,7 +73,9 @@ class HttpReply:
         return True
 
     def payload(self) -> Iterator[tuple[int, bytes]]:
-        """See ``Reply.payload``."""
+        """See ``Reply.payload``; of an answer cut short, what came whole."""
+        if not self._head_size:
+            return
         together = b"".join(data for _, data in self._arrivals)
         ends, total = [], 0
         for _, data in self._arrivals:
@@ -87,12 +89,11 @@ class HttpReply:
         if not self._is_chunked:
             yield arrived(max(at, len(together))), together[at:]
             return
-        while True:
-            line_end = together.index(b"\r\n", at)
+        while (line_end := together.find(b"\r\n", at)) >= 0:
             size = int(together[at:line_end].partition(b";")[0], 16)
-            if not size:
-                return
             at = line_end + 2
+            if not size or at + size > len(together):
+                return
             # A chunk may hold many events that came one after the other.
             start = at
             for event_end in _event_ends(together, at, at + size):

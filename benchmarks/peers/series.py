@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 from benchmarks.lab.progress import Progress
 from benchmarks.lab.record import Ratio, Row, paired_ratio
@@ -70,22 +71,34 @@ def warm(way: Way, num_tokens: int, found: dict[Key, Series]) -> bool:
     return True
 
 
+class Asked(Protocol):
+    """What can be measured: a gateway over an API."""
+
+    gateway: str
+    api: str
+
+
+AnyWay = TypeVar("AnyWay", bound=Asked)
+
+
 def interleave(
-    wanted: Sequence[Way],
+    wanted: Sequence[AnyWay],
     rounds: int,
-    measure: Callable[[Way], dict[str, float]],
+    measure: Callable[[AnyWay], dict[str, float]],
     found: dict[Key, Series],
     progress: Progress,
     label: str,
 ) -> None:
     """Measure each way once a round, in random order. Garbage is collected between rounds."""
+    for way in wanted:  # so that results come in this order
+        found.setdefault((way.gateway, way.api), Series())
     rng = random.Random(SEED)
     gc.collect()
     gc.disable()
     try:
         for number in range(rounds):
             for way in rng.sample(wanted, len(wanted)):
-                series = found.setdefault((way.gateway, way.api), Series())
+                series = found[way.gateway, way.api]
                 try:
                     series.add(measure(way))
                 except BadReply as error:

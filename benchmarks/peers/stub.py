@@ -311,22 +311,35 @@ def command(state: State, line: str) -> object:
     raise ValueError(f"the upstream knows 'pace RATE NUM' and 'counts', not {line!r}")
 
 
-async def listen(state: State, certificate: str | None) -> dict[str, int]:
+@dataclass(slots=True)
+class Listening:
+    """Open ports by scheme."""
+
+    ports: dict[str, int] = field(default_factory=dict)
+    servers: list[asyncio.Server] = field(default_factory=list)
+
+    def close(self) -> None:
+        """No new connections."""
+        for server in self.servers:
+            server.close()
+
+
+async def listen(state: State, certificate: str | None) -> Listening:
     """Open the ports: plain HTTP, and with TLS where there is a certificate and its key."""
     loop = asyncio.get_running_loop()
-
-    async def port(context: ssl.SSLContext | None) -> int:
-        server = await loop.create_server(
-            lambda: Connection(state), "127.0.0.1", 0, ssl=context, backlog=2048
-        )
-        return int(server.sockets[0].getsockname()[1])
-
-    ports = {"http": await port(None)}
+    schemes: dict[str, ssl.SSLContext | None] = {"http": None}
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
-        ports["https"] = await port(context)
-    return ports
+        schemes["https"] = context
+    listening = Listening()
+    for scheme, context_ in schemes.items():
+        server = await loop.create_server(
+            lambda: Connection(state), "127.0.0.1", 0, ssl=context_, backlog=2048
+        )
+        listening.servers.append(server)
+        listening.ports[scheme] = int(server.sockets[0].getsockname()[1])
+    return listening
 
 
 async def serve(certificate: str | None) -> None:
@@ -347,9 +360,11 @@ async def serve(certificate: str | None) -> None:
             lines[:] = rest
             print(json.dumps(command(state, line.decode())), flush=True)
 
-    print(json.dumps(await listen(state, certificate)), flush=True)
+    listening = await listen(state, certificate)
+    print(json.dumps(listening.ports), flush=True)
     loop.add_reader(0, readable)
     await ended.wait()
+    listening.close()
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def test_the_table_says_everything_in_a_terminals_width() -> None:
     assert lines[0] == "A trial"
     assert max(map(len, lines)) <= 100
     assert [line.rstrip() for line in lines] == lines
-    assert "absent: not measured: no package" in lines
+    assert "absent, 200k: not measured: no package" in lines
     assert all(f"figure {index} us" in text for index in range(6))
     assert sum(line.startswith("variant") for line in lines) > 1
     assert "1.50x [1.50 1.50]" in text

@@ -1,0 +1,78 @@
+"""``python -m benchmarks.lab``: every measurement of the project, then one table of all ratios.
+
+``make bench`` runs it. The peers' experiments, those of the network and the small programs run one after
+the other, each in a process of its own; one that fails does not keep the others from running, and makes
+the exit status 1. A quick run is for trying things out: its results stay out of benchmarks/results.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.lab.progress import Progress
+from benchmarks.lab.record import RESULTS
+from benchmarks.lab.report import experiments, report
+
+BENCHMARKS = Path(__file__).resolve().parent.parent
+QUICK_RESULTS = BENCHMARKS.parent / "build" / "quick-results"
+SMALL = "small"
+"""Folder of what the small programs print: figures of their own form."""
+
+
+def parts(*, is_quick: bool, results: Path) -> dict[str, list[str]]:
+    """Name and command of each; the small programs print JSON."""
+    quick = ["--quick"] if is_quick else []
+    python = sys.executable
+    found = {
+        "peers": [python, "-m", "benchmarks.peers", *quick, "--results", str(results)],
+        "net": [python, "-m", "benchmarks.net", *quick, *(["--no-write"] if is_quick else [])],
+    }
+    for script in sorted(BENCHMARKS.glob("bench_*.py")):
+        found[script.stem] = [python, str(script)]
+    return found
+
+
+def run(name: str, command: list[str], results: Path) -> bool:
+    """Whether it ended well; what a small program prints is also kept."""
+    if not name.startswith("bench_"):
+        return subprocess.run(command, cwd=BENCHMARKS.parent, check=False).returncode == 0
+    done = subprocess.run(
+        command, cwd=BENCHMARKS.parent, check=False, stdout=subprocess.PIPE, text=True
+    )
+    print(done.stdout, end="", flush=True)
+    if done.returncode == 0:
+        folder = results / SMALL
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name.removeprefix('bench_')}.json").write_text(done.stdout, "utf-8")
+    return done.returncode == 0
+
+
+def main() -> int:
+    """0 when everything was measured."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.lab", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a rough look, in a few minutes")
+    parser.add_argument("--only", action="append", help="this part: peers, net or bench_NAME")
+    arguments = parser.parse_args()
+    results = QUICK_RESULTS if arguments.quick else RESULTS
+    wanted = parts(is_quick=arguments.quick, results=results)
+    unknown = set(arguments.only or ()) - set(wanted)
+    if unknown:
+        parser.error(f"there is no part {sorted(unknown)}; there are {list(wanted)}")
+    names = arguments.only or list(wanted)
+    progress = Progress("all measurements", len(names))
+    failed = []
+    for name in names:
+        print(f"== {name}", file=sys.stderr, flush=True)
+        if not run(name, wanted[name], results):
+            failed.append(name)
+        progress.step(name)
+    progress.end()
+    print(report(experiments(results)), end="")
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""Everything that was measured, as one table of ratios: ``python -m benchmarks.lab.report``."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.lab.columns import Column, layout
+from benchmarks.lab.record import RESULTS, Experiment, number, read
+
+
+def experiments(directory: Path) -> list[Experiment]:
+    """All results in the folder, by name; files of another form are passed over."""
+    found = []
+    for path in sorted(directory.glob("*.json")):
+        try:
+            found.append(read(path))
+        except msgspec.DecodeError as error:
+            print(f"{path.name} is no result: {error}", file=sys.stderr)
+    return found
+
+
+def report(found: Sequence[Experiment]) -> str:
+    """Machines, versions, every ratio, and what was not measured; at most 100 columns."""
+    if not found:
+        return "no results; make bench makes them\n"
+    lines = [
+        "Ratios of all experiments: how many times what is in `over` goes into `ratio of`;",
+        "",
+    ]
+    lines[0] += " median [95 % interval]"
+    lines += [*_machines(found), *_versions(found), "", *_ratios(found)]
+    missing = dict.fromkeys(
+        f"{row.variant}: not measured: {row.missing}"
+        for experiment in found
+        for row in experiment.rows
+        if row.missing
+    )
+    return "\n".join([*lines, *([""] if missing else []), *missing]) + "\n"
+
+
+def _machines(found: Iterable[Experiment]) -> list[str]:
+    said: dict[str, list[str]] = {}
+    for each in found:
+        machine = each.machine
+        text = (
+            f"{machine.num_cores} cores, {machine.cpu}, {machine.kernel}, Python {machine.python}"
+        )
+        said.setdefault(f"{text}, {each.made}", []).append(f"{each.name} {machine.load_1min}")
+    return [f"{text}; load at start: {', '.join(loads)}" for text, loads in said.items()]
+
+
+def _versions(found: Iterable[Experiment]) -> list[str]:
+    known = dict.fromkeys(
+        f"{name} {version}" for each in found for name, version in each.versions.items()
+    )
+    return [f"versions: {', '.join(known)}"] if known else []
+
+
+def _ratios(found: Iterable[Experiment]) -> list[str]:
+    pairs = [(each.name, ratio) for each in found for ratio in each.ratios]
+    if not pairs:
+        return ["no ratios"]
+    said = [
+        f"{number(ratio.median)}x [{number(ratio.low)} {number(ratio.high)}]" for _, ratio in pairs
+    ]
+    heads = [
+        Column("experiment", [name for name, _ in pairs]),
+        Column("ratio of", [ratio.of for _, ratio in pairs]),
+        Column("over", [ratio.over for _, ratio in pairs]),
+        Column("figure", [ratio.name for _, ratio in pairs]),
+    ]
+    return layout(heads, [Column("times", said, is_number=True)])
+
+
+def main() -> None:
+    """Print the report of a folder."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.lab.report", description=__doc__)
+    parser.add_argument("results", type=Path, nargs="?", default=RESULTS)
+    print(report(experiments(parser.parse_args().results)), end="")
+
+
+if __name__ == "__main__":
+    main()
