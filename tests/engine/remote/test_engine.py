@@ -12,12 +12,14 @@ from aiohttp import web
 from msgspec import Raw
 
 from tests.engine.collecting import Answer, ask, request, start
-from tightloop.engine.interface import EngineError, Sampling
-from tightloop.engine.remote import HostTimes, RemoteEngine, host_times, parse_remote_name
+from tightloop.engine.interface import EngineError, Node, Sampling
+from tightloop.engine.remote import HostTimes, RemoteEngine, RemoteOptions, host_times
+from tightloop.engine.remote.catalog import FRESH_S
 from tightloop.protocol.deltas import FinishReason, ToolCallDone, ToolCallStarted
-from tightloop.protocol.items import Message, OpaquePart
+from tightloop.protocol.items import Message, OpaquePart, TextPart
 from tightloop.protocol.output_format import OutputFormat
 from tightloop.protocol.requests import CustomTool, FunctionTool
+from tightloop.trace.clock import ManualClock
 
 Reply = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -77,8 +79,11 @@ class Host:
         self.headers: list[dict[str, str]] = []
         self.ports: list[int] = []
         self.warmed = asyncio.Event()
+        self.listing: Any = {"data": []}
+        self.encodings: list[str | None] = []
 
     async def chat(self, http: web.Request) -> web.StreamResponse:
+        self.encodings.append(http.headers.get("Content-Encoding"))
         self.bodies.append(await http.json())
         self.headers.append(dict(http.headers))
         self.ports.append(self._port(http))
@@ -87,7 +92,9 @@ class Host:
     async def models(self, http: web.Request) -> web.Response:
         self.ports.append(self._port(http))
         self.warmed.set()
-        return web.json_response({"data": []})
+        if isinstance(self.listing, int):
+            return web.Response(status=self.listing)
+        return web.json_response(self.listing)
 
     def _port(self, http: web.Request) -> int:
         assert http.transport is not None
@@ -96,9 +103,13 @@ class Host:
 
 
 @asynccontextmanager
-async def serving(reply: Reply) -> AsyncIterator[tuple[RemoteEngine, Host]]:
+async def serving(
+    reply: Reply, *, model: str = "big", listing: Any = None, **options: Any
+) -> AsyncIterator[tuple[RemoteEngine, Host]]:
+    """``options`` are those of ``RemoteOptions``."""
     host = Host(reply)
-    app = web.Application()
+    host.listing = {"data": []} if listing is None else listing
+    app = web.Application(client_max_size=64 << 20)
     app.router.add_post("/v1/chat/completions", host.chat)
     app.router.add_get("/v1/models", host.models)
     runner = web.AppRunner(app, handler_cancellation=True)
@@ -106,10 +117,15 @@ async def serving(reply: Reply) -> AsyncIterator[tuple[RemoteEngine, Host]]:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     port = runner.addresses[0][1]
-    engine = RemoteEngine("big", f"http://127.0.0.1:{port}/v1", api_key_env="TIGHTLOOP_TEST_KEY")
-    await engine.start()
-    await host.warmed.wait()
+    engine = RemoteEngine(
+        model,
+        f"http://127.0.0.1:{port}/v1",
+        options=RemoteOptions(**options),
+        api_key_env="TIGHTLOOP_TEST_KEY",
+    )
     try:
+        await engine.start()
+        await host.warmed.wait()
         yield engine, host
     finally:
         await engine.close()
@@ -496,9 +512,162 @@ async def test_a_host_that_cannot_be_reached_is_named() -> None:
     assert "127.0.0.1:1 (model m)" in str(done.error_message)
 
 
-def test_names_of_remote_models() -> None:
-    named = parse_remote_name("remote:org/model@x@https://api.example.com/v1/")
-    assert (named.model, named.base_url) == ("org/model@x", "https://api.example.com/v1")
-    for bad in ("remote:model", "remote:@https://h/v1", "remote:m@ftp://h", "remote:m@https://"):
-        with pytest.raises(EngineError, match="does not name a remote model"):
-            parse_remote_name(bad)
+# ---------------------------------------------------------------------- what a turn sends
+
+
+async def test_a_turn_goes_up_with_its_whole_conversation() -> None:
+    """Worded in earlier turns or now, the host sees the same messages."""
+    async with serving(stream(chunk(content="ok"), chunk("stop"))) as (engine, host):
+        first = request("one", name="r1")
+        await ask(engine, first)
+        said = Message("assistant", (TextPart("output_text", "ok"),))
+        node = Node("r1", None, (*first.items, said))
+        second = request("two", name="r2", parent=node, instructions="rules")
+        await ask(engine, second)
+        await ask(engine, replace(second, response_id="again", instructions=None))
+    assert [m["content"] for m in host.bodies[1]["messages"]] == ["rules", "one", "ok", "two"]
+    assert [m["content"] for m in host.bodies[2]["messages"]] == ["one", "ok", "two"]
+    assert host.bodies[0]["model"] == "big"
+
+
+async def test_the_host_is_told_which_conversation_it_is() -> None:
+    async with serving(stream(chunk("stop")), host_kind="openai") as (engine, host):
+        asked = replace(request("hi"), cache_key="s-1", service_tier="flex", prediction="old")
+        await ask(engine, replace(asked, max_output_tokens=7))
+    (body,) = host.bodies
+    assert (body["prompt_cache_key"], body["service_tier"]) == ("s-1", "flex")
+    assert body["prediction"] == {"type": "content", "content": "old"}
+    assert body["max_completion_tokens"] == 7
+
+
+async def test_a_host_is_known_by_what_it_lists() -> None:
+    listing = {"data": [{"id": "big", "owned_by": "vllm", "max_model_len": 4096}]}
+    async with serving(stream(chunk("stop")), listing=listing) as (engine, host):
+        await ask(engine, request("one"))
+        assert engine.host.kind.name == "vllm"
+        assert engine.models()[0].context_window == 4096
+        await ask(engine, request("two", name="r2"))
+    assert "session_id" in host.bodies[1]
+
+
+async def test_several_connections_are_warmed() -> None:
+    async with serving(stream(chunk("stop")), warm=3) as (engine, host):
+        await ask(engine, request())
+    assert len(set(host.ports)) >= 3
+
+
+async def test_a_body_above_a_mebibyte_goes_up_in_pieces() -> None:
+    text = "x" * (3 << 20)
+    async with serving(stream(chunk("stop"))) as (engine, host):
+        assert (await ask(engine, request(text))).finished.reason is FinishReason.STOP
+    assert host.bodies[0]["messages"][0]["content"] == text
+
+
+# ---------------------------------------------------------------------- models of the host
+
+TWO = {"data": [{"id": "small", "context_length": 8}, {"id": "large"}]}
+
+
+async def test_all_models_of_a_host_are_served() -> None:
+    async with serving(stream(chunk("stop")), model="*", listing=TWO) as (engine, host):
+        assert [(info.name, info.context_window) for info in engine.models()] == [
+            ("small", 8),
+            ("large", 0),
+        ]
+        await ask(engine, replace(request(), model="large"))
+        done = (await ask(engine, replace(request(), model="gone"))).finished
+    assert [body["model"] for body in host.bodies] == ["large"]
+    assert done.error_code == "model_not_found"
+    assert "it lists small, large" in str(done.error_message)
+
+
+@pytest.mark.parametrize(
+    ("listing", "complaint"),
+    [({"data": []}, "lists no models"), ("nonsense", "lists no models"), (401, "answered 401")],
+)
+async def test_a_host_that_lists_nothing_is_named(listing: Any, complaint: str) -> None:
+    with pytest.raises(EngineError, match=complaint):
+        async with serving(stream(chunk("stop")), model="*", listing=listing):
+            raise AssertionError("unreachable")
+
+
+async def test_a_model_that_was_named_works_without_a_list() -> None:
+    async with serving(stream(chunk(content="ok"), chunk("stop")), listing=500) as (engine, _):
+        assert (await ask(engine, request())).text == "ok"
+
+
+async def test_an_old_list_is_asked_for_again() -> None:
+    clock = ManualClock()
+    host = Host(stream(chunk("stop")))
+    app = web.Application()
+    app.router.add_get("/v1/models", host.models)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    host.listing = {"data": [{"id": "old"}]}
+    engine = RemoteEngine("*", url, options=RemoteOptions(warm=0), clock=clock)
+    clock.advance_s(1.0)
+    await engine.start()
+    host.listing = {"data": [{"id": "new"}]}
+    host.warmed.clear()
+    assert [info.name for info in engine.models()] == ["old"]
+    assert not host.warmed.is_set()
+    clock.advance_s(FRESH_S + 1)
+    engine.models()
+    await host.warmed.wait()
+    await engine.close()
+    await runner.cleanup()
+
+
+# ---------------------------------------------------------------------- hints
+
+
+async def test_hints_become_requests_for_one_token_on_demand() -> None:
+    """The newest of those that came while one was under way, and never two at a time."""
+    gate, asked_for = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def reply(http: web.Request) -> web.StreamResponse:
+        asked_for.release()
+        await gate.wait()
+        return await stream(chunk("stop"))(http)
+
+    async with serving(reply, warms_up=True) as (engine, host):
+        first = start(engine, replace(request("a", generate=False), cache_key="s"))
+        await asked_for.acquire()
+        later = [
+            start(engine, replace(request(text, generate=False), cache_key="s", is_open=True))
+            for text in ("ab", "abc", "abcd")
+        ]
+        for answer in later:
+            assert (await answer.wait()).reason is FinishReason.STOP
+        gate.set()
+        assert (await first.wait()).reason is FinishReason.STOP
+        assert first.text == ""
+    assert [body["messages"][0]["content"] for body in host.bodies] == ["a", "abcd"]
+    assert [body["max_tokens"] for body in host.bodies] == [1, 1]
+
+
+async def test_a_hint_that_fails_is_no_failure() -> None:
+    async with serving(refusal(500, "no"), warms_up=True) as (engine, _):
+        assert (await ask(engine, request(generate=False))).finished.reason is FinishReason.STOP
+
+
+# ---------------------------------------------------------------------- compressed bodies
+
+LARGE = "print('hello, world')\n" * 4000
+
+
+async def test_compressed_bodies_where_they_are_wanted() -> None:
+    async with serving(stream(chunk("stop")), gzip="on") as (engine, host):
+        await ask(engine, request(LARGE))
+        await ask(engine, request("short", name="r2"))
+    assert host.encodings == ["gzip", None]
+    assert host.bodies[0]["messages"][0]["content"] == LARGE
+
+
+async def test_nothing_is_compressed_for_this_machine() -> None:
+    async with serving(stream(chunk("stop"))) as (engine, host):
+        await ask(engine, request(LARGE))
+    assert host.encodings == [None]

@@ -154,4 +154,5 @@ class Catalog:
             self._host.options.context_window or listed.context_window,
             # Whether it reads images only the host can tell, and it does when it is asked.
             reads_images=True,
+            prefills_early=self._host.options.warms_up,
         )

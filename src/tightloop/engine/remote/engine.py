@@ -101,7 +101,11 @@ class RemoteEngine:
         host.upstream = await connect(host.base_url, host.headers, options, self._ssl)
         self._api = await choose_api(self._host, self._chat)
         if self._is_all:
-            await self._catalog.refresh()
+            try:
+                await self._catalog.refresh()
+            except BaseException:
+                await self.close()
+                raise
             self._keep(self.warm(options.warm - 1))
         else:
             self._keep(self.warm(options.warm))

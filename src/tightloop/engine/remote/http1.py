@@ -115,7 +115,8 @@ class Http1Upstream:
 def _mapped(error: Exception) -> Exception:
     if isinstance(error, TimeoutError):
         return TimeoutError(str(error))
-    return UpstreamError(repr(error))
+    is_clear = isinstance(error, aiohttp.ClientConnectorError)
+    return UpstreamError(str(error) if is_clear else repr(error))
 
 
 class Http1Reply:
