@@ -80,7 +80,6 @@ def test_what_has_no_effect_is_accepted() -> None:
         "user": "u",
         "metadata": {"a": "b"},
         "store": True,
-        "service_tier": "auto",
         "frequency_penalty": 0.5,
         "logit_bias": {},
         "logprobs": False,
@@ -97,9 +96,13 @@ def test_null_is_as_good_as_nothing() -> None:
     names = [
         "tools", "tool_choice", "parallel_tool_calls", "response_format", "max_tokens",
         "max_completion_tokens", "temperature", "top_p", "stop", "seed", "n", "stream",
-        "stream_options", "reasoning_effort", "prompt_cache_key", "logprobs", "modalities",
+        "stream_options", "reasoning_effort", "prompt_cache_key", "service_tier", "logprobs", "modalities",
     ]  # fmt: skip
     assert decode() == decode(**dict.fromkeys(names))
+
+
+def test_the_tier_is_asked_for_as_in_the_other_dialects() -> None:
+    assert decode(service_tier="flex").request.service_tier == "flex"
 
 
 def test_the_newer_limit_wins() -> None:

@@ -1,8 +1,8 @@
 """Chat Completions requests, decoded into the same ``ResponseRequest`` as every other dialect.
 
 What this server cannot do and a client would rely on is refused with its name (``n``, ``logprobs``,
-audio, ``functions``). What only says who asks or how to charge (``user``, ``metadata``, ``store``,
-``service_tier``), penalties, and every unknown field have no effect.
+audio, ``functions``). What only says who asks or how to charge (``user``, ``metadata``, ``store``),
+penalties, and every unknown field have no effect.
 """
 
 from contextlib import suppress
@@ -61,6 +61,7 @@ class _WireChat(Struct):
     stream_options: _StreamOptions | None = None
     reasoning_effort: str | None = None
     prompt_cache_key: str | None = None
+    service_tier: str | None = None
     logprobs: bool | None = None
     modalities: list[str] | None = None
     functions: Any = None
@@ -124,6 +125,7 @@ class ChatDecoder:
             seed=wire.seed,
             max_output_tokens=wire.max_completion_tokens or wire.max_tokens,
             prompt_cache_key=wire.prompt_cache_key,
+            service_tier=wire.service_tier,
             output_format=decode_output_format(wire.response_format, "response_format"),
             reasoning_effort=wire.reasoning_effort,
             stop=_stops(wire.stop),

@@ -37,7 +37,7 @@ async def test_a_failover_can_be_read(tmp_path: Path) -> None:
         "reason": "cheaper ($0.000000, b $0.012000)", "ranked": ["a", "b"],
         "failures": [{"member": "a", "code": "upstream_error",
                       "message": "upstream_error happened"}],
-        "asked_tier": "auto", "is_background": False, "generates": True, "expected_output": 400,
+        "asked_tier": "auto", "is_background": False, "expected_output": 400,
     }  # fmt: skip
     assert {name: decided[name] for name in wanted} == wanted
     assert ended["kind"] == "route.ended"

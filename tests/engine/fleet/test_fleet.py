@@ -17,9 +17,10 @@ from tests.engine.fleet.members import (
     until,
 )
 from tightloop.engine.fleet.fleet import Fleet
-from tightloop.engine.interface import EngineError, GenerationRequest
-from tightloop.engine.scripted import Hold
-from tightloop.protocol.deltas import Finished, FinishReason, TextDelta
+from tightloop.engine.fleet.route import Route
+from tightloop.engine.interface import EngineError, GenerationRequest, Node
+from tightloop.engine.scripted import Hold, text_answer
+from tightloop.protocol.deltas import Finished, FinishReason, TextDelta, Usage
 from tightloop.trace.clock import ManualClock
 
 
@@ -89,15 +90,58 @@ async def test_a_conversation_stays_where_it_is_warm() -> None:
 
 async def test_long_answers_teach_the_session() -> None:
     """The average is the session's own: another one is not affected."""
-    fast, bulk = Backend("f"), Backend("b", tier="bulk")
-    fast.says = bulk.says = None
-    fleet = await started(group("m", fast, bulk, policy="latency-first"))
-    session = fleet.submit(asked("1", cache_key="k"), answer := Answer())
-    await answer.wait()
-    session.session.note_output(50_000)
-    session.session.keeper = None
+    backend = Backend("a")
+    end = Finished(FinishReason.STOP, Usage(output_tokens=50_000))
+    backend.says = [*text_answer("a"), end]
+    fleet = await started(group("m", backend))
+    for name, key, expected in [("1", "k", 400), ("2", "k", 50_000), ("3", "other", 400)]:
+        route = fleet.submit(asked(name, cache_key=key), answer := Answer())
+        await answer.wait()
+        assert isinstance(route, Route)
+        assert route.decision.expected_output == expected
+    await fleet.close()
+
+
+async def test_a_hint_goes_where_the_conversation_will_be() -> None:
+    """It takes no place, says nothing about health, and is in no log; what follows it stays there."""
+    records = Records()
+    a, b = Backend("a", max_open=1), Backend("b", tier="bulk")
+    a.says = [error("upstream_error")]
+    fleet = await started(group("m", a, b), recorder=records)
+    hint = asked("p", generate=False, is_background=True)
+    assert (await ask(fleet, hint)).finished.reason is FinishReason.STOP
+    assert names([a, b]) == [0, 1]
+    assert records.ends == []
+    node = Node("p", None, hint.items)
+    assert (await ask(fleet, asked("1", parent=node))).text == "b"
+    piece = asked("x", generate=False, is_open=True, cache_key="k", is_background=True)
+    await ask(fleet, piece)
     assert (await ask(fleet, asked("2", cache_key="k"))).text == "b"
-    assert (await ask(fleet, asked("3", cache_key="other"))).text == "f"
+    await fleet.close()
+
+
+async def test_a_hint_that_nobody_can_take_is_over_at_once() -> None:
+    """It is no error: a hint changes no result."""
+    clock = ManualClock()
+    a = Backend("a")
+    a.says = [error("rate_limit_exceeded", 30)]
+    fleet = await started(group("m", a), clock=clock)
+    await ask(fleet, asked("1"))
+    answer = start(fleet, asked("p", generate=False))
+    assert answer.generation is not None
+    answer.generation.cancel()
+    assert (await answer.wait()).reason is FinishReason.STOP
+    assert a.num_asked == 1
+    await fleet.close()
+
+
+async def test_our_own_words_for_tiers_stay_here() -> None:
+    """Hosts refuse a ``service_tier`` that they do not know; those of the API are passed on."""
+    backend = Backend("a", tier="night")
+    fleet = await started(group("m", backend))
+    for word in ("night", "flex"):
+        await ask(fleet, asked(word, service_tier=word))
+    assert [r.service_tier for r in backend.engines[0].requests] == [None, "flex"]
     await fleet.close()
 
 

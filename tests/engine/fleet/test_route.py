@@ -8,7 +8,7 @@ import pytest
 
 from tests.engine.collecting import Answer, ask, request, start
 from tests.engine.fleet.members import Backend, error, group, started, until
-from tightloop.engine.fleet.route import MEMBER_FAULTS
+from tightloop.engine.fleet.route import MEMBER_FAULTS, Route
 from tightloop.engine.interface import GenerationRequest
 from tightloop.engine.scripted import Hold, text_answer
 from tightloop.protocol.deltas import Delta, Finished, FinishReason, TextDelta
@@ -185,6 +185,7 @@ async def test_waiting_counts_as_queue() -> None:
     fleet = await started(group("m", a, b))
     route = fleet.submit(asked(), answer := Answer())
     timing = (await answer.wait()).timing
+    assert isinstance(route, Route)
     assert timing is not None
     assert timing.submitted_ns == route.submitted_ns < timing.started_ns
     await fleet.close()
@@ -201,15 +202,4 @@ async def test_silence_is_a_failure_where_a_limit_is_set() -> None:
     assert "a failed: upstream_timeout" in str(answer.finished.route_reason)
     assert hold.reached.is_set()
     await until(lambda: not fleet.standings()["m"][0].num_open)
-    await fleet.close()
-
-
-async def test_a_prefill_that_fails_is_not_worth_another_member() -> None:
-    """It is a hint; but it says where the conversation will be."""
-    a, b = Backend("a"), Backend("b")
-    a.raises = True
-    fleet = await started(group("m", a, b))
-    finished = (await ask(fleet, asked("p", generate=False))).finished
-    assert finished.reason is FinishReason.STOP  # a scripted engine says nothing to a prefill
-    assert b.num_asked == 0
     await fleet.close()

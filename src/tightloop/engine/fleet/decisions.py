@@ -71,7 +71,6 @@ def decision(route: Route) -> dict[str, Any]:
         "failures": route.failures,
         "asked_tier": request.service_tier,
         "is_background": request.is_background,
-        "generates": request.generate,
         "expected_output": decided.expected_output,
     }
 

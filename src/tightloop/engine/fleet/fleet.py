@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from tightloop.engine.fleet.member import Member
 from tightloop.engine.fleet.policy import (
@@ -23,13 +23,22 @@ from tightloop.engine.fleet.policy import (
 )
 from tightloop.engine.fleet.route import Route, RouteContext
 from tightloop.engine.fleet.sessions import Session, SessionBook
-from tightloop.engine.interface import EngineError, GenerationRequest, ModelInfo, Sink
+from tightloop.engine.interface import (
+    EngineError,
+    Generation,
+    GenerationRequest,
+    ModelInfo,
+    Sink,
+)
 from tightloop.protocol.deltas import Finished, FinishReason, Usage
 from tightloop.trace.clock import Clock, MonotonicClock
 
 MIN_RETRY_S = 1.0
 MAX_RETRY_S = 60.0
 """Between two attempts to start a backend that failed to start."""
+
+WIRE_TIERS: Final = frozenset({None, "auto", "default", "flex", "priority", "scale"})
+"""What hosts know as ``service_tier``."""
 
 _log = logging.getLogger(__name__)
 
@@ -158,7 +167,7 @@ class Fleet:
 
     # ------------------------------------------------------------------ requests
 
-    def submit(self, request: GenerationRequest, sink: Sink) -> Route:
+    def submit(self, request: GenerationRequest, sink: Sink) -> Generation:
         """Start one response at the member that the policy picks."""
         group = self._group(request.model)
         session = self._book.session(request)
@@ -172,6 +181,10 @@ class Fleet:
         except ValueError as error:
             return self._refused(request, sink, session, str(error), "invalid_value")
         members = self._well(decision, standings)
+        if not request.generate:
+            return self._hint(request, sink, session, members)
+        if request.service_tier not in WIRE_TIERS:
+            request = replace(request, service_tier=None)  # a word of ours; hosts would refuse it
         is_forced = not members
         if is_forced:
             members = self._desperate(decision, now_ns)
@@ -181,6 +194,24 @@ class Fleet:
         self._open.add(route)
         route.begin()
         return route
+
+    def _hint(
+        self, request: GenerationRequest, sink: Sink, session: Session, members: Sequence[Member]
+    ) -> Generation:
+        """Let the first of ``members`` prefill.
+
+        It takes no place there and says nothing about the member's health: hosts are not even asked.
+        """
+        for member in members:
+            if member.engine is not None:
+                if request.is_open:  # a piece: what continues is the request that it is a piece of
+                    session.keeper = member.name
+                else:
+                    self._book.place(request.response_id, session, member.name)
+                return member.engine.submit(request, sink)
+        finished = Finished(FinishReason.STOP, Usage())
+        asyncio.get_running_loop().call_soon(sink, [finished])
+        return _Nothing()
 
     async def count_input(self, request: GenerationRequest) -> int:
         """Input tokens, counted by a member that works: the one with the conversation, if any."""
@@ -289,10 +320,17 @@ class Fleet:
     def _ended(self, route: Route, finished: Finished) -> None:
         self._open.discard(route)
         ends = (FinishReason.STOP, FinishReason.TOOL_CALLS, FinishReason.LENGTH)
-        if route.request.generate and finished.reason in ends:
+        if finished.reason in ends:
             route.session.note_output(finished.usage.output_tokens)
         if self._recorder is not None:
             self._recorder.ended(route, finished)
+
+
+class _Nothing:
+    """A hint that nobody took."""
+
+    def cancel(self) -> None:
+        """There is nothing to cancel."""
 
 
 def check_labels(policy: Policy, group: ModelGroup) -> None:

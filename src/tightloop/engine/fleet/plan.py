@@ -134,7 +134,9 @@ def _model(table: Table, policy: Policy, folder: Path) -> ModelPlan:
     members = tuple(_member(one, folder) for one in table.tables("member"))
     table.end()
     if not members:
-        raise table.error("it has no engine; write engine = ..., or members, each below [[model.member]]")
+        raise table.error(
+            "it has no engine; write engine = ..., or members, each below [[model.member]]"
+        )
     return ModelPlan(name, chosen, members)
 
 

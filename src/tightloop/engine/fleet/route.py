@@ -61,7 +61,7 @@ class RouteContext:
 
 
 class Route:
-    """The handle of one response; ``begin`` once.
+    """The handle of one response, no hint to prefill; ``begin`` once.
 
     ``members`` are asked in this order. ``is_forced``: none of them is thought to be well, so they are
     asked although their breakers are open.
@@ -131,8 +131,8 @@ class Route:
 
     def may_go_on(self, code: str | None) -> bool:
         """Whether a failure with ``code`` is to be kept from the client for now."""
-        if not self.request.generate or self.is_cancelled:
-            return False  # a hint to prefill is not worth asking somebody else
+        if self.is_cancelled:
+            return False
         if code in MEMBER_LIMITS:
             return bool(self._candidates)
         return code in MEMBER_FAULTS
@@ -261,7 +261,7 @@ class _Attempt:
         self._is_dropped = False
         self._timer: asyncio.TimerHandle | None = None
         timeout_s = member.spec.first_token_timeout_s
-        if timeout_s is not None and route.request.generate:
+        if timeout_s is not None:
             self._timer = asyncio.get_running_loop().call_later(timeout_s, self._time_out)
 
     def cancel(self) -> None:
