@@ -235,6 +235,26 @@ CLIENT_EVENTS: Final[tuple[EventType, ...]] = (
         is_numbered=False,
     ),
     EventType(
+        "response.prefill",
+        "A hint, never answered: a piece of the output of a call that the lane's running or latest"
+        " response has made, while the tool still runs. To servers that offer it; see"
+        " [streamed prefill](wire.md).",
+        {
+            "previous_response_id": "the response that made the call",
+            "call_id": "the call",
+        },
+        {
+            "delta": "the piece",
+            "offset": "where it begins in the whole text, in bytes of UTF-8; 0 if missing. What was"
+            " known from there on is replaced",
+            "done": "`true`: the text ends with this piece",
+            "*": "with a `model`, any of a create's settings, where the next create will not have"
+            " the parent's",
+            **_LANE,
+        },
+        is_numbered=False,
+    ),
+    EventType(
         "response.interrupt",
         "While the response runs; of one that is over nothing happens.",
         optional={

@@ -56,6 +56,12 @@ SENT: Final[tuple[HeaderField, ...]] = (
         " milliseconds (W3C Server Timing); `backend`, `service_tier` and `reason` as descriptions,"
         " where one of several backends was picked.",
     ),
+    HeaderField(
+        "X-Tightloop-Capabilities",
+        "With the upgrade to a WebSocket: extensions that this server makes use of, separated by"
+        " commas; `response.prefill` is [streamed prefill](wire.md). Missing when there are none.",
+        in_code="CAPABILITIES_HEADER",
+    ),
     HeaderField("ETag", "With `GET /v1/models`: changes when the listing does.", in_code=".etag"),
     HeaderField("retry-after", "Seconds after which trying again makes sense; with 429 and 503."),
     HeaderField("WWW-Authenticate", "`Bearer` with 401."),
