@@ -1,17 +1,28 @@
 """A response on its way: who is asked after whom, and what the client sees of it."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.engine.collecting import Answer, ask, request, start
 from tests.engine.fleet.members import Backend, error, group, started, until
 from tightloop.engine.fleet.route import MEMBER_FAULTS, Route
 from tightloop.engine.interface import GenerationRequest
-from tightloop.engine.scripted import Hold, text_answer
-from tightloop.protocol.deltas import Delta, Finished, FinishReason, TextDelta
+from tightloop.engine.scripted import Hold, Step, text_answer
+from tightloop.protocol.deltas import (
+    Delta,
+    Finished,
+    FinishReason,
+    TextDelta,
+    ToolCallDone,
+    ToolCallStarted,
+)
+from tightloop.trace.clock import ManualClock
 
 
 def asked(name: str = "r", **fields: Any) -> GenerationRequest:
@@ -203,3 +214,55 @@ async def test_silence_is_a_failure_where_a_limit_is_set() -> None:
     assert hold.reached.is_set()
     await until(lambda: not fleet.standings()["m"][0].num_open)
     await fleet.close()
+
+
+endings = st.sampled_from(
+    [
+        [error("upstream_error")],
+        [error("rate_limit_exceeded", 5)],
+        [error("context_length_exceeded")],
+        [error("invalid_value")],
+        [TextDelta("x"), error("upstream_error")],
+        [TextDelta("x"), ToolCallStarted("c", "f"), ToolCallDone()],
+        [],
+    ]
+)
+steps = st.lists(
+    st.tuples(
+        st.lists(endings, min_size=3, max_size=3), st.integers(0, 20), st.booleans(), st.booleans()
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps)
+def test_whatever_members_do(script: list[tuple[list[list[Step]], int, bool, bool]]) -> None:
+    """Each response has one end, deltas of one member only, and leaves no place taken.
+
+    Who failed before it is named, nobody twice.
+    """
+
+    async def play() -> None:
+        clock = ManualClock()
+        backends = [Backend("a", max_open=1), Backend("b", tier="bulk"), Backend("c", max_open=2)]
+        fleet = await started(group("m", *backends), clock=clock)
+        answers: list[Answer] = []
+        for number, (says, seconds, is_cancelled, is_awaited) in enumerate(script):
+            for backend, steps_ in zip(backends, says, strict=True):
+                backend.says = [*steps_]
+            clock.advance_s(seconds)
+            answers.append(answer := start(fleet, asked(str(number))))
+            if is_cancelled and answer.generation is not None:
+                answer.generation.cancel()
+            if is_awaited:
+                await answer.wait()
+        for answer in answers:
+            finished = await answer.wait()
+            assert len([d for d in answer.deltas if isinstance(d, TextDelta)]) <= 1
+            reasons = (finished.route_reason or "").split("; ")[1:]
+            assert len(reasons) == len(set(reasons))
+        assert [s.num_open for s in fleet.standings()["m"]] == [0, 0, 0]
+        await fleet.close()
+
+    asyncio.run(play())
