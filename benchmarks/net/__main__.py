@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import importlib
 import sys
+from pathlib import Path
 
 from benchmarks.lab.record import RESULTS, Experiment
 
@@ -24,6 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.net", description=__doc__)
     parser.add_argument("--only", choices=sorted(EXPERIMENTS), action="append")
     parser.add_argument("--quick", action="store_true", help="fewer and smaller: a rough look")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON objects")
     parser.add_argument("--no-write", action="store_true", help="print the tables only")
     arguments = parser.parse_args()
     for name in arguments.only or EXPERIMENTS:
@@ -31,7 +33,7 @@ def main() -> None:
         found: Experiment = asyncio.run(module.run(is_quick=arguments.quick, say=say))
         print(found.table())
         if not arguments.no_write:
-            print(f"written to {found.write(RESULTS).relative_to(RESULTS.parent.parent)}\n")
+            found.write(arguments.results)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from statistics import median
 import msgspec
 
 from benchmarks.lab.record import Experiment, Figure, Ratio, Row, paired_ratio, this_machine
-from benchmarks.net import namespaces, tls_front
+from benchmarks.net import namespaces, network_engine, tls_front
 from benchmarks.net.child import ready_child, run_child
 from benchmarks.net.link import FAR_ADDRESS, Link, Meter
 from benchmarks.net.network_client import Block, Plan
@@ -73,7 +73,7 @@ def block(name: str, new_bytes: int, idle_s: float, rounds: int) -> Block:
 
 def conditions(controls: Sequence[str], *, is_quick: bool) -> list[Condition]:
     """Everything there is to measure. The first one, without distance, is the floor of the rest."""
-    rounds = 3 if is_quick else 8
+    rounds = 3 if is_quick else 6
     small = [block(name, SMALL, 0.6, rounds) for name in HISTORIES]
     floor = [block(name, SMALL, 0.2, rounds) for name in HISTORIES]
     large = block("50k", LARGE, 0.6, rounds)
@@ -113,7 +113,14 @@ async def run(*, is_quick: bool, say: Callable[[str], None]) -> Experiment:
         num_dropped += dropped
         samples |= _grouped(condition, found)
     settings["packets_dropped"] = num_dropped
-    return _experiment(settings, rows_of(samples), ratios_of(samples))
+    rows, ratios = rows_of(samples), ratios_of(samples)
+    case = network_engine.QUICK if is_quick else network_engine.CASE
+    for control in controls:
+        say(f"network: {network_engine.RTT_MS:g} ms, {control}, {case.model}")
+        turns = await network_engine.measure(case, control)
+        rows += network_engine.rows_of(case, control, turns)
+        ratios += network_engine.ratios_of(case, control, turns)
+    return _experiment(settings, rows, ratios)
 
 
 async def measure(condition: Condition) -> tuple[list[Sample], int]:
@@ -252,6 +259,8 @@ def _experiment(
             "The ratios are of the round-trip overhead, TTFT less the engine's time, which is 0.1 ms here.",
             "Round trips: TTFT less the TTFT of the same way without distance, over the RTT. BBR paces"
             " even the few packets of a small frame over a part of a round trip.",
+            "Rows with a model are turns on a real engine whose model has random weights; the full resends"
+            " find the engine warm.",
             f"'{STREAMED}': its output was sent in pieces while the tool ran, and whole at the end; what"
             " it gains here is a window that is open. The scripted engine prefills nothing.",
         ],

@@ -6,6 +6,7 @@ every round changes the file, half of the test runs fail, and the last one passe
 """
 
 import difflib
+import itertools
 from typing import Any
 
 from tightloop.bench.bugs import MODULE, Bug
@@ -21,7 +22,7 @@ def recording(bug: Bug, num_rounds: int) -> dict[str, Any]:
         )
     states = _states(bug, num_rounds)
     answers: list[list[dict[str, Any]]] = []
-    for number, (before, after) in enumerate(zip(states, states[1:], strict=False), start=1):
+    for number, (before, after) in enumerate(itertools.pairwise(states), start=1):
         answers.append(
             [
                 {"text": f"Round {number}: I change {bug.qualname} and run the tests."},

@@ -1,4 +1,4 @@
-"""The measured server, a process of its own: tightloop's, with an engine that needs no model.
+"""The measured server, a process of its own: tightloop's, mostly with an engine that needs no model.
 
 Prints one JSON line with its URL and ends with its standard input. With ``--certificate`` it
 listens with TLS, through ``TlsFront`` in the same event loop, because tightloop's server speaks
@@ -19,6 +19,7 @@ from benchmarks.net.namespaces import end_with_parent
 from benchmarks.net.paced_engine import PacedEngine
 from benchmarks.net.tls_front import TlsFront
 from tightloop.engine.interface import Engine, GenerationRequest, ModelInfo
+from tightloop.engine.registry import create_engine
 from tightloop.engine.script_file import load_script
 from tightloop.engine.scripted import Answer, ScriptedEngine, call_answer
 from tightloop.governance.keys import KeyRing
@@ -41,8 +42,10 @@ class AnsweringEngine(ScriptedEngine):
         return [replace(model, prefills_early=True) for model in super().models()]
 
 
-def make_engine(script: Path | None, tokens_per_s: float | None) -> Engine:
-    """At once the same short call, or a script at a rate."""
+def make_engine(script: Path | None, tokens_per_s: float | None, model: str | None) -> Engine:
+    """At once the same short call, or a script at a rate, or a real model."""
+    if model is not None:
+        return create_engine(model)
     if script is None:
         return AnsweringEngine(answer)
     played = load_script(script)
@@ -51,7 +54,7 @@ def make_engine(script: Path | None, tokens_per_s: float | None) -> Engine:
 
 async def serve(arguments: argparse.Namespace) -> None:
     """Serve until standard input ends."""
-    engine = make_engine(arguments.script, arguments.tokens_per_s)
+    engine = make_engine(arguments.script, arguments.tokens_per_s, arguments.model)
     with tempfile.TemporaryDirectory() as folder:
         endpoint = Endpoint(engine, Store(Path(folder) / "responses.sqlite3"))
         server = Server(endpoint, Access(KeyRing(), "127.0.0.1"), host="127.0.0.1", port=0)
@@ -86,6 +89,7 @@ def main() -> None:
     parser.add_argument("--congestion-control", default="")
     parser.add_argument("--script", type=Path)
     parser.add_argument("--tokens-per-s", type=float)
+    parser.add_argument("--model", help="a GGUF file")
     arguments = parser.parse_args()
     end_with_parent()
     asyncio.run(serve(arguments))
