@@ -10,6 +10,7 @@ from tightloop.protocol.errors import ApiError
 from tightloop.protocol.item_chain import in_one_message
 from tightloop.server.access import client_of
 from tightloop.server.answer import answer
+from tightloop.server.bodies import read_body
 from tightloop.server.dialect import Dialect
 from tightloop.server.endpoint import Endpoint
 
@@ -36,7 +37,7 @@ class ChatApi:
         before. A client that hangs up stops its answer, which has no id to come back with.
         """
         use_small_reads(request.transport)
-        body = await request.read()
+        body = await read_body(request)
         receive_ns = self._endpoint.backstage.now_ns()
         asked = self._decoder.decode(body, client_of(request.headers))
         dialect = WITH_USAGE if asked.include_usage else WITHOUT_USAGE

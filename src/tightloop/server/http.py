@@ -13,6 +13,7 @@ from tightloop.protocol.response_stream import Cancellation
 from tightloop.server.access import client_of
 from tightloop.server.answer import EventStream, answer, json_response
 from tightloop.server.backstage import Phase
+from tightloop.server.bodies import read_body
 from tightloop.server.conversations import no_response
 from tightloop.server.dialect import RESPONSES
 from tightloop.server.endpoint import Endpoint
@@ -40,7 +41,7 @@ class HttpApi:
         later.
         """
         use_small_reads(request.transport)
-        body = await request.read()
+        body = await read_body(request)
         receive_ns = self._endpoint.backstage.now_ns()
         asked = self._decoder.decode(body, client_of(request.headers))
         if asked.background and not asked.store:

@@ -225,8 +225,9 @@ def _matched(known: Known, items: Sequence[Item], size: int, scope: str) -> Matc
     above = node.parent.context() if node.parent is not None else []
     if not answers(answer, known.resent) or not are_same([*above, *given], list(items[:num_input])):
         return None
-    if not are_same(answer, node.items[known.num_given :]):
-        # What the model is to read is what the client says now: without reasoning, spelt anew.
+    if answer != node.items[known.num_given :]:
+        # What the model is to read is what the client says now: without reasoning, spelt anew. Where
+        # it only lacks ids, the next comparison with it is one of equal items.
         node = Node(node.id, node.parent, given + answer, node.usage)
     return Match(node, size, known)
 

@@ -17,6 +17,7 @@ from tightloop.protocol.messages_inbound import MessagesDecoder
 from tightloop.protocol.messages_stream import MessagesStream
 from tightloop.server.access import client_of
 from tightloop.server.answer import answer, failure, json_response
+from tightloop.server.bodies import read_body
 from tightloop.server.dialect import Dialect
 from tightloop.server.endpoint import Endpoint
 from tightloop.server.generating import check_request, generation_request
@@ -45,7 +46,7 @@ class MessagesApi:
         before. What stands after the ``?`` only names beta features.
         """
         use_small_reads(request.transport)
-        body = await request.read()
+        body = await read_body(request)
         receive_ns = self._endpoint.backstage.now_ns()
         session = request.headers.get(SESSION_HEADER)
         decoded = self._decoder.decode(body, session=session, scope=client_of(request.headers))

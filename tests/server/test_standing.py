@@ -1,0 +1,228 @@
+"""Clients that send everything again: the engine reads what is new, and they notice nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server import test_chat, test_http, test_messages
+from tests.server.wire import Wire
+from tightloop.engine.interface import GenerationRequest
+from tightloop.engine.scripted import (
+    Answer,
+    ScriptedEngine,
+    Step,
+    call_answer,
+    in_turn,
+    text_answer,
+)
+from tightloop.protocol.deltas import ReasoningDelta, TextDelta
+from tightloop.protocol.items import FunctionCall, FunctionCallOutput, Message, Reasoning
+from tightloop.server.endpoint import Endpoint
+from tightloop.server.store import Store
+
+TOOL = {"type": "function", "name": "shell", "parameters": {"type": "object"}}
+CALLS: list[Step] = [
+    ReasoningDelta("plan"),
+    *text_answer("Look."),
+    *call_answer("shell", {"cmd": "ls"}, "call_1"),
+]
+QUESTION = {"role": "user", "content": "hi"}
+OUTPUT = {"type": "function_call_output", "call_id": "call_1", "output": "a.py"}
+
+
+class Seen:
+    """Answers in turn, and notes what of each request was new to the engine."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.requests: list[GenerationRequest] = []
+        self._script = in_turn(answers)
+
+    def __call__(self, request: GenerationRequest) -> Answer:
+        self.requests.append(request)
+        return self._script(request)
+
+    @property
+    def new(self) -> list[list[type]]:
+        """Types of the items that were new, for each request."""
+        return [[type(item) for item in request.items] for request in self.requests]
+
+
+async def test_over_http_with_the_ids_of_the_server() -> None:
+    """As Codex does without a socket. A response that was deleted is not found."""
+    seen = Seen(CALLS, text_answer("ok"), text_answer("done"))
+    async with test_http.client(seen) as c:
+        first = await c.create(input=[QUESTION], tools=[TOOL], store=False)
+        history = [QUESTION, *first["output"], OUTPUT]
+        second = await c.create(input=history, tools=[TOOL])
+        assert second["previous_response_id"] is None
+        assert await c.call("DELETE", f"/v1/responses/{second['id']}")
+        history += [*second["output"], {"role": "user", "content": "more"}]
+        await c.create(input=history, tools=[TOOL])
+    assert seen.new == [[Message], [FunctionCallOutput], [FunctionCallOutput, Message, Message]]
+    parent = seen.requests[1].parent
+    assert parent is not None
+    assert parent.id == first["id"]
+    assert len(seen.requests[2].context()) == len(history)
+
+
+async def test_what_was_found_may_be_deleted(tmp_path: Path) -> None:
+    """A stored request keeps all its input, also on disk, and can be continued."""
+    seen = Seen(text_answer("one"), text_answer("two"), text_answer("three"))
+    file = tmp_path / "responses.sqlite"
+    async with test_http.client(seen, store=Store(file)) as c:
+        first = await c.create(input=[QUESTION])
+        history = [QUESTION, *first["output"], {"role": "user", "content": "b"}]
+        second = await c.create(input=history)
+        await c.call("DELETE", f"/v1/responses/{first['id']}")
+        listed = await c.call("GET", f"/v1/responses/{second['id']}/input_items?order=asc")
+        assert len(listed["data"]) == 3
+        await c.create(input="c", previous_response_id=second["id"])
+    assert seen.requests[2].parent is not None
+    assert len(seen.requests[2].parent.context()) == 4
+    again = Seen(text_answer("four"))
+    async with test_http.client(again, store=Store(file)) as c:
+        await c.create(input="d", previous_response_id=second["id"])
+    assert [type(item) for item in again.requests[0].context()] == [Message] * 5
+
+
+async def test_chat_completions_without_its_reasoning() -> None:
+    """The engine is told the turn that the client goes on from, in the client's words."""
+    seen = Seen(CALLS, text_answer("ok"), text_answer("done"))
+    async with test_chat.client(ScriptedEngine(seen)) as c:
+        tools = [{"type": "function", "function": {"name": "shell"}}]
+        messages: list[Any] = [QUESTION]
+        for said in (
+            {"role": "tool", "tool_call_id": "call_1", "content": "a.py"},
+            {"role": "user", "content": "more"},
+            None,
+        ):
+            made = (await c.create(messages=messages, tools=tools))["choices"][0]["message"]
+            made.pop("reasoning_content", None)
+            messages += [made, said]
+    assert seen.new == [[Message], [FunctionCallOutput], [Message]]
+    kinds = [type(item) for item in seen.requests[2].context()]
+    assert kinds == [Message, Message, FunctionCall, FunctionCallOutput, Message, Message]
+
+
+@pytest.mark.parametrize("thinking", [{"type": "disabled"}, {"type": "adaptive"}])
+async def test_messages_with_arguments_in_another_spelling(thinking: dict[str, str]) -> None:
+    """The call's input comes back as an object, and a cache mark moves."""
+    spaced = call_answer("shell", {"cmd": "ls"}, "call_1")
+    plan: list[Step] = [ReasoningDelta("plan")] if thinking["type"] == "adaptive" else []
+    seen = Seen([*plan, *text_answer("Look."), *spaced], text_answer("ok"), text_answer("done"))
+    async with test_messages.client(ScriptedEngine(seen)) as c:
+        messages: list[Any] = [QUESTION]
+        result = {"type": "tool_result", "tool_use_id": "call_1", "content": "a.py"}
+        for said in (result, {"type": "text", "text": "more"}, {"type": "text", "text": ""}):
+            tools = [{"name": "shell", "input_schema": {"type": "object"}}]
+            made = await c.post(messages=messages, tools=tools, thinking=thinking)
+            for message in messages[1::2]:
+                message["content"][0].pop("cache_control", None)
+            content = [{**said, "cache_control": {"type": "ephemeral"}}]
+            messages += [{"role": "assistant", "content": made["content"]}]
+            messages += [{"role": "user", "content": content}]
+        counted = await c.post(
+            "/v1/messages/count_tokens", messages=messages[:5], tools=tools, thinking=thinking
+        )
+    assert seen.new == [[Message], [FunctionCallOutput], [Message]]
+    assert counted["input_tokens"] > 0
+
+
+async def test_on_a_new_socket_after_the_old_one_was_lost() -> None:
+    """The client has only its history left of what it sent piece by piece."""
+    seen = Seen(text_answer("one"), CALLS, text_answer("done"))
+    endpoint = Endpoint(ScriptedEngine(seen))
+    lost = Wire(endpoint)
+    lost.create(store=False, input=[QUESTION])
+    first = (await lost.end())["response"]
+    follow = {"role": "user", "content": "b"}
+    lost.create(store=False, input=[follow], previous_response_id=first["id"])
+    second = (await lost.end(2))["response"]
+    lost.session.close(is_goodbye=False)
+    wire = Wire(endpoint)
+    history = [QUESTION, *first["output"], follow, *second["output"], OUTPUT]
+    wire.create(store=False, input=history)
+    assert (await wire.end())["type"] == "response.completed"
+    assert seen.new == [[Message], [Message], [FunctionCallOutput]]
+    assert [type(item) for item in seen.requests[2].context()][3] is Reasoning
+
+
+async def test_items_are_refused_by_their_own_number() -> None:
+    """What was looked at before is not looked at again; what is new is, as ever."""
+    seen = Seen(text_answer("one"))
+    async with test_http.client(seen) as c:
+        first = await c.create(input=[QUESTION])
+        history = [QUESTION, *first["output"]]
+        for wrong, param in (
+            (OUTPUT, "input[2].call_id"),
+            ({"type": "compaction", "encrypted_content": "x"}, "input[2].encrypted_content"),
+            ({"type": "additional_tools", "tools": [5]}, "input[2].tools[0]"),
+        ):
+            refused = await c.create(status=400, input=[*history, wrong, QUESTION])
+            assert refused["error"]["param"] == param
+
+
+async def test_tools_that_came_as_items_still_count() -> None:
+    """Clients that send them once, in front, send them again with the history."""
+    seen = Seen(text_answer("one"), text_answer("two"))
+    tools = {"type": "additional_tools", "role": "developer", "tools": [TOOL]}
+    async with test_http.client(seen) as c:
+        first = await c.create(input=[tools, QUESTION])
+        history = [tools, QUESTION, *first["output"], {"role": "user", "content": "b"}]
+        await c.create(input=history, tool_choice="required")
+    assert seen.new[1] == [Message]
+    assert seen.requests[0].tools == seen.requests[1].tools
+
+
+async def test_one_key_does_not_find_what_another_has_said() -> None:
+    seen = Seen(text_answer("one"), text_answer("two"), text_answer("three"))
+    async with test_http.client(seen, "key-a", "key-b") as c:
+        history: list[Any] = [QUESTION]
+        for key in ("key-a", "key-b", "key-a"):
+            body = {"model": "scripted", "input": history}
+            headers = {"Authorization": f"Bearer {key}"}
+            made = await c.call("POST", "/v1/responses", json=body, headers=headers)
+            if key == "key-a":
+                history += [*made["output"], {"role": "user", "content": "b"}]
+    assert [request.parent is None for request in seen.requests] == [True, True, False]
+
+
+class Counting(ScriptedEngine):
+    """Counts how often it was asked to count."""
+
+    num_counts = 0
+
+    async def count_input(self, request: GenerationRequest) -> int:
+        self.num_counts += 1
+        return await super().count_input(request)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"context_management": [{"type": "compaction", "compact_threshold": 100_000}]},
+        {"truncation": "auto"},
+    ],
+)
+@pytest.mark.parametrize("resends", [True, False])
+async def test_a_context_far_from_its_limit_is_counted_once(
+    fields: dict[str, Any], resends: bool
+) -> None:
+    """Later turns add what they bring; near the limit, or with other tools, it is counted."""
+    engine = Counting(lambda _: [TextDelta("ok")])
+    wire = Wire(Endpoint(engine))
+    history: list[Any] = [QUESTION]
+    parent: dict[str, Any] = {}
+    counts = []
+    for number in range(1, 6):
+        more = {"role": "user", "content": "b" * (1 << 20 if number == 4 else 100)}
+        tools = [TOOL] if number == 5 else []
+        new = history if resends else [history[-1]]
+        wire.create(store=False, input=new, tools=tools, **fields, **parent)
+        made = (await wire.end(number))["response"]
+        history += [*made["output"], more]
+        parent = {} if resends else {"previous_response_id": made["id"]}
+        counts.append(engine.num_counts)
+    assert counts[:4] == [1, 1, 1, 1]
+    assert counts[4] > 1
