@@ -1,9 +1,17 @@
 """Which source drafts, how many tokens, and what is learnt from it."""
 
 from tightloop.engine.drafts.aligned import AlignedCursor
-from tightloop.engine.drafts.drafter import Acceptance, Drafter, Kind, Speculation
+from tightloop.engine.drafts.drafter import (
+    RETRY_ANSWERS,
+    REVIEW_TOKENS,
+    Acceptance,
+    Drafter,
+    Kind,
+    Speculation,
+)
 from tightloop.engine.drafts.lookup import PromptLookup
 from tightloop.engine.drafts.ngram_index import NgramIndex
+from tightloop.engine.drafts.policy import OFF
 from tightloop.engine.drafts.source import NUM_LEVELS
 
 FLAT = {1: 1.0, 2: 1.0, 4: 1.0, 8: 1.0}
@@ -104,6 +112,40 @@ def test_one_chore_is_done_before_each_proposal() -> None:
 
 
 def test_no_curve_means_no_drafts() -> None:
-    assert not Speculation({}).is_worthwhile
-    assert not Speculation({1: 1.0, 4: 3.9}).is_worthwhile
-    assert Speculation(FLAT).is_worthwhile
+    assert not Speculation({}).begin()
+    assert not Speculation({1: 1.0, 4: 3.9}).begin()
+    assert Speculation(FLAT).begin()
+
+
+def learning(taken_ns: int) -> Speculation:
+    """What steps of eight tokens took ``taken_ns`` for, and steps of one 100 ns."""
+    speculation = Speculation({1: 1.0, 8: 1.0}, learns=True)
+    for size, taken in [(1, 100), (8, taken_ns)] * 8:
+        speculation.note_step(size, taken)
+    for _ in range(REVIEW_TOKENS):
+        speculation.note(Kind.PREDICTION, 2, is_right=True)
+    return speculation
+
+
+def test_what_steps_take_corrects_what_was_measured_at_load() -> None:
+    assert learning(200).plan(Kind.PREDICTION, 2, 0).num_drafts == 7
+    assert learning(790).plan(Kind.PREDICTION, 2, 0) == OFF
+
+
+def test_a_model_that_lost_by_drafts_tries_again_after_some_answers() -> None:
+    speculation = learning(790)
+    tries = [speculation.begin() for _ in range(RETRY_ANSWERS + 1)]
+    assert [*[False] * RETRY_ANSWERS, True] == tries
+    assert speculation.plan(Kind.PREDICTION, 2, 0) == OFF
+    for _ in range(8):
+        speculation.note_step(1, 100)
+    assert speculation.plan(Kind.PREDICTION, 2, 0).num_drafts == 7
+
+
+def test_given_costs_are_not_corrected() -> None:
+    speculation = Speculation({1: 1.0, 8: 1.0})
+    for size, taken_ns in [(1, 100), (8, 800)] * 8:
+        speculation.note_step(size, taken_ns)
+    for _ in range(REVIEW_TOKENS):
+        speculation.note(Kind.PREDICTION, 2, is_right=True)
+    assert speculation.plan(Kind.PREDICTION, 2, 0).num_drafts == 7

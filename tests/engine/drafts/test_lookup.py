@@ -21,7 +21,7 @@ def test_what_followed_the_same_tokens_is_proposed() -> None:
     lookup = following([1, 2, 3, 4, 5, 6], [2, 3])
     assert lookup.expected == 4
     assert list(lookup.propose(2)) == [4, 5]
-    assert list(lookup.propose(9)) == [4, 5, 6, 2, 3]
+    assert list(lookup.propose(5)) == [4, 5, 6, 2, 3]
 
 
 def test_nothing_is_proposed_for_what_was_never_said() -> None:
@@ -39,6 +39,11 @@ def test_its_place_is_kept_while_it_is_right() -> None:
 
 def test_the_answer_itself_is_looked_through() -> None:
     assert list(following([], [5, 6, 7, 5, 6]).propose(3)) == [7, 5, 6]
+
+
+def test_what_repeats_itself_goes_on_doing_so() -> None:
+    assert list(following([], [5, 6, 7, 5, 6]).propose(8)) == [7, 5, 6, 7, 5, 6, 7, 5]
+    assert list(following([], [9, 9, 9]).propose(4)) == [9, 9, 9, 9]
 
 
 def test_what_is_said_while_the_prompt_is_being_indexed_is_not_lost() -> None:

@@ -7,12 +7,16 @@ from typing import Final
 
 from tightloop.engine.drafts.policy import OFF, Plan, beside, pays, plan
 from tightloop.engine.drafts.source import NOTHING, NUM_LEVELS, DraftSource, level_of
+from tightloop.engine.drafts.step_times import StepTimes
 
 REVIEW_TOKENS: Final = 16
 """Plans are made anew after this many judged tokens."""
 
 SLOWEST_STEP: Final = 1 / 64
 """Weight of the newest token in a rate that has seen many."""
+
+RETRY_ANSWERS: Final = 32
+"""Answers without drafts after which a model that lost by them tries again."""
 
 PRIOR_TOKENS: Final = 4
 """Tokens' worth of weight that the first guess of a rate has."""
@@ -55,26 +59,55 @@ class Speculation:
     """What is known of drafts for one model: what steps cost, and how often sources are right.
 
     ``costs`` is c(k) as the backend measured it; empty where it cannot tell, which means no drafts.
+    With ``learns`` the steps that are noted correct it.
     """
 
-    def __init__(self, costs: Mapping[int, float]) -> None:
-        self.costs = dict(costs)
-        self.is_worthwhile = pays(self.costs)
+    def __init__(self, costs: Mapping[int, float], *, learns: bool = False) -> None:
+        self._learns = learns
+        self._times = StepTimes(costs)
+        self._costs = dict(costs)
+        self._num_refused = 0
         self._acceptance = {kind: Acceptance(kind) for kind in Kind}
         self._plans: dict[tuple[Kind, int, int], Plan] = {}
         self._curves: dict[int, dict[int, float]] = {}
         self._num_notes = 0
+
+    def begin(self) -> bool:
+        """Whether the next answer should have drafts.
+
+        Where they lost they are tried again now and then: what steps cost may have changed.
+        """
+        if pays(self._costs):
+            return True
+        self._num_refused += 1
+        if self._learns and self._num_refused >= RETRY_ANSWERS:
+            self._num_refused = 0
+            self._times.forget()
+            self._review()
+        return False
+
+    def note_step(self, size: int, taken_ns: int) -> None:
+        """A step of ``size`` tokens, of one session alone, took so long."""
+        if self._learns:
+            self._times.note(size, taken_ns)
 
     def note(self, kind: Kind, run: int, *, is_right: bool) -> None:
         """A source of ``kind`` expected a token after ``run`` right ones."""
         self._acceptance[kind].note(level_of(run), is_right=is_right)
         self._num_notes += 1
         if self._num_notes >= REVIEW_TOKENS:
-            self._num_notes = 0
-            self._plans.clear()
+            self._review()
+
+    def _review(self) -> None:
+        self._num_notes = 0
+        self._plans.clear()
+        self._curves.clear()
+        self._costs = self._times.costs()
 
     def plan(self, kind: Kind, run: int, num_others: int) -> Plan:
         """The best number of drafts from a source beside ``num_others`` other sessions."""
+        if self._learns and not num_others and not self._times.has_base:
+            return OFF  # a few steps without drafts, to compare with
         key = (kind, level_of(run), num_others)
         found = self._plans.get(key)
         if found is None:
@@ -85,7 +118,7 @@ class Speculation:
 
     def _curve(self, num_others: int) -> dict[int, float]:
         if num_others not in self._curves:
-            self._curves[num_others] = beside(self.costs, num_others)
+            self._curves[num_others] = beside(self._costs, num_others)
         return self._curves[num_others]
 
 

@@ -63,4 +63,6 @@ class PromptLookup:
         """See ``DraftSource``."""
         if self.expected == NOTHING:
             return ()
-        return self._history.tokens[self._next : self._next + num]
+        found = self._history.tokens[self._next : self._next + num]
+        # What has just been said once more, and again, will be said again: a line of dashes.
+        return (found * (num // len(found) + 1))[:num]

@@ -20,14 +20,16 @@ INDEXED_TOKENS = 1024
 class Drafting:
     """Makes a ``Drafter`` for each answer, where drafts can pay at all.
 
-    ``costs`` stands in for what the backend measures about itself (``TokenBackend.step_costs``).
+    ``costs`` stands in for what the backend measures about itself (``TokenBackend.step_costs``), and
+    is not corrected by what steps really take.
     """
 
     def __init__(
         self, pool: SequencePool, *, is_on: bool = True, costs: Mapping[int, float] | None = None
     ) -> None:
         self._pool = pool
-        self._speculation = Speculation(_costs(pool, costs) if is_on else {})
+        known = _costs(pool, costs) if is_on else {}
+        self._speculation = Speculation(known, learns=costs is None)
 
     def stop(self) -> None:
         """No answer gets drafts any more: the model cannot forget rejected ones."""
@@ -35,7 +37,7 @@ class Drafting:
 
     def drafter(self, request: GenerationRequest, warm: WarmSequence) -> Drafter | None:
         """The drafts of one answer to what ``warm`` holds; None where they cannot pay."""
-        if not self._speculation.is_worthwhile:
+        if not self._speculation.begin():
             return None
         history = NgramIndex() if warm.history is None else warm.history
         history.truncate(len(warm.tokens))

@@ -8,6 +8,7 @@ from tightloop.engine.drafts.drafter import Drafter
 from tightloop.engine.families.warm_sequence import Logits, WarmSequence
 from tightloop.engine.interface import EngineError, Evaluate, Job
 from tightloop.engine.sequence_pool import SequencePool
+from tightloop.trace.clock import now_ns
 
 
 class Verifier:
@@ -51,11 +52,17 @@ class Verifier:
             self._forget()
         self._settle()
         if self._can_forget and not self._warm.is_parked:
-            drafts = self._drafter.propose(room, self._place.num_others)
+            num_others = self._place.num_others
+            drafts = self._drafter.propose(room, num_others)
+            before = now_ns()
             if drafts and (yield from self._check(token, drafts)):
                 assert self._rows is not None
-                row = self._rows[0]
-                return row
+                logits: Logits = self._rows[0]
+            else:
+                logits = yield from self._warm.evaluate(self._place, (token,))
+            if not num_others:
+                self._drafter.speculation.note_step(1 + len(self._drafts), now_ns() - before)
+            return logits
         return (yield from self._warm.evaluate(self._place, (token,)))
 
     def _check(self, token: int, drafts: Sequence[int]) -> Generator[Evaluate | None, Any, bool]:
