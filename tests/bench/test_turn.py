@@ -1,5 +1,9 @@
 """Runs of ``bench turn`` against endpoints that misbehave in every way the report must tell."""
 
+import asyncio
+import base64
+import re
+from hashlib import sha1
 from typing import Any
 
 import pytest
@@ -8,6 +12,7 @@ from tests.bench.endpoint import endpoint, models, refusal, response
 from tightloop.bench.bugs import BenchError
 from tightloop.bench.turn import NUM_WARMUP, Plan, TurnResult, first_model, known, run_turns
 
+WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 SMALL: dict[str, Any] = {"histories": (1_000,), "rounds": 3}
 
 
@@ -51,6 +56,35 @@ async def test_a_refused_upgrade_is_a_finding() -> None:
     assert result.num_requests == len(peer.bodies) == 2 * (1 + NUM_WARMUP + 3)
     sizes = [sample.num_bytes for sample in known(found["http"].samples)]
     assert sizes[0] + 4096 < sizes[1] < sizes[1] + 4096 < sizes[2]
+
+
+async def test_a_websocket_that_breaks_at_once_is_a_finding() -> None:
+    """As of a gateway that accepts the upgrade and then finds no way on; the others are measured."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        if key := re.search(r"(?i)sec-websocket-key: (\S+)", head):
+            accept = base64.b64encode(sha1(key[1].encode() + WEBSOCKET_GUID).digest())
+            lines = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade"
+            writer.write(lines + b"\r\nSec-WebSocket-Accept: %s\r\n\r\n" % accept)
+            await reader.read(1)  # the request
+            writer.write(b"\x88\x09\x03\xf3no way!")
+        else:
+            writer.write(response())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 20)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        result = await run_turns(plan(url, histories=(1_000, 2_000)))
+        with pytest.raises(BenchError, match="no way!"):
+            await run_turns(plan(url, variants=("ws",)))
+    assert "no way!" in result.skipped["ws"]
+    assert result.num_failed == 1
+    for found in result.series.values():
+        assert set(found) == {"http", "http-new"}
+        assert all(len(known(series.samples)) == 3 for series in found.values())
 
 
 async def test_a_failure_is_counted_and_the_run_goes_on() -> None:

@@ -124,6 +124,7 @@ class _Side:
     name: str
     line: Watched | ChatLine
     conversation: Conversation | None = None
+    has_answered: bool = False
 
 
 class _Run:
@@ -155,6 +156,8 @@ class _Run:
         self.result.series[size] = found
         for number in range(-1 - NUM_WARMUP, self._plan.rounds):
             for side in self._rng.sample(sides, len(sides)):
+                if side.name in self.result.skipped:
+                    continue
                 sample = await self._turn(side, size, found[side.name])
                 if number >= 0:
                     found[side.name].samples.append(sample)
@@ -169,7 +172,7 @@ class _Run:
         except Lost:
             series.num_lost += 1
         except (ApiError, TransportError, TimeoutError) as error:
-            self._fail(side, series, error)
+            self._fail(side, size, error)
         return None
 
     async def _open(self, side: _Side, size: int) -> None:
@@ -177,6 +180,7 @@ class _Run:
         self._count(side.name, size)
         await conversation.open(size * BYTES_PER_TOKEN)
         side.conversation = conversation
+        side.has_answered = True
         self._num_answered += 1
 
     async def _follow(self, side: _Side, size: int) -> Sample:
@@ -186,16 +190,29 @@ class _Run:
         self._num_answered += 1
         return sample
 
+    def _is_dead_websocket(self, side: _Side, error: Exception) -> bool:
+        """Whether the connection broke before its first answer, and there are others to measure.
+
+        Some gateways accept the upgrade whatever stands behind them.
+        """
+        if side.name != "ws" or side.has_answered or not isinstance(error, TransportError):
+            return False
+        return len(self._plan.variants) > 1
+
     def _count(self, name: str, size: int) -> None:
         self.result.num_requests += 1
         self._on_progress(name, size, self.result.num_requests)
 
-    def _fail(self, side: _Side, series: Series, error: Exception) -> None:
+    def _fail(self, side: _Side, size: int, error: Exception) -> None:
+        series = self.result.series[size][side.name]
         self.result.num_failed += 1
         side.conversation = None
         text = _in_words(error, self._plan.url)
         series.errors[text] += 1
-        if not self._num_answered:  # nothing has worked yet: rather say so than go on
+        if self._is_dead_websocket(side, error):
+            self.result.skipped["ws"] = f"its WebSocket opens and then breaks: {text}"
+            del self.result.series[size]["ws"]
+        elif not self._num_answered:  # nothing has worked yet: rather say so than go on
             raise BenchError(f"{text}{_advice(error, self._plan)}") from error
 
     async def _can_connect(self, side: _Side) -> bool:
