@@ -649,6 +649,27 @@ async def test_hints_become_requests_for_one_token_on_demand() -> None:
     assert [body["max_tokens"] for body in host.bodies] == [1, 1]
 
 
+async def test_a_hint_that_is_taken_back_stops_the_host() -> None:
+    closed, begun = asyncio.Event(), asyncio.Event()
+
+    async def reply(_http: web.Request) -> web.StreamResponse:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            closed.set()
+        raise AssertionError("unreachable")
+
+    async with serving(reply, warms_up=True) as (engine, host):
+        hint = start(engine, request("a", generate=False))
+        await begun.wait()
+        assert hint.generation is not None
+        hint.generation.cancel()
+        assert (await hint.wait()).reason is FinishReason.CANCELLED
+        await closed.wait()
+    assert len(host.bodies) == 1
+
+
 async def test_a_hint_that_fails_is_no_failure() -> None:
     async with serving(refusal(500, "no"), warms_up=True) as (engine, _):
         assert (await ask(engine, request(generate=False))).finished.reason is FinishReason.STOP

@@ -171,10 +171,13 @@ class RemoteEngine:
             self._is_refreshing = False
 
     async def _run(self, request: GenerationRequest, call: Call) -> None:
-        if request.generate and not request.is_open:
-            await self._run_now(request, call)
-        elif self._warmer is not None:
-            await self._warmer.hint(request, call)
+        try:
+            if request.generate and not request.is_open:
+                await self._run_now(request, call)
+            elif self._warmer is not None:
+                await self._warmer.hint(request, call)
+        except asyncio.CancelledError:
+            call.end(Finished(FinishReason.CANCELLED, Usage()))
         call.end(Finished(FinishReason.STOP, Usage()))  # a hint; an answer has ended by itself
 
     async def _run_now(self, request: GenerationRequest, call: Call) -> None:
@@ -186,8 +189,6 @@ class RemoteEngine:
             model = self._catalog.route(request.model)
             api = self._api if request.generate else self._chat
             await api.converse(request, model, call)
-        except asyncio.CancelledError:
-            call.end(Finished(FinishReason.CANCELLED, Usage()))
         except ApiError as error:
             call.fail(error.code or "upstream_error", error.message, error.retry_after_s)
         except EngineError as error:
