@@ -108,6 +108,7 @@ async def test_the_bundled_model_explains_itself_and_starts_a_repair() -> None:
         ("patchling", "patchling", True, False),
         ("/x/coder.gguf", "coder", True, False),
         ("hf:o/r/f.gguf@main", "f", True, False),
+        ("vllm:/x/coder/", "coder", False, False),
         ("scripted:/x/s.json", "scripted", False, False),
         ("remote:a/b@https://h/v1", "a/b", False, False),
         ("remote:*@https://h/v1", "remote:*@https://h/v1", False, True),
@@ -121,7 +122,14 @@ def test_what_a_name_says_before_anything_is_made(
     assert (served_name(spec), is_local(spec), serves_all(spec)) == (name, local, all_of_them)
 
 
-@pytest.mark.parametrize("spec", ["gpt-9", "remote:x", ""])
+@pytest.mark.parametrize("spec", ["gpt-9", "remote:x", "vllm:", ""])
 def test_a_name_without_a_form_is_refused(spec: str) -> None:
     with pytest.raises(EngineError, match=r"choose one of|does not name"):
         check_name(spec)
+
+
+async def test_without_vllm_its_engine_says_what_to_install() -> None:
+    engine = create_engine("vllm:/nowhere")
+    with pytest.raises(EngineError, match="install the package vllm") as refused:
+        await engine.start()
+    assert refused.value.code == "engine_unavailable"

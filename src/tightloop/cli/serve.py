@@ -40,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="NAME",
         help="what to serve: patchling (bundled), a .gguf file, hf:OWNER/REPO/FILE@REVISION,"
-        " remote:MODEL@URL, scripted, or scripted:SCRIPT.json (default patchling). May be repeated:"
+        " vllm:DIRECTORY, remote:MODEL@URL, scripted, or scripted:SCRIPT.json (default patchling). May be repeated:"
         " each is served under its own name",
     )
     add(
@@ -74,6 +74,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--api-key-file", type=Path, metavar="FILE", help="accept the keys in FILE, one a line")
     add("--context", type=_positive, metavar="N", help="context window in tokens (local models)")
     add("--threads", type=_positive, metavar="N", help="threads for a local model")
+    add(
+        "--drafts",
+        choices=("auto", "off"),
+        default="auto",
+        help="whether a local model checks several guessed tokens in a step where its own figures"
+        " say that this is faster; answers are the same (default auto)",
+    )
     add(
         "--upstream-key-env",
         metavar="NAME",
@@ -209,6 +216,7 @@ def _options(arguments: argparse.Namespace) -> "EngineOptions":
     return EngineOptions(
         num_context=arguments.context,
         num_threads=arguments.threads,
+        has_drafts=arguments.drafts == "auto",
         api_key_env=arguments.upstream_key_env or DEFAULT_KEY_ENV,
     )
 

@@ -3,14 +3,22 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tightloop.engine.interface import Engine, EngineError, ModelFamily, ModelInfo, TokenBackend
+
+if TYPE_CHECKING:
+    from tightloop.engine.sequence_pool import SequencePool
 
 DEFAULT = "patchling"
 CHOICES = (
     ("patchling", "the bundled demo model: repairs one-line bugs that pytest shows"),
     ("PATH.gguf", "a local model file"),
     ("hf:OWNER/REPO/FILE.gguf@REVISION", "a model file on the Hugging Face hub"),
+    (
+        "vllm:DIRECTORY",
+        "a model in Hugging Face form, served by vLLM (install it beside tightloop)",
+    ),
     ("remote:MODEL@https://HOST/v1", "an OpenAI-compatible endpoint"),
     ("scripted", "echoes, without a model: for trying out clients"),
     ("scripted:PATH.json", "gives the answers of a script file"),
@@ -27,6 +35,9 @@ class EngineOptions:
 
     ``api_key_env`` names the environment variable that holds a remote endpoint's key. A local
     engine that is not told its threads takes what suits ``num_cores``, None: all of the machine.
+    ``has_drafts`` lets a local chat model check drafts where its own figures say that it pays.
+    ``warm_bytes`` and ``saved_bytes`` limit what conversations that are not being answered take in a
+    local model's context, and saved beside it; see ``SequencePool``.
     """
 
     num_context: int | None = None
@@ -35,6 +46,9 @@ class EngineOptions:
     max_candidates: int = 8
     api_key_env: str = DEFAULT_KEY_ENV
     num_cores: int | None = None
+    has_drafts: bool = True
+    warm_bytes: int | None = None
+    saved_bytes: int | None = None
 
 
 def create_engine(spec: str = DEFAULT, options: EngineOptions | None = None) -> Engine:
@@ -55,6 +69,11 @@ def check_name(spec: str) -> None:
 def is_local(spec: str) -> bool:
     """Whether the engine computes in this process."""
     return _kind(spec) in ("patchling", "file")
+
+
+def option_names(spec: str) -> tuple[str, ...]:
+    """The fields of ``EngineOptions`` that have an effect on the engine."""
+    return _OPTIONS[_kind(spec)]
 
 
 def serves_all(spec: str) -> bool:
@@ -86,6 +105,8 @@ def _kind(spec: str) -> str:
         return "scripted"
     if spec.startswith("remote:"):
         return "remote"
+    if spec.startswith("vllm:") and spec != "vllm:":
+        return "vllm"
     if spec.startswith("hf:") or spec.endswith(".gguf"):
         return "file"
     listed = "\n".join(f"  {name}  {text}" for name, text in CHOICES)
@@ -110,7 +131,6 @@ def _remote(spec: str, options: EngineOptions) -> Engine:
 
 
 def _local(spec: str, options: EngineOptions) -> Engine:
-    from tightloop.engine.sequence_pool import SequencePool
     from tightloop.engine.token_engine import TokenEngine
 
     def load() -> TokenBackend:
@@ -125,11 +145,37 @@ def _local(spec: str, options: EngineOptions) -> Engine:
             num_cores=options.num_cores,
         )
 
-    def family(pool: SequencePool) -> ModelFamily:
+    def family(pool: "SequencePool") -> ModelFamily:
         if is_patchling(pool.metadata):
             from tightloop.engine.families.patchling import PatchlingFamily
 
             return PatchlingFamily(pool, max_candidates=options.max_candidates)
+        from tightloop.engine.families.chat import ChatFamily
+
+        return ChatFamily(pool, has_drafts=options.has_drafts)
+
+    saved_bytes = SAVED_BYTES if options.saved_bytes is None else options.saved_bytes
+    return TokenEngine(
+        load,
+        family,
+        name=model_name(spec),
+        describe=_describer(spec),
+        warm_bytes=options.warm_bytes,
+        saved_bytes=saved_bytes,
+    )
+
+
+def _vllm(spec: str, options: EngineOptions) -> Engine:
+    from tightloop.engine.token_engine import TokenEngine
+
+    def load() -> TokenBackend:
+        from tightloop.engine.vllm.backend import VllmBackend
+        from tightloop.engine.vllm.vllm_host import VllmHost
+
+        limit = {} if options.num_context is None else {"max_model_len": options.num_context}
+        return VllmBackend(VllmHost(spec.removeprefix("vllm:"), options=limit))
+
+    def family(pool: "SequencePool") -> ModelFamily:
         from tightloop.engine.families.chat import ChatFamily
 
         return ChatFamily(pool)
@@ -137,17 +183,34 @@ def _local(spec: str, options: EngineOptions) -> Engine:
     return TokenEngine(load, family, name=model_name(spec), describe=_describer(spec))
 
 
+_LOCAL_OPTIONS = (
+    "num_context",
+    "num_threads",
+    "num_sequences",
+    "has_drafts",
+    "warm_bytes",
+    "saved_bytes",
+)
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "patchling": _LOCAL_OPTIONS,
+    "file": _LOCAL_OPTIONS,
+    "vllm": ("num_context",),
+    "remote": ("api_key_env",),
+    "scripted": (),
+}
 _FACTORIES: dict[str, Callable[[str, EngineOptions], Engine]] = {
     "patchling": _local,
     "file": _local,
+    "vllm": _vllm,
     "remote": _remote,
     "scripted": _scripted,
 }
 
 
 def model_name(spec: str) -> str:
-    """The name under which a local model is served: its file's name without the ending."""
-    file = spec.removeprefix("hf:").partition("@")[0].rpartition("/")[2]
+    """The name under which a local model is served: that of its file, without ending, or directory."""
+    place = spec.removeprefix("vllm:").rstrip("/").removeprefix("hf:")
+    file = place.partition("@")[0].rpartition("/")[2]
     return file.removesuffix(".gguf")
 
 
