@@ -1,0 +1,139 @@
+"""The three headline reductions, each against three baselines, with 95 % intervals."""
+
+from collections.abc import Sequence
+
+from benchmarks.lab.record import Experiment, Ratio
+from benchmarks.net.trips import KEPT, NEW, STREAMED, TIGHT, TUNED
+from benchmarks.page.results import Results, missing
+
+BASELINES = (NEW, KEPT, TUNED)
+SMALL_PERCENT = 20.0
+"""A reduction below this is called small."""
+
+
+def reduction(ratio: Ratio | None) -> str:
+    """``-81 % [-83, -79]`` for a ratio of ours over a baseline's."""
+    if ratio is None:
+        return "not measured"
+    ends = sorted(100 * (end - 1) for end in (ratio.low, ratio.high))
+    return f"{_signed(100 * (ratio.median - 1))} % [{_signed(ends[0])}, {_signed(ends[1])}]"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.0f}" if round(value) else "0"
+
+
+def find(experiment: Experiment, of: str, over: str, name: str) -> Ratio | None:
+    """The ratio of that name, if it was measured."""
+    wanted = (of, over, name)
+    return next(
+        (each for each in experiment.ratios if (each.of, each.over, each.name) == wanted), None
+    )
+
+
+def overhead_lines(results: Results) -> list[str]:
+    """Round-trip overhead over the network, every distance and size of history."""
+    experiment = results.experiments.get("network")
+    rows = [
+        row for row in results.rows("network") if row.variant == TIGHT and "model" not in row.params
+    ]
+    if experiment is None or not rows:
+        return [missing("network")]
+    lines = [
+        "| RTT | congestion control | history | new item | " + " | ".join(BASELINES) + " |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    small: list[str] = []
+    for row in rows:
+        params = row.params
+        if not params["rtt_ms"]:
+            continue
+        place = place_of(params)
+        ratios = [find(experiment, TIGHT, over, f"overhead {place}") for over in BASELINES]
+        small += [f"{place} against '{each.over}'" for each in ratios if each and is_small(each)]
+        tool = f", tool of {params['idle_s']:g} s" if params["idle_s"] != 0.6 else ""
+        cap = f", {params['mbit_per_s']:g} Mbit/s" if "mbit_per_s" in params else ""
+        lines.append(
+            f"| {params['rtt_ms']:g} ms{cap} | {params['cc']} | {params['history']} |"
+            f" {params['new_kB']} kB{tool} | " + " | ".join(map(reduction, ratios)) + " |"
+        )
+    return [*lines, "", *small_words(small)]
+
+
+def place_of(params: dict[str, str | int | float | bool]) -> str:
+    """How the experiment's ratios name a condition."""
+    cap = f" {params['mbit_per_s']:g} Mbit/s" if "mbit_per_s" in params else ""
+    return (
+        f"{params['rtt_ms']:g} ms {params['cc']}{cap} {params['history']}"
+        f" +{params['new_kB']} kB idle {params['idle_s']:g} s"
+    )
+
+
+def is_small(ratio: Ratio) -> bool:
+    """Whether the reduction is small, or its interval holds none at all."""
+    return 100 * (1 - ratio.median) < SMALL_PERCENT or ratio.high >= 1
+
+
+def small_words(places: Sequence[str]) -> list[str]:
+    """Plainly, where little or nothing was gained."""
+    if not places:
+        return [f"No reduction here is below {SMALL_PERCENT:.0f} %, and no interval reaches zero."]
+    head = f"Below {SMALL_PERCENT:.0f} %, or with an interval that reaches zero:"
+    return [head, "", *(f"- {place}" for place in places)]
+
+
+def ttft_lines(results: Results) -> list[str]:
+    """Time to first token with a real engine, over the network."""
+    experiment = results.experiments.get("network")
+    names = (
+        list(dict.fromkeys(each.name for each in experiment.ratios if each.name.startswith("ttft")))
+        if experiment
+        else []
+    )
+    if experiment is None or not names:
+        return [missing("network")]
+    lines = ["| condition | ours | " + " | ".join(BASELINES) + " |", "|---|---|---|---|---|"]
+    small: list[str] = []
+    for name in names:
+        for of in (TIGHT, STREAMED):
+            ratios = [find(experiment, of, over, name) for over in BASELINES]
+            small += [
+                f"{name.removeprefix('ttft ')}: '{of}' against '{each.over}'"
+                for each in ratios
+                if each and is_small(each)
+            ]
+            cells = " | ".join(map(reduction, ratios))
+            lines.append(f"| {name.removeprefix('ttft ')} | {of} | {cells} |")
+    return [*lines, "", *small_words(small)]
+
+
+def per_token_lines(results: Results) -> list[str]:
+    """CPU per token of the gateway, our WebSocket over the same answer as server-sent events, and peers."""
+    rows = [row for row in results.rows("per-token") if "cpu" in row.figures]
+    rates = list(dict.fromkeys(str(row.params["rate"]) for row in rows))
+    ours = {
+        rate: results.figure("per-token", "tightloop", "cpu", api="websocket", rate=rate)
+        for rate in rates
+    }
+    if not any(ours.values()):
+        return [missing("per-token")]
+    experiment = results.experiments["per-token"]
+    others = list(dict.fromkeys((row.variant, str(row.params["api"])) for row in rows))
+    lines = ["| baseline | " + " | ".join(rates) + " |", "|---" * (len(rates) + 1) + "|"]
+    for variant, api in others:
+        if (variant, api) == ("tightloop", "websocket"):
+            continue
+        cells = []
+        for rate in rates:
+            found = find(experiment, f"{variant}, {api}", "tightloop, websocket", f"cpu {rate}")
+            cells.append(reduction(inverse(found)) if found else "-")
+        if set(cells) != {"-"}:
+            lines.append(f"| {variant}, {api} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def inverse(ratio: Ratio) -> Ratio:
+    """The same pairs the other way round."""
+    return Ratio(
+        ratio.name, ratio.over, ratio.of, 1 / ratio.median, 1 / ratio.high, 1 / ratio.low, ratio.num
+    )

@@ -1,0 +1,117 @@
+"""The text of docs/measured.md: templates, whose every number comes from the results."""
+
+from collections.abc import Callable, Sequence
+
+from benchmarks.lab.record import Row
+from benchmarks.page.budgets import budget_table
+from benchmarks.page.headlines import overhead_lines, per_token_lines, ttft_lines
+from benchmarks.page.results import Results, missing
+from benchmarks.page.tables import circumstances, listing, pivot
+
+INTRODUCTION = """\
+# Measured
+
+Made by `python -m benchmarks.page` from the files in `benchmarks/results`; no number on this page was
+typed. `make bench` measures everything again. Figures are medians with the middle 80 % in brackets; ratios
+and reductions have 95 % intervals from resampling, turn by turn where both ways were measured in the same
+rounds. Two cores are few: client, server and upstream share them, so only what was measured in one run can
+be compared."""
+
+QUICK = """\
+> **A rough look only.** These results come from a quick run, or from few samples on a busy machine: {names}."""
+
+HEADLINES = """\
+## The three headline reductions
+
+Against three baselines, all of which send the whole conversation with every turn over HTTPS:
+
+- **new connection**: a connection for each turn;
+- **kept, defaults**: kept for 5 s after use, as httpx and the OpenAI SDK keep it;
+- **kept, tuned**: kept for ten minutes, warm, from a sender whose kernel does not fall back to slow start
+  after an idle time. That needs root on the client, and is as well as a sender can do."""
+
+OVERHEAD = """\
+### Round-trip overhead
+
+Time to first token less the engine's own time, over an emulated network; `tight` (a WebSocket and the new item
+only) against each baseline. Below zero is less."""
+
+PER_TOKEN = """\
+### Per-token overhead
+
+CPU of the server per streamed token on a WebSocket, against the same answer elsewhere. How a connection was
+opened and kept changes nothing for its tokens, so the three baselines are one here: server-sent events over HTTP,
+of tightloop itself and of each peer. Columns are token rates."""
+
+TTFT = """\
+### Time to first token
+
+With a real engine behind the same network: what a person waits for. The baselines find the engine warm, so
+what they pay for is the connection and the resent history; the model's own time on the new output is in all of
+them, and only streamed prefill hides it."""
+
+Body = Callable[[Sequence[Row]], list[str]]
+
+
+def _network(rows: Sequence[Row]) -> list[str]:
+    by = ("rtt_ms", "cc", "history", "new_kB", "new", "idle_s", "mbit_per_s", "model")
+    return [*pivot(rows, "ttft", by), *pivot(rows, "round_trips", by)]
+
+
+def _follow_up(rows: Sequence[Row]) -> list[str]:
+    by = ("model", "history", "output", "tool_s")
+    return [*pivot(rows, "ttft", by), *pivot(rows, "cached", by)]
+
+
+def _round_trip(rows: Sequence[Row]) -> list[str]:
+    return [
+        line
+        for figure in ("ttft", "added", "cpu")
+        for line in pivot(rows, figure, ("api", "history"))
+    ]
+
+
+def _per_token(rows: Sequence[Row]) -> list[str]:
+    return [
+        line
+        for figure in ("cpu", "transit", "delivered")
+        for line in pivot(rows, figure, ("api", "rate"))
+    ]
+
+
+def _concurrency(rows: Sequence[Row]) -> list[str]:
+    names = ("late p50", "late p99", "cpu", "memory")
+    return [line for name in names for line in pivot(rows, name, ("api", "streams"))]
+
+
+SECTIONS: tuple[tuple[str, str, Body], ...] = (
+    ("round-trip", "Round trip against history", _round_trip),
+    ("engine-round-trip", "Round trip on a real engine, beside llama.cpp's own server", listing),
+    ("per-token", "Per streamed token", _per_token),
+    ("follow-up-ttft", "First token of a follow-up turn", _follow_up),
+    ("network", "Over network round trips", _network),
+    ("edit-test-replay", "An edit-test loop, replayed", listing),
+    ("concurrency", "Concurrency", _concurrency),
+)
+
+
+def page(results: Results, plots: Sequence[str]) -> str:
+    """The whole page; ``plots`` are the names of those that were drawn."""
+    parts = [INTRODUCTION, ""]
+    rough = [name for name, each in results.experiments.items() if each.settings.get("quick")]
+    if rough:
+        parts += [QUICK.format(names=", ".join(rough)), ""]
+    parts += [HEADLINES, "", OVERHEAD, "", *overhead_lines(results), ""]
+    parts += [PER_TOKEN, "", *per_token_lines(results), "", TTFT, "", *ttft_lines(results), ""]
+    parts += ["## Budgets", "", *budget_table(results), ""]
+    for name, title, body in SECTIONS:
+        parts += [f"## {title}", ""]
+        experiment = results.experiments.get(name)
+        if experiment is None:
+            parts += [f"{missing(name).capitalize()}.", ""]
+            continue
+        if f"{name}.svg" in plots:
+            parts += [f"![{experiment.title}](plots/{name}.svg)", ""]
+        parts += body(results.rows(name))
+        parts += circumstances(experiment)
+    return "\n".join(line.rstrip() for line in parts).rstrip() + "\n"

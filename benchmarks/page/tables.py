@@ -1,0 +1,73 @@
+"""Tables of experiments in Markdown: one line for each condition, one column for each variant."""
+
+from collections.abc import Sequence
+
+from benchmarks.lab.record import Experiment, Figure, Row, number
+
+
+def cell(figure: Figure | None) -> str:
+    """Median and the middle 80 %."""
+    if figure is None:
+        return "-"
+    if figure.n == 1:
+        return number(figure.median)
+    return f"{number(figure.median)} [{number(figure.p10)}, {number(figure.p90)}]"
+
+
+def pivot(rows: Sequence[Row], figure: str, by: Sequence[str]) -> list[str]:
+    """``figure`` with a line for each value of the parameters ``by`` and a column a variant."""
+    rows = [row for row in rows if figure in row.figures]
+    if not rows:
+        return []
+    variants = list(dict.fromkeys(row.variant for row in rows))
+    keys = [key for key in by if any(key in row.params for row in rows)]
+    lines = [
+        "| " + " | ".join([*keys, *variants]) + " |",
+        "|---" * (len(keys) + len(variants)) + "|",
+    ]
+    places = dict.fromkeys(tuple(row.params.get(key, "") for key in keys) for row in rows)
+    for place in places:
+        found = {
+            row.variant: row.figures[figure]
+            for row in rows
+            if tuple(row.params.get(key, "") for key in keys) == place
+        }
+        cells = [*map(str, place), *(cell(found.get(variant)) for variant in variants)]
+        lines.append("| " + " | ".join(cells) + " |")
+    unit = rows[0].figures[figure].unit
+    return [f"{figure}, {unit}:", "", *lines, ""]
+
+
+def listing(rows: Sequence[Row]) -> list[str]:
+    """A line a row, a column for each parameter and figure."""
+    rows = [row for row in rows if row.figures]
+    if not rows:
+        return []
+    keys = list(dict.fromkeys(key for row in rows for key in row.params))
+    names = list(dict.fromkeys(name for row in rows for name in row.figures))
+    units = {name: row.figures[name].unit for row in rows for name in row.figures}
+    titles = ["variant", *keys, *(f"{name}, {units[name]}" for name in names)]
+    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
+    for row in rows:
+        cells = [row.variant, *(str(row.params.get(key, "")) for key in keys)]
+        cells += [cell(row.figures.get(name)) for name in names]
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def circumstances(experiment: Experiment) -> list[str]:
+    """Date, machine, settings, versions, notes, and what could not be measured."""
+    machine = experiment.machine
+    settings = ", ".join(f"{key} {value}" for key, value in experiment.settings.items())
+    lines = [
+        f"Measured {experiment.made} on {machine.num_cores} cores of {machine.cpu},"
+        f" {machine.kernel}, Python {machine.python}, load {machine.load_1min} at the time."
+        f" Settings: {settings}.",
+    ]
+    if experiment.versions:
+        named = ", ".join(f"{name} {version}" for name, version in experiment.versions.items())
+        lines.append(f"Versions: {named}.")
+    lines += ["", *(f"- {note}" for note in experiment.notes)]
+    gone = dict.fromkeys((row.variant, row.missing) for row in experiment.rows if row.missing)
+    lines += [f"- {variant}: not measured: {reason}" for variant, reason in gone]
+    return [*lines, ""]
