@@ -77,7 +77,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--drafts",
         choices=("auto", "off"),
-        default="auto",
         help="whether a local model checks several guessed tokens in a step where its own figures"
         " say that this is faster; answers are the same (default auto)",
     )
@@ -196,6 +195,7 @@ def _plan(arguments: argparse.Namespace) -> "FleetPlan":
         "--model": arguments.model,
         "--context": arguments.context,
         "--threads": arguments.threads,
+        "--drafts": arguments.drafts,
         "--upstream-key-env": arguments.upstream_key_env,
     }
     for name, value in given.items():
@@ -216,7 +216,7 @@ def _options(arguments: argparse.Namespace) -> "EngineOptions":
     return EngineOptions(
         num_context=arguments.context,
         num_threads=arguments.threads,
-        has_drafts=arguments.drafts == "auto",
+        has_drafts=arguments.drafts != "off",
         api_key_env=arguments.upstream_key_env or DEFAULT_KEY_ENV,
     )
 

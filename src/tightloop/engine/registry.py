@@ -131,6 +131,7 @@ def _remote(spec: str, options: EngineOptions) -> Engine:
 
 
 def _local(spec: str, options: EngineOptions) -> Engine:
+    from tightloop.engine.shelf import SAVED_BYTES
     from tightloop.engine.token_engine import TokenEngine
 
     def load() -> TokenBackend:

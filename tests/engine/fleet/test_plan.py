@@ -54,6 +54,9 @@ engine = "q.gguf"
 context = 4096
 threads = 2
 sequences = 4
+drafts = "off"
+warm_memory_mb = 100
+saved_memory_mb = 0
 price = { input = 1 }
 
 [[model]]
@@ -85,7 +88,14 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
     assert remote.options == EngineOptions(api_key_env="C_KEY")
     assert local.spec.engine == str(tmp_path / "q.gguf")
     assert local.spec.price.cached_usd == 1  # as other input
-    assert local.options == EngineOptions(num_context=4096, num_threads=2, num_sequences=4)
+    assert local.options == EngineOptions(
+        num_context=4096,
+        num_threads=2,
+        num_sequences=4,
+        has_drafts=False,
+        warm_bytes=100_000_000,
+        saved_bytes=0,
+    )
     assert all_models.members[0].spec.keeps_names
     assert all_models.policy.name == "cheapest"
     assert (script.name, script.members[0].spec.engine) == (

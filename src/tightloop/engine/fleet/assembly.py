@@ -113,6 +113,9 @@ def _options(one: MemberPlan) -> str:
         "threads": (options.num_threads, known.num_threads),
         "cores": (options.num_cores, known.num_cores),
         "sequences": (options.num_sequences, known.num_sequences),
+        "drafts": ("auto" if options.has_drafts else "off", "auto"),
+        "warm_bytes": (options.warm_bytes, known.warm_bytes),
+        "saved_bytes": (options.saved_bytes, known.saved_bytes),
         "key_env": (options.api_key_env, known.api_key_env),
         "first_token_timeout_s": (one.spec.first_token_timeout_s, None),
     }

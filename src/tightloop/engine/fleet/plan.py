@@ -4,18 +4,24 @@
 """
 
 import tomllib
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tightloop.engine.fleet.breaker import BreakerSettings
 from tightloop.engine.fleet.member import MemberSpec
 from tightloop.engine.fleet.policy import FAST, Parameters, Policy, Price, parse_policy
 from tightloop.engine.fleet.settings_table import ConfigError, Table
 from tightloop.engine.interface import EngineError
-from tightloop.engine.registry import EngineOptions, check_name, is_local, served_name, serves_all
+from tightloop.engine.registry import (
+    EngineOptions,
+    check_name,
+    option_names,
+    served_name,
+    serves_all,
+)
 
 MAX_FILE_BYTES: Final = 1 << 20
 
@@ -166,7 +172,7 @@ def _member(table: Table, folder: Path, *, is_named: bool = True) -> MemberPlan:
         first_token_timeout_s=_seconds(table, "first_token_timeout_s"),
         keeps_names=serves_all(engine),
     )
-    plan = MemberPlan(spec, _options(table, is_local=is_local(engine)))
+    plan = MemberPlan(spec, _options(table, engine))
     table.end()
     return plan
 
@@ -186,16 +192,27 @@ def _seconds(table: Table, name: str) -> float | None:
     return None if value is None else float(value)
 
 
-def _options(table: Table, *, is_local: bool) -> EngineOptions:
-    """How the engine is made. Options of local engines are refused for others."""
-    known = EngineOptions()
-    if not is_local:
-        return replace(known, api_key_env=table.text("key_env", known.api_key_env))
-    return EngineOptions(
-        num_context=table.integer("context", None),
-        num_threads=table.integer("threads", None),
-        num_sequences=table.integer("sequences", known.num_sequences),
-    )
+_KNOWN: Final = EngineOptions()
+_OPTIONS: Final[dict[str, Callable[[Table], Any]]] = {
+    "num_context": lambda table: table.integer("context", None),
+    "num_threads": lambda table: table.integer("threads", None),
+    "num_sequences": lambda table: table.integer("sequences", _KNOWN.num_sequences),
+    "has_drafts": lambda table: table.choice("drafts", ("auto", "off"), "auto") == "auto",
+    "warm_bytes": lambda table: _bytes(table, "warm_memory_mb"),
+    "saved_bytes": lambda table: _bytes(table, "saved_memory_mb"),
+    "api_key_env": lambda table: table.text("key_env", _KNOWN.api_key_env),
+}
+"""How a field of the engine's options is read."""
+
+
+def _options(table: Table, engine: str) -> EngineOptions:
+    """How the engine is made. What has no effect on it is refused."""
+    return EngineOptions(**{name: _OPTIONS[name](table) for name in option_names(engine)})
+
+
+def _bytes(table: Table, name: str) -> int | None:
+    value: int | None = table.integer(name, None, least=0)
+    return None if value is None else value * 1_000_000
 
 
 def _located(engine: str, folder: Path) -> str:
