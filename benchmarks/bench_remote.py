@@ -63,6 +63,8 @@ NUM_TOKENS = 256
 TOKENS_PER_S = 1000
 NUM_WARMUP = 5
 NUM_TOOLS = 13
+MAX_TURNS = 6
+"""After as many a conversation begins anew, and its first turn, which sends everything, is not counted."""
 
 SOURCE = "".join(
     path.read_text("utf-8") for path in sorted(Path(__file__).parent.parent.glob("src/**/*.py"))
@@ -305,18 +307,24 @@ class Conversation:
         self.engine = engine
         self.name = name
         self.num_turns = 0
-        self.start = history(num_tokens, name)
-        self.node = self.start
+        self._num_tokens = num_tokens
+        self.node = history(num_tokens, name)
 
     async def turn(self) -> tuple[float, float]:
         """CPU time and time to the first delta, in microseconds; the conversation grows by it."""
+        if self.num_turns % MAX_TURNS == 0:  # so that its size stays what it is called
+            self.node = history(self._num_tokens, f"{self.name}_{self.num_turns}")
+            await self._turn()
+        return await self._turn()
+
+    async def _turn(self) -> tuple[float, float]:
         self.num_turns += 1
         call = self.node.items[-1]
         items: tuple[Item, ...] = (user_message(output(self.num_turns)),)
         if isinstance(call, FunctionCall):
             items = (FunctionCallOutput(call.call_id, output(self.num_turns)),)
         name = f"{self.name}_turn_{self.num_turns}"
-        request = GenerationRequest(name, "m", self.node, items, "Be brief." * 400, TOOLS)
+        request = GenerationRequest(name, "m", self.node, items, "Be brief. " * 400, TOOLS)
         sink = Sink()
         await asyncio.sleep(0.002)
         cpu_ns, wall_ns = time.thread_time_ns(), clock.now_ns()

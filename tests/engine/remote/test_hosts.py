@@ -9,9 +9,10 @@ from tightloop.engine.interface import Node
 from tightloop.engine.remote.hosts import (
     HOST_KINDS,
     MAX_KEY_CHARS,
+    MAX_KEYS_KEPT,
+    ConversationKeys,
     affinity_fields,
     affinity_headers,
-    conversation_key,
     kind_of_owner,
     kind_of_url,
 )
@@ -42,21 +43,31 @@ def test_others_are_known_by_what_they_list() -> None:
 
 
 def test_a_conversation_has_one_key() -> None:
-    """All turns and forks of it, and no other conversation."""
+    """All turns and forks of it, and no other conversation; also for who asks first at the end."""
     first = request("one", name="r1")
-    key = conversation_key(first)
+    keys = ConversationKeys()
+    key = keys.of(first)
     root = Node("r1", None, first.items)
     second = request("two", name="r2", parent=root)
     third = request("three", name="r3", parent=Node("r2", root, second.items))
-    assert conversation_key(second) == key == conversation_key(third)
-    assert conversation_key(request("one", name="other")) != key
+    assert keys.of(second) == key == keys.of(third) == ConversationKeys().of(third)
+    assert keys.of(request("one", name="other")) != key
     assert "r1" not in key
     assert len(key) <= MAX_KEY_CHARS
 
 
+def test_keys_that_were_forgotten_are_made_again() -> None:
+    keys = ConversationKeys()
+    first = request("one", name="r1")
+    key = keys.of(first)
+    for n in range(MAX_KEYS_KEPT):
+        keys.of(request(name=f"other {n}"))
+    assert keys.of(request("two", name="r2", parent=Node("r1", None, first.items))) == key
+
+
 def test_the_client_s_key_comes_first() -> None:
-    assert conversation_key(replace(request(), cache_key="mine")) == "mine"
-    assert len(conversation_key(replace(request(), cache_key="x" * 99))) <= MAX_KEY_CHARS
+    assert ConversationKeys().of(replace(request(), cache_key="mine")) == "mine"
+    assert len(ConversationKeys().of(replace(request(), cache_key="x" * 99))) <= MAX_KEY_CHARS
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from tightloop.engine.interface import GenerationRequest
 from tightloop.engine.remote.bodies import ChatBodies
 from tightloop.engine.remote.call import Call, host_times
 from tightloop.engine.remote.host import Host, said
-from tightloop.engine.remote.hosts import affinity_fields, conversation_key
+from tightloop.engine.remote.hosts import affinity_fields
 from tightloop.engine.remote.upstream import Reply, read_whole
 from tightloop.protocol.chat_completions import ChatStreamParser
 from tightloop.protocol.chat_request import custom_tool_names
@@ -33,7 +33,7 @@ class ChatApi:
     async def converse(self, request: GenerationRequest, model: str, call: Call) -> None:
         """The answer goes to ``call``. Raises what asking a host can raise; see ``RemoteEngine``."""
         host = self._host
-        key = conversation_key(request)
+        key = host.keys.of(request)
         extra = affinity_fields(host.kind, request, key)
         body = self._bodies.body(request, model, host.kind, extra)
         reply = await host.ask(PATH, body, key, call.who)

@@ -64,7 +64,7 @@ class RemoteEngine:
         self._ssl = ssl_context
         self._api: Api | None = None
         self._chat = ChatApi(self._host)
-        self._warmer = Warmer(self._run_now) if options.warms_up else None
+        self._warmer = Warmer(self._run_now, self._host.keys) if options.warms_up else None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_refreshing = False
 

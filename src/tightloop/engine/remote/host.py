@@ -12,6 +12,7 @@ from tightloop.engine.remote.compression import Compression
 from tightloop.engine.remote.errors import refusal, retry_after_s
 from tightloop.engine.remote.hosts import (
     HOST_KINDS,
+    ConversationKeys,
     HostKind,
     affinity_headers,
     kind_of_owner,
@@ -43,6 +44,7 @@ class Host:
         hostname = parts.hostname or ""
         self._known_kind = HOST_KINDS.get(options.host_kind) or kind_of_url(hostname)
         self.kind: HostKind = self._known_kind or HOST_KINDS["other"]
+        self.keys = ConversationKeys()
         self.compression = Compression(options.gzip, is_near=is_near(hostname))
 
     def learn_owners(self, owners: frozenset[str]) -> None:

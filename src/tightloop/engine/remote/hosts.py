@@ -10,6 +10,7 @@ them; FastAPI, and so vLLM and SGLang, does not.
 """
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,6 +19,9 @@ from tightloop.engine.interface import GenerationRequest
 
 MAX_KEY_CHARS: Final = 64
 """Of ``prompt_cache_key``. Source: Open Responses specification, 2026-04-24."""
+
+
+MAX_KEYS_KEPT: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,18 +123,31 @@ def kind_of_owner(owners: frozenset[str]) -> HostKind | None:
 # ---------------------------------------------------------------------- the conversation's key
 
 
-def conversation_key(request: GenerationRequest) -> str:
+class ConversationKeys:
     """One key for all turns of a conversation: the client's, or made of the first response's id.
 
-    At most ``MAX_KEY_CHARS`` characters. A fork shares the key, as it shares the prefix.
+    At most ``MAX_KEY_CHARS`` characters. A fork shares the key, as it shares the prefix. The key of a
+    turn's parent is remembered: the way to the root of a long conversation is long.
     """
-    if request.cache_key:
-        key = request.cache_key
-        return key if len(key) <= MAX_KEY_CHARS else _digest(key)
-    node, root_id = request.parent, request.response_id
-    while node is not None:
-        root_id, node = node.id, node.parent
-    return f"tl-{_digest(root_id)}"
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, str] = OrderedDict()
+
+    def of(self, request: GenerationRequest) -> str:
+        """The key of the conversation that ``request`` goes on with."""
+        if request.cache_key:
+            key = request.cache_key
+            return key if len(key) <= MAX_KEY_CHARS else _digest(key)
+        found: str | None = None
+        node, root_id = request.parent, request.response_id
+        while node is not None and found is None:
+            found = self._known.get(node.id)
+            root_id, node = node.id, node.parent
+        found = found or f"tl-{_digest(root_id)}"
+        self._known[request.response_id] = found
+        if len(self._known) > MAX_KEYS_KEPT:
+            self._known.popitem(last=False)
+        return found
 
 
 def _digest(text: str) -> str:

@@ -1,12 +1,13 @@
 """HTTP/1.1 to a host, by aiohttp."""
 
 import asyncio
-import io
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 import aiohttp
+import aiohttp.abc
+import aiohttp.payload
 
 from tightloop.client.reads import use_small_reads
 from tightloop.engine.interface import EngineError
@@ -19,8 +20,8 @@ from tightloop.engine.remote.upstream import (
     open_socket,
 )
 
-ONE_WRITE_BYTES: Final = 1 << 20
-"""aiohttp writes a file-like body in pieces, and asks for that beyond 1 MiB."""
+PART_BYTES: Final = 256 << 10
+"""A larger body is written in parts of this size."""
 
 _DRAIN_TIMEOUT_S: Final = 1.0
 
@@ -88,7 +89,7 @@ class Http1Upstream:
             return None  # the first request will say what is wrong
 
     async def _post(self, path: str, body: bytes, headers: Mapping[str, str]) -> "Http1Reply":
-        data = body if len(body) <= ONE_WRITE_BYTES else io.BytesIO(body)
+        data = body if len(body) <= PART_BYTES else _Parts(body)
         sent = {"Content-Type": "application/json", **self._headers(), **headers}
         response = await self._opened().post(f"{self._base_url}{path}", data=data, headers=sent)
         return Http1Reply(response)
@@ -117,6 +118,24 @@ def _mapped(error: Exception) -> Exception:
         return TimeoutError(str(error))
     is_clear = isinstance(error, aiohttp.ClientConnectorError)
     return UpstreamError(str(error) if is_clear else repr(error))
+
+
+class _Parts(aiohttp.payload.Payload):
+    """A body written from where it is; a file-like one is copied whole first (7 ms for 1.2 MB)."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body, content_type="application/json")
+        self._size = len(body)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """See ``Payload.decode``."""
+        return bytes(self._value).decode(encoding, errors)
+
+    async def write(self, writer: aiohttp.abc.AbstractStreamWriter) -> None:
+        """See ``Payload.write``."""
+        view = memoryview(self._value)
+        for start in range(0, len(view), PART_BYTES):
+            await writer.write(view[start : start + PART_BYTES])
 
 
 class Http1Reply:

@@ -11,7 +11,7 @@ from tightloop.engine.remote.bodies import Body, KeptTools
 from tightloop.engine.remote.call import Call, timing_event_times
 from tightloop.engine.remote.chat import ChatApi, new_id
 from tightloop.engine.remote.host import Host, said
-from tightloop.engine.remote.hosts import HostKind, affinity_fields, conversation_key
+from tightloop.engine.remote.hosts import HostKind, affinity_fields
 from tightloop.engine.remote.kept import Transcripts
 from tightloop.engine.remote.upstream import Reply
 from tightloop.engine.tool_names import offered
@@ -92,11 +92,11 @@ class ResponsesHttp:
         self._lists = {plain: Transcripts(ItemList(plain)) for plain in (False, True)}
 
     async def converse(self, request: GenerationRequest, model: str, call: Call) -> None:
-        """See ``engine.Api``."""
+        """See ``api.Api``."""
         host = self._host
         if needs_chat(request, host.kind):
             return await self._chat.converse(request, model, call)
-        key = conversation_key(request)
+        key = host.keys.of(request)
         fields = self._fields.of(request, model, host.kind, key)
         words = self._lists[host.kind.plain_reasoning].of(request)
         reply = await host.ask(PATH, _body(words.pieces(), fields), key, call.who)

@@ -21,7 +21,6 @@ from tightloop.engine.remote.call import Call
 from tightloop.engine.remote.chat import ChatApi, new_id
 from tightloop.engine.remote.errors import refusal
 from tightloop.engine.remote.host import Host
-from tightloop.engine.remote.hosts import conversation_key
 from tightloop.engine.remote.responses import (
     RequestFields,
     as_frame_fields,
@@ -74,7 +73,7 @@ class _Line:
 
 
 class ResponsesSockets:
-    """See ``engine.Api``. ``num_whole`` counts requests that sent the whole context."""
+    """See ``api.Api``. ``num_whole`` counts requests that sent the whole context."""
 
     def __init__(self, host: Host, chat: ChatApi) -> None:
         self.num_whole = 0
@@ -112,11 +111,11 @@ class ResponsesSockets:
             self._spare = line
 
     async def converse(self, request: GenerationRequest, model: str, call: Call) -> None:
-        """See ``engine.Api``."""
+        """See ``api.Api``."""
         host = self._host
         if needs_chat(request, host.kind):
             return await self._chat.converse(request, model, call)
-        fields = self._fields.of(request, model, host.kind, conversation_key(request))
+        fields = self._fields.of(request, model, host.kind, host.keys.of(request))
         line, newer = self._take(request)
         is_kept = False
         try:
@@ -133,7 +132,7 @@ class ResponsesSockets:
         return None
 
     async def close(self) -> None:
-        """See ``engine.Api``."""
+        """See ``api.Api``."""
         self._is_closed = True
         lines, self._idle = list(self._idle.values()), OrderedDict()
         if self._spare is not None:

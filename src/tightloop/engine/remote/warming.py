@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from tightloop.engine.interface import GenerationRequest
 from tightloop.engine.remote.call import Call
-from tightloop.engine.remote.hosts import conversation_key
+from tightloop.engine.remote.hosts import ConversationKeys
 
 Ask = Callable[[GenerationRequest, Call], Awaitable[None]]
 
@@ -17,14 +17,15 @@ Ask = Callable[[GenerationRequest, Call], Awaitable[None]]
 class Warmer:
     """``ask`` runs one request to its end and never raises but for a cancellation."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, keys: ConversationKeys) -> None:
         self._ask = ask
+        self._keys = keys
         self._waiting: dict[str, GenerationRequest | None] = {}
         """By conversation with a request under way: the newest hint since."""
 
     async def hint(self, request: GenerationRequest, call: Call) -> None:
         """The host has read ``request``'s input, or will with the request that is under way."""
-        key = conversation_key(request)
+        key = self._keys.of(request)
         if key in self._waiting:
             self._waiting[key] = request
             return
