@@ -27,6 +27,9 @@ __all__ = [
 
 RESULTS = Path(__file__).parent.parent / "results"
 
+MIN_FOR_INTERVAL = 5
+"""Samples below which a bootstrap interval says nothing."""
+
 Value = str | int | float | bool
 
 
@@ -119,6 +122,13 @@ def number(value: float) -> str:
     return f"{value:.2f}" if size >= 0.0995 else f"{value:.3g}"
 
 
+def times(ratio: Ratio) -> str:
+    """``1.5x [1.4 1.6]``; without an interval where too few samples were taken for one."""
+    if ratio.num < MIN_FOR_INTERVAL:
+        return f"{number(ratio.median)}x (of {ratio.num})"
+    return f"{number(ratio.median)}x [{number(ratio.low)} {number(ratio.high)}]"
+
+
 def _figure_column(name: str, rows: Sequence[Row]) -> Column:
     units = {row.figures[name].unit for row in rows if name in row.figures}
     cells = [_cell(row.figures.get(name)) for row in rows]
@@ -139,7 +149,7 @@ def _cell(figure: Figure | None) -> str:
 
 
 def _ratio_columns(ratios: Sequence[Ratio]) -> tuple[list[Column], list[Column]]:
-    said = [f"{number(each.median)}x [{number(each.low)} {number(each.high)}]" for each in ratios]
+    said = [times(each) for each in ratios]
     heads = [
         Column("ratio of", [each.of for each in ratios]),
         Column("over", [each.over for each in ratios]),

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.lab.columns import Column, layout
-from benchmarks.lab.record import RESULTS, Experiment, number, read
+from benchmarks.lab.record import RESULTS, Experiment, read, times
 
 
 def experiments(directory: Path) -> list[Experiment]:
@@ -63,9 +63,7 @@ def _ratios(found: Iterable[Experiment]) -> list[str]:
     pairs = [(each.name, ratio) for each in found for ratio in each.ratios]
     if not pairs:
         return ["no ratios"]
-    said = [
-        f"{number(ratio.median)}x [{number(ratio.low)} {number(ratio.high)}]" for _, ratio in pairs
-    ]
+    said = [times(ratio) for _, ratio in pairs]
     heads = [
         Column("experiment", [name for name, _ in pairs]),
         Column("ratio of", [ratio.of for _, ratio in pairs]),

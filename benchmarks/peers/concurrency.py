@@ -87,7 +87,7 @@ def measure_level(
 ) -> dict[Key, Series]:
     """All ways with ``level`` streams, unless they could not cope with fewer."""
     found = {key: Series() for key in keys}
-    field.pace(RATE, num_tokens(RATE))
+    field.pace(RATE, num_tokens(RATE, level))
     rng = random.Random(level)
     for _ in range(rounds):
         for key in rng.sample(keys, len(keys)):

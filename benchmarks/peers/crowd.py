@@ -12,12 +12,12 @@ from benchmarks.peers.reply import BadReply, HttpReply, Token, WebSocketReply, f
 from tightloop.trace.clock import now_ns
 
 SIZE = "1k"
-RAMP_S = 0.5
-"""Over which the requests are spread, and after which measuring begins."""
+RAMP_S, RAMP_PER_STREAM_S = 0.5, 0.01
+"""The requests are spread over so much time at least, so that what they cost is over when measuring
+begins."""
 
 WINDOW_S = 1.5
-TAIL_S = 0.3
-NUM_WARMUP = 2
+SETTLE_S, TAIL_S = 0.2, 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,14 @@ class Member:
             self.line.sendall(pong(self.reply.pongs.pop()))
 
 
-def num_tokens(rate: float) -> int:
-    """Tokens an answer needs so that no stream ends within the window."""
-    return int(rate * (RAMP_S + WINDOW_S + TAIL_S))
+def ramp_s(num: int) -> float:
+    """How long it takes to start ``num`` streams."""
+    return max(RAMP_S, RAMP_PER_STREAM_S * num)
+
+
+def num_tokens(rate: float, num: int) -> int:
+    """Tokens an answer needs so that none of ``num`` streams ends within the window."""
+    return int(rate * (ramp_s(num) + WINDOW_S + TAIL_S))
 
 
 def stream(door: Door, api: str, num: int, rate: float) -> Streamed:
@@ -86,14 +91,15 @@ def _stream(door: Door, members: list[Member], rate: float) -> Streamed:
     by_descriptor = {member.line.fileno(): member for member in members}
     waiting = list(reversed(members))
     start_ns = now_ns()
-    begin_ns = start_ns + round((RAMP_S + 0.1) * 1e9)
+    each_ns = ramp_s(len(members)) * 1e9 / len(members)
+    begin_ns = start_ns + round((ramp_s(len(members)) + SETTLE_S) * 1e9)
     end_ns = begin_ns + round(WINDOW_S * 1e9)
     program = door.program
     before_ns = -1
     try:
         while (time_ns := now_ns()) < end_ns:
             sent = len(members) - len(waiting)
-            if waiting and time_ns >= start_ns + sent * RAMP_S * 1e9 / len(members):
+            if waiting and time_ns >= start_ns + sent * each_ns:
                 member = waiting.pop()
                 member.line.sendall(member.request)
                 poll.register(member.line.fileno(), select.EPOLLIN)

@@ -64,7 +64,10 @@ def test_the_table_says_everything_in_a_terminals_width() -> None:
         for variant in ("one", "another with a long name")
     ]
     rows.append(Row("absent", {"history": "200k"}, {}, missing="no package"))
-    ratios = [paired_ratio("figure 1", "one", "another", [3.0], [2.0])]
+    ratios = [
+        paired_ratio("figure 1", "one", "another", [3.0] * 5, [2.0] * 5),
+        paired_ratio("figure 2", "one", "another", [3.0], [1.0]),
+    ]
     text = experiment(rows=rows, ratios=ratios, notes=["noise"]).table()
     lines = text.splitlines()
     assert lines[0] == "A trial"
@@ -74,6 +77,7 @@ def test_the_table_says_everything_in_a_terminals_width() -> None:
     assert all(f"figure {index} us" in text for index in range(6))
     assert sum(line.startswith("variant") for line in lines) > 1
     assert "1.50x [1.50 1.50]" in text
+    assert "3.00x (of 1)" in text
     assert lines[-1] == "- noise"
 
 

@@ -19,7 +19,7 @@ def experiment(name: str) -> Experiment:
             Row("nginx", {}, {"ttft": Figure.of([1.0], "us")}),
             Row("smg", {}, {}, missing="not installed"),
         ],
-        ratios=[paired_ratio(f"ttft of {name}", "nginx", "tightloop", [2.0], [4.0])],
+        ratios=[paired_ratio(f"ttft of {name}", "nginx", "tightloop", [2.0] * 5, [4.0] * 5)],
     )
 
 
