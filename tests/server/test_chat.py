@@ -19,6 +19,7 @@ from tightloop.engine.scripted import (
     text_answer,
 )
 from tightloop.engine.scripted_backend import ScriptedBackend, replying
+from tightloop.engine.sequence_pool import SequencePool
 from tightloop.engine.token_engine import TokenEngine
 from tightloop.governance.keys import KeyRing
 from tightloop.protocol.chat_stream import CONTEXT_FULL
@@ -303,3 +304,23 @@ async def test_content_in_parts_is_heard() -> None:
     async with client() as c:
         made = await c.create(HI, {"role": "user", "content": [{"type": "text", "text": "you"}]})
     assert made["choices"][0]["message"]["content"] == "echo: you"
+
+
+def eager(pool: SequencePool) -> ChatFamily:
+    """A family to which longer steps cost nothing, whatever the machine is doing."""
+    return ChatFamily(pool, step_costs={1: 1.0, 8: 1.0})
+
+
+@pytest.mark.parametrize("content", ["0123456789", [{"type": "text", "text": "0123456789"}]])
+async def test_a_prediction_makes_no_difference_but_in_usage(content: object) -> None:
+    """Its place is found again after what is different: the last 9 is right, too."""
+    backend = ScriptedBackend(replying(b"01234AB789"))
+    prediction = {"type": "content", "content": content}
+    async with client(TokenEngine(lambda: backend, eager, name="scripted")) as c:
+        made = await c.create(prediction=prediction)
+        plain = await c.create()
+    assert made["choices"] == plain["choices"]
+    details = made["usage"]["completion_tokens_details"]
+    assert details["accepted_prediction_tokens"] == 5
+    assert details["rejected_prediction_tokens"] == 3
+    assert made["usage"]["completion_tokens"] == plain["usage"]["completion_tokens"] == 10

@@ -1,23 +1,26 @@
 """Decoding with and without drafts: the same answer, and the same tokens left behind."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.engine.collecting import request
+from tests.engine.collecting import request, start
 from tests.engine.families.driving import OpinionatedBackend, Said, drive, filed
 from tightloop.engine.families.chat import ChatFamily
 from tightloop.engine.interface import EngineError, GenerationRequest, Node, Sampling
-from tightloop.engine.scripted_backend import ScriptedBackend, replying
+from tightloop.engine.scripted_backend import IM_END, ScriptedBackend, replying
 from tightloop.engine.sequence_pool import SequencePool
+from tightloop.engine.token_engine import TokenEngine
 from tightloop.protocol.deltas import FinishReason
 from tightloop.protocol.items import FunctionCallOutput, Message, TextPart
 from tightloop.protocol.output_format import OutputFormat
 from tightloop.protocol.requests import CustomTool
 
 FLAT = {1: 1.0, 2: 1.0, 4: 1.0, 8: 1.0}
+NAMES = ("ann", "bob", "carola")
 CALL = '<tool_call>\n{"name": "p", "arguments": {"input": "naïve\\n\\tif x:\\n"}}\n</tool_call> END'
 texts = st.one_of(
     st.text("ab", max_size=40),
@@ -188,3 +191,35 @@ def test_a_model_that_cannot_forget_drafts_once_and_never_again() -> None:
     again = drive(family, pool, replace(asked, response_id="again"))
     assert again.text == "abcdefgh"
     assert "drafts" not in again.counts
+
+
+async def test_sessions_that_share_steps_get_their_own_answers() -> None:
+    """Drafts of one are evaluated beside tokens of another."""
+    replies = {
+        name: f"{name}: " + "".join(f"{n * len(name)}, " for n in range(30)) for name in NAMES
+    }
+
+    def next_token(held: Sequence[int]) -> int:
+        prompt, _, said = bytes(min(token, 255) for token in held).rpartition(b"assistant\n")
+        name = next(name for name in NAMES if name.encode() in prompt)
+        reply = replies[name].encode()
+        return reply[len(said)] if len(said) < len(reply) else IM_END
+
+    engine = TokenEngine(
+        lambda: ScriptedBackend(next_token),
+        lambda pool: ChatFamily(pool, step_costs=FLAT),
+        name="test",
+    )
+    await engine.start()
+    asked = [replace(request(name, name=name), prediction=replies[name]) for name in NAMES]
+    answers = [start(engine, one) for one in asked]
+    for answer in answers:
+        await answer.wait()
+    await engine.close()
+    assert list(replies.values()) == [answer.text for answer in answers]
+    for answer in answers:
+        timing, usage = answer.finished.timing, answer.finished.usage
+        assert timing is not None
+        assert timing.num_accepted_tokens > 0
+        assert timing.num_decode_steps == usage.output_tokens
+        assert usage.accepted_prediction_tokens > 0
