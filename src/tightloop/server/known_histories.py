@@ -12,8 +12,8 @@ has sent its beginning before, is as far as the scope: not shared between keys.
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from tightloop.engine.interface import Node
 from tightloop.protocol.item_chain import answers, are_same, link, without_reasoning
@@ -40,8 +40,7 @@ ITEM_BYTES: Final = 256
 """An item without its text."""
 
 
-@dataclass(frozen=True, slots=True)
-class Path:
+class Path(NamedTuple):
     """How far a list of items has come: its hash (``item_chain``) and its length.
 
     ``num_bytes`` is what its items hold, about.
@@ -118,7 +117,7 @@ class KnownHistories:
         if match is not None:
             self._ends.move_to_end(match.known.end.chain)
             path = match.known.end.then(items[match.num_items :])
-            return match, replace(path, num_items=len(items))
+            return match, Path(path.chain, len(items), path.num_bytes)
         chain, num_bytes = start(scope).chain, 0
         hashes: list[int | None] = []
         for item in items:
@@ -209,7 +208,8 @@ def known_end(
     """
     said = without_reasoning(resent)
     num_above = before.num_items - num_given
-    end = replace(before.then(said), num_items=num_above + len(node.items))
+    chain, _, num_bytes = before.then(said)
+    end = Path(chain, num_above + len(node.items), num_bytes)
     return Known(
         node, num_given, num_above, said, end, scope, tools, setup, num_tokens, above=above
     )

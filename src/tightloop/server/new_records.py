@@ -39,6 +39,7 @@ def new_link(
 
 def end_of_turn(
     record: Record,
+    request: ResponseRequest,
     standing: Standing,
     scope: str,
     *,
@@ -51,7 +52,8 @@ def end_of_turn(
     ``setup`` is what else the engine was told, ``num_tokens`` what the prompt had at most, if that is
     known. ``resent`` gives the words of the client's dialect.
     """
-    if standing.path is None:
+    path = standing.path(request)
+    if path is None:
         return None
     node = record.engine_node
     num_given = record.num_input - standing.first
@@ -59,7 +61,7 @@ def end_of_turn(
     return known_end(
         node,
         num_given,
-        standing.path,
+        path,
         made if resent is None else resent(made),
         scope=scope,
         tools=record.tools,

@@ -1,6 +1,6 @@
 """Where the engine stands before a request: which of its context it has seen, what is left to read."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tightloop.engine.interface import Node
 from tightloop.protocol.requests import ResponseRequest
@@ -10,19 +10,28 @@ from tightloop.server.fitting import most_tokens
 from tightloop.server.known_histories import Known, KnownHistories, Path
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """``above`` is the engine's parent; the first ``first`` items of the request are its context.
 
-    ``tools`` came as items of that context. ``path`` is that of the whole context with the request's
-    items, None where nobody could come back with it. ``known`` is the turn it goes on from.
+    ``tools`` came as items of that context. ``known`` is the turn it goes on from, ``before`` the path
+    up to the request, or with all of it: see ``path``.
     """
 
     above: Node | None
     first: int
     tools: tuple[Tool, ...]
-    path: Path | None
+    before: Path | None
     known: Known | None
+    is_whole: bool
+
+    def path(self, request: ResponseRequest) -> Path | None:
+        """The path of the whole context with the items of ``request``.
+
+        None where nobody could come back with it. Not needed before the response has ended.
+        """
+        if self.is_whole or self.before is None:
+            return self.before
+        return self.before.then(request.input)
 
     def most_tokens(self, request: ResponseRequest, tools: tuple[Tool, ...]) -> int | None:
         """What the prompt's tokens cannot be more than; None when that cannot be told.
@@ -50,9 +59,10 @@ def standing(
     """
     if parent is not None:
         known = parent.known if parent.known and parent.known.scope == scope else None
-        path = known.end.then(request.input) if known is not None else None
-        return Standing(parent.engine_node, 0, parent.tools, path, known)
+        before = known.end if known is not None else None
+        return Standing(parent.engine_node, 0, parent.tools, before, known, is_whole=False)
     match, path = histories.match(request.input, scope)
     if match is None:
-        return Standing(None, 0, (), path, None)
-    return Standing(match.node, match.num_items, match.known.tools, path, match.known)
+        return Standing(None, 0, (), path, None, is_whole=True)
+    tools = match.known.tools
+    return Standing(match.node, match.num_items, tools, path, match.known, is_whole=True)

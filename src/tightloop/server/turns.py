@@ -409,18 +409,24 @@ class Turn:
         if asks_for_compaction(self.request):
             window = context_window(self._backstage.engine, self.request.model)
             return new_chain(self.request, self._parent, self._tools, node, window)
-        record = new_link(self.request, self._parent, self._tools, node, self._standing)
-        if self._standing is not None:
-            manner = self._manner
-            record.known = end_of_turn(
-                record,
-                self._standing,
-                manner.client,
-                setup=self._setup,
-                num_tokens=self._length.at_most,
-                resent=manner.resent,
-            )
-        return record
+        return new_link(self.request, self._parent, self._tools, node, self._standing)
+
+    def _remember(self, record: Record) -> None:
+        """Its client may come back with all that was said, instead of its id."""
+        if self._standing is None or asks_for_compaction(self.request):
+            return
+        manner = self._manner
+        record.known = end_of_turn(
+            record,
+            self.request,
+            self._standing,
+            manner.client,
+            setup=self._setup,
+            num_tokens=self._length.at_most,
+            resent=manner.resent,
+        )
+        if record.known is not None:
+            self._backstage.histories.add(record.known)
 
     async def _commit(self, record: Record, stream: OutgoingStream, terminal: bytes) -> None:
         is_streamed = self._manner.resumes and (self.request.stream or self.request.background)
@@ -459,8 +465,8 @@ class Turn:
 
     def _over(self) -> None:
         self.phase = Phase.OVER
-        if self.record is not None and self.record.known is not None:
-            self._backstage.histories.add(self.record.known)
+        if self.record is not None:
+            self._remember(self.record)
         self._backstage.heartbeats.remove(self)
         self._end_grace()
         self._release()  # in the tick of the terminal event: the next turn may come at once
