@@ -125,15 +125,15 @@ def _figures(
             raise BadReply(text)
         if isinstance(member.reply, HttpReply) and member.reply.status not in (0, 200):
             raise BadReply(f"status {member.reply.status}")
-        lateness += _late(tokens(member.reply), rate, begin_ns, end_ns)
+        lateness += late(tokens(member.reply), rate, begin_ns, end_ns)
     asked = len(members) * rate * (end_ns - begin_ns) / 1e9
     if not lateness:
         raise BadReply("no token came in the measured time")
     return Streamed(lateness, len(lateness) / asked, spent_ns / 1e3 / len(lateness))
 
 
-def _late(found: list[Token], rate: float, begin_ns: int, end_ns: int) -> list[float]:
-    """Of the tokens that came in the window, in microseconds."""
+def late(found: list[Token], rate: float, begin_ns: int, end_ns: int) -> list[float]:
+    """How late each token that came in the window was, in microseconds."""
     period_ns = 1e9 / rate
     first_ns = found[0].stamp_ns if found else 0
     return [
