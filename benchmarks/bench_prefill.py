@@ -1,7 +1,8 @@
 """The first token after a tool that printed a lot, with and without streamed prefill.
 
-A real ``tightloop serve`` with a model of random weights, over a WebSocket. For each model the two ways
-take turns, each in a conversation of its own whose history the engine has just read:
+Our server with a model of random weights, over a WebSocket, both in this process; the engine has one
+thread, because two that wait for each other lose most of their time on a machine that is shared. For
+each model the two ways take turns, each in a conversation whose history the engine has just read:
 
 - ``plain``: the output goes out when the tool has ended;
 - ``streamed``: it also goes out in pieces while the tool prints it.
@@ -19,7 +20,6 @@ import asyncio
 import json
 import random
 import statistics
-import tempfile
 from collections.abc import Generator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -27,15 +27,19 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.net.random_models import random_model
-from tightloop.bench.serve_process import ServeProcess
 from tightloop.client.session import Session
 from tightloop.client.websocket import WebSocketTransport
 from tightloop.engine.families.chat import ChatFamily
-from tightloop.engine.interface import Evaluate, GenerationRequest, Job, Node
+from tightloop.engine.interface import Evaluate, GenerationRequest, Job, ModelInfo, Node
 from tightloop.engine.llama_cpp.backend import LlamaCppBackend
 from tightloop.engine.scripted_backend import ScriptedBackend
 from tightloop.engine.sequence_pool import SequencePool
+from tightloop.engine.token_engine import TokenEngine
+from tightloop.governance.keys import KeyRing
 from tightloop.protocol.items import FunctionCall, FunctionCallOutput, Item, user_message
+from tightloop.server.access import Access
+from tightloop.server.app import Server
+from tightloop.server.endpoint import Endpoint
 from tightloop.trace.clock import now_ns
 from tightloop.trace.latency import RoundTrip, ttft_s
 
@@ -121,6 +125,18 @@ async def turn(
         await session.close()
 
 
+def engine_of(name: str, path: Path) -> TokenEngine:
+    """The model on one thread."""
+    return TokenEngine(
+        lambda: LlamaCppBackend(path, num_sequences=8, num_threads=1),
+        ChatFamily,
+        name=name,
+        describe=lambda backend: ModelInfo(
+            name, context_window=backend.context_window, prefills_early=True
+        ),
+    )
+
+
 async def compare(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Both ways with one model."""
     path = random_model(name)
@@ -133,16 +149,21 @@ async def compare(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     trips: dict[str, list[RoundTrip]] = {"plain": [], "streamed": []}
     ratios = []
     tool_s = 0.0
-    with tempfile.TemporaryDirectory() as state:
-        async with ServeProcess(str(path), Path(state)) as server:
-            await turn(server.url, name, rng, lines(rng, 500), None)
-            for _ in range(arguments.rounds):
-                plain = await turn(server.url, name, rng, lines(rng, size), None)
-                tool_s = max(MIN_TOOL_S, arguments.tool_factor * first_token_s(plain))
-                told = await turn(server.url, name, rng, lines(rng, size), tool_s)
-                trips["plain"].append(plain)
-                trips["streamed"].append(told)
-                ratios.append(first_token_s(told) / first_token_s(plain))
+    server = Server(
+        Endpoint(engine_of(name, path)), Access(KeyRing(()), "127.0.0.1"), host="127.0.0.1", port=0
+    )
+    url = await server.start()
+    try:
+        await turn(url, name, rng, lines(rng, 500), None)
+        for _ in range(arguments.rounds):
+            plain = await turn(url, name, rng, lines(rng, size), None)
+            tool_s = max(MIN_TOOL_S, arguments.tool_factor * first_token_s(plain))
+            told = await turn(url, name, rng, lines(rng, size), tool_s)
+            trips["plain"].append(plain)
+            trips["streamed"].append(told)
+            ratios.append(first_token_s(told) / first_token_s(plain))
+    finally:
+        await server.stop(grace_s=0)
     result: dict[str, Any] = {"model": name, "output_tokens": arguments.tokens}
     for way, measured in trips.items():
         times = [1e3 * first_token_s(trip) for trip in measured]

@@ -99,6 +99,10 @@ def below(parent: Node, *outputs: Item, name: str = "resp_2") -> GenerationReque
     return request(outputs, name=name, parent=parent, tools=(TOOL,), max_output_tokens=12)
 
 
+def unrelated(number: int) -> GenerationRequest:
+    return request(f"{number} quite another thing", name=f"x{number}", max_output_tokens=4)
+
+
 async def hint(engine: TokenEngine, parent: Node, *outputs: Item) -> Answer:
     asked = below(parent, *outputs, name="hint")
     return await ask(engine, replace(asked, generate=False, is_open=True))
@@ -196,6 +200,38 @@ async def test_a_hint_that_was_quite_wrong_does_no_harm() -> None:
         answer = await ask(engine, below(again, FunctionCallOutput("c1", "x"), name="resp_3"))
         assert answer.finished.usage.cached_tokens >= known - 20
         assert model.num_open() == 3
+
+
+async def test_a_sequence_that_had_to_make_way_comes_back() -> None:
+    """Others need the room while the tool runs; more is told, and the answer is the same."""
+    text = "a few words and more\n" * 30
+    async with engine_of(backend(num_sequences=3)) as engine:
+        parent = await parent_of(engine)
+        await hint(engine, parent, FunctionCallOutput("c1", text[:300]))
+        for n in range(4):
+            await ask(engine, unrelated(n))
+        await hint(engine, parent, FunctionCallOutput("c1", text[:500]))
+        for n in range(4, 8):
+            await ask(engine, unrelated(n))
+        answer = await ask(engine, below(parent, FunctionCallOutput("c1", text)))
+    plain = await final(backend(), [], text)
+    assert answer.text == plain[0]
+    assert answer.finished.usage.input_tokens == plain[1]
+    assert answer.finished.usage.cached_tokens > 500
+
+
+async def test_where_all_must_be_rendered_small_steps_are_left_out() -> None:
+    """The template shows the number of messages first: nothing of a conversation stays."""
+    text = "a few words and more\n" * 20
+    model = backend(UNSTABLE)
+    async with engine_of(model) as engine:
+        parent = await parent_of(engine)
+        await hint(engine, parent, FunctionCallOutput("c1", text[:300]))
+        before = len(model.evaluated)
+        await hint(engine, parent, FunctionCallOutput("c1", text[:350]))
+        assert len(model.evaluated) == before
+        await hint(engine, parent, FunctionCallOutput("c1", text[:400]))
+        assert len(model.evaluated) > before
 
 
 async def test_outputs_of_several_calls() -> None:

@@ -215,7 +215,7 @@ class ChatFamily:
                 continue
             # To hold more, it must go on as the prompt does where the best one so far ends.
             start, end = max(0, shared - GLANCE_TOKENS), shared + 1
-            is_exempt = key == parent and best is None
+            is_exempt = key == parent and (best is None or best is not origin)
             if not is_exempt and state.tokens[start:end] != prompt.part(start, end):
                 continue
             whole = prompt.whole() if whole is None else whole

@@ -31,6 +31,9 @@ OVERLAP_BYTES: Final = 512
 MEETING_TOKENS: Final = 8
 """So many tokens in a row must agree."""
 
+GROWTH: Final = 1.25
+"""Where all of a conversation must be rendered, an output is looked at when it has grown by this."""
+
 LAST_WORD_BYTES: Final = 1024
 """Looked through for the last word; in a longer one 64 bytes at the end are left out."""
 
@@ -47,11 +50,12 @@ class OpenSequence(WarmSequence):
     """Holds a prompt up to somewhere in its open item.
 
     The first ``num_head`` tokens are the parent's, or none. ``text`` is what the others stand for,
-    in UTF-8; None when that is not known.
+    in UTF-8; None when that is not known. ``num_chars`` is how long the item was.
     """
 
     num_head: int = 0
     text: bytes | None = None
+    num_chars: int = 0
 
     def cut(self, num_tokens: int) -> None:
         """Hold the first ``num_tokens`` tokens only. Raises ``EngineError`` as ``truncate``."""
@@ -112,10 +116,15 @@ class OpenItems:
 
         Gives up, without an error, where responses that are being made need the room.
         """
-        settled = self._prompts.settled(request, known)
-        if request.parent is None or settled is None:
+        if request.parent is None or not request.items:
             return FinishReason.STOP
         key = open_key(request.parent.id)
+        num_chars = len(getattr(request.items[-1], "output", ""))
+        if not self._is_worth_rendering(key, num_chars):
+            return FinishReason.STOP
+        settled = self._prompts.settled(request, known)
+        if settled is None:
+            return FinishReason.STOP
         state = self._pool.take(key)
         warm = state if isinstance(state, OpenSequence) else None
         place = self._crowd.enter()
@@ -131,12 +140,20 @@ class OpenItems:
             if warm is None:
                 warm, rest = self._claim(request, settled, reading, claim)
                 reading = replace(reading, new=rest)
+            warm.num_chars = num_chars
             yield from self._evaluate(job, warm, reading)
         finally:
             place.leave()
             if warm is not None and not warm.is_parked:
                 self._pool.file(key, warm)
         return FinishReason.STOP
+
+    def _is_worth_rendering(self, key: str, num_chars: int) -> bool:
+        """Not after every few words, where it takes the whole conversation."""
+        state = self._pool.peek(key)
+        if not isinstance(state, OpenSequence) or state.num_head:
+            return True
+        return num_chars < state.num_chars or num_chars >= GROWTH * state.num_chars
 
     def _check_length(self, reading: _Reading) -> None:
         size, window = reading.num_kept + len(reading.new), self._pool.context_window
