@@ -16,10 +16,11 @@ from tests.engine.fleet.members import (
     started,
     until,
 )
-from tightloop.engine.fleet.fleet import Fleet
+from tightloop.engine.fleet.fleet import Fleet, ModelGroup
+from tightloop.engine.fleet.member import Member, MemberSpec
 from tightloop.engine.fleet.route import Route
-from tightloop.engine.interface import EngineError, GenerationRequest, Node
-from tightloop.engine.scripted import Hold, text_answer
+from tightloop.engine.interface import EngineError, GenerationRequest, ModelInfo, Node
+from tightloop.engine.scripted import Hold, ScriptedEngine, text_answer
 from tightloop.protocol.deltas import Finished, FinishReason, TextDelta, Usage
 from tightloop.trace.clock import ManualClock
 
@@ -69,11 +70,35 @@ async def test_tiers() -> None:
     assert (short.backend, short.service_tier) == ("f", "priority")
     long = (await ask(fleet, asked("2", is_background=True))).finished
     assert (long.backend, long.service_tier) == ("b", "flex")
-    other = Backend("o", tier="night")
-    night = await started(group("m", other))
-    assert (await ask(night, asked())).finished.service_tier == "default"
     await fleet.close()
-    await night.close()
+
+
+@pytest.mark.parametrize(("tiers", "said"), [(["fast"], "default"), (["night", "x"], "default")])
+async def test_tiers_that_the_api_has_no_word_for(tiers: list[str], said: str) -> None:
+    """Nor is there one where a model has one tier only."""
+    fleet = await started(group("m", *[Backend(f"b{n}", tier=t) for n, t in enumerate(tiers)]))
+    assert (await ask(fleet, asked())).finished.service_tier == said
+    await fleet.close()
+
+
+class Host(ScriptedEngine):
+    """Serves two models under their own names."""
+
+    def models(self) -> list[ModelInfo]:
+        return [ModelInfo("x"), ModelInfo("y")]
+
+
+async def test_an_engine_with_many_models_keeps_their_names() -> None:
+    """They are listed among the others and go where they belong; the group's own name is none."""
+    host = Host(lambda request: text_answer(request.model))
+    member = Member(MemberSpec("host", keeps_names=True), lambda: host)
+    fleet = await started(ModelGroup("host", [member]), group("x", Backend("a")))
+    assert [model.name for model in fleet.models()] == ["x", "y"]
+    assert (await ask(fleet, asked("1", model="y"))).text == "y"
+    assert (await ask(fleet, asked("2", model="x"))).text == "a"
+    assert (await ask(fleet, asked("3", model="host"))).finished.error_code == "model_not_found"
+    assert await fleet.count_input(asked("4", model="y")) > 0
+    await fleet.close()
 
 
 async def test_a_conversation_stays_where_it_is_warm() -> None:
@@ -149,7 +174,7 @@ async def test_a_request_may_name_its_policy_where_that_is_allowed() -> None:
     """Elsewhere its wish is not heard; a policy that there is not is its fault."""
     fleet = await started(group("m", Backend("a"), Backend("b")), takes_policies=True)
     assert (await ask(fleet, asked("1", tier_policy="only:b"))).text == "b"
-    for policy, words in [("only:x", "it has a, b"), ("best", "choose one of")]:
+    for policy, words in [("only:x", "choose from a, b"), ("best", "choose one of")]:
         finished = (await ask(fleet, asked("2", tier_policy=policy))).finished
         assert finished.error_code == "invalid_value"
         assert words in str(finished.error_message)
@@ -275,7 +300,9 @@ def test_names_must_differ(groups: list[str], words: str) -> None:
 
 
 def test_a_policy_names_members_that_there_are() -> None:
-    with pytest.raises(EngineError, match="'c' is no backend of 'm'; it has a, b, bulk, fast"):
+    with pytest.raises(
+        EngineError, match="'c' is no backend of 'm'; choose from a, b, bulk, fast, "
+    ):
         Fleet([group("m", Backend("a"), Backend("b", tier="bulk"), policy="split:a=1,c=1")])
 
 

@@ -151,6 +151,13 @@ TABLE: list[tuple[str, Ask, dict[str, Any], str, str]] = [
     ("split:f=0,b=1", ask(service_tier="priority", keeper="f"), {}, "b", "arm b of the split"),
     ("split:fast=1,bulk=0", ask(is_background=True), {}, "f", "arm fast of the split"),
     ("split:f=0,b=1", ask(), {"b": {"is_available": False}}, "f", "b is not available"),
+    (
+        "split:latency-first=0,throughput-first=1",
+        ask(),
+        {},
+        "b",
+        "arm throughput-first: throughput: tier bulk",
+    ),
 ]  # fmt: skip
 
 

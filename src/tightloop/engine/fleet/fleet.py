@@ -14,6 +14,8 @@ from typing import Final, Protocol
 
 from tightloop.engine.fleet.member import Member
 from tightloop.engine.fleet.policy import (
+    ANSWERED_TIERS,
+    PLAIN_NAMES,
     Ask,
     Decision,
     Policy,
@@ -94,6 +96,8 @@ class Fleet:
         self._groups = {group.name: group for group in groups}
         self._has_open = any(group.is_open for group in groups)
         self._members = {m.name: m for group in groups for m in group.members}
+        for group in groups:
+            _name_tiers(group)
         self._takes_policies = takes_policies
         self._recorder = recorder
         self._clock: Clock = clock or MonotonicClock()
@@ -334,15 +338,15 @@ class _Nothing:
 
 
 def check_labels(policy: Policy, group: ModelGroup) -> None:
-    """Raises ValueError when ``policy`` names neither a member nor a tier of ``group``."""
+    """Raises ValueError when ``policy`` names nothing that ``group`` has."""
     names = [member.name for member in group.members]
     tiers = sorted({member.spec.tier for member in group.members})
-    known = names if policy.only else [*names, *tiers]
+    known = names if policy.only else [*names, *tiers, *PLAIN_NAMES]
     for label in policy.labels:
         if label not in known:
             raise ValueError(
                 f"policy {policy.name!r}: {label!r} is no backend of {group.name!r}; "
-                f"it has {', '.join(known)}"
+                f"choose from {', '.join(known)}"
             )
 
 
@@ -372,6 +376,13 @@ def check_groups(groups: Sequence[ModelGroup]) -> None:
             check_labels(group.policy, group)
         except ValueError as error:
             raise EngineError(str(error)) from error
+
+
+def _name_tiers(group: ModelGroup) -> None:
+    """A model with one tier has no other to set it off from."""
+    if len({member.spec.tier for member in group.members}) > 1:
+        for member in group.members:
+            member.service_tier = ANSWERED_TIERS.get(member.spec.tier, "default")
 
 
 def _engines(group: ModelGroup) -> str:

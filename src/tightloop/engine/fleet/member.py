@@ -59,6 +59,8 @@ class Member:
         """The engine once it has started, else None."""
         self.start_error: EngineError | None = None
         self.num_open = 0
+        self.service_tier = "default"
+        """What a response made here says, in the API's words; set where the tiers of a model differ."""
         self._create = create
         self._line: deque[Waiter] = deque()
         self._unhurried: deque[Waiter] = deque()

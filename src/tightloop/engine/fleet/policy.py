@@ -14,6 +14,7 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 FAST: Final = "fast"
 BULK: Final = "bulk"
@@ -32,6 +33,10 @@ NAMES: Final = (
     "split:NAME=50,NAME=50",
 )
 """Every form of a policy's name."""
+
+
+PLAIN_NAMES: Final = NAMES[:3]
+"""Policies that can be an arm of a split."""
 
 
 class Kind(Enum):
@@ -80,7 +85,7 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One side of a split: a member's name or a tier, and its share of the sessions."""
+    """One side of a split: a member's name, a tier or a policy, and its share of the sessions."""
 
     label: str
     weight: int
@@ -211,6 +216,10 @@ def choose(policy: Policy, ask: Ask, standings: Sequence[Standing]) -> Decision:
 
     Members that are not available come last. Raises ValueError when ``only:NAME`` names no member.
     """
+    arm = arm_of(policy, ask.session_key) if policy.kind is Kind.SPLIT else None
+    if arm in PLAIN_NAMES:
+        inner = choose(parse_policy(arm, policy.parameters), ask, standings)
+        return replace(inner, reason=f"arm {arm}: {inner.reason}", policy=policy.name)
     expected = expected_output(ask, policy.parameters)
     if policy.kind is Kind.ONLY:
         if all(standing.name != policy.only for standing in standings):
@@ -220,7 +229,7 @@ def choose(policy: Policy, ask: Ask, standings: Sequence[Standing]) -> Decision:
     if len(standings) == 1:
         name = standings[0].name
         return Decision(name, "the only backend", (name,), policy.name, expected)
-    case = _case(policy, ask, standings, expected)
+    case = _case(policy, ask, standings, expected, arm)
     criteria = _order(case)
 
     def compare(a: Standing, b: Standing) -> int:
@@ -266,7 +275,9 @@ class _Case(Struct, frozen=True, gc=False):
     arm: str | None
 
 
-def _case(policy: Policy, ask: Ask, standings: Sequence[Standing], expected: int) -> _Case:
+def _case(
+    policy: Policy, ask: Ask, standings: Sequence[Standing], expected: int, arm: str | None
+) -> _Case:
     is_short = expected <= policy.parameters.long_output_tokens
     is_urgent = is_short and not ask.is_background and policy.kind is not Kind.THROUGHPUT
     return _Case(
@@ -276,7 +287,7 @@ def _case(policy: Policy, ask: Ask, standings: Sequence[Standing], expected: int
         asked_tier(ask, standings),
         FAST if is_urgent else BULK,
         is_urgent,
-        arm_of(policy, ask.session_key) if policy.kind is Kind.SPLIT else None,
+        arm,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from tightloop.engine.fleet.member import MAX_WAITING, Member
-from tightloop.engine.fleet.policy import ANSWERED_TIERS, Decision
+from tightloop.engine.fleet.policy import Decision
 from tightloop.engine.fleet.sessions import Session, SessionBook
 from tightloop.engine.interface import Generation, GenerationRequest, Sink
 from tightloop.protocol.deltas import Delta, EngineTiming, Finished, FinishReason, Usage
@@ -227,7 +227,7 @@ class Route:
             backend=member.name if member is not None else None,
             route_reason=self.reason,
             service_tier=finished.service_tier
-            or (ANSWERED_TIERS.get(member.spec.tier, "default") if member is not None else None),
+            or (member.service_tier if member is not None else None),
         )
 
 
