@@ -161,7 +161,13 @@ async def measure(model: str, rounds: int, num_tokens: int) -> dict[str, object]
     path = resolve(model)
     bare_backend = LlamaCppBackend(path, num_sequences=2)
     loops: dict[str, list[Cost]] = {"bare": [], "backend": [], "engine": []}
-    engine = TokenEngine(lambda: EndlessBackend(path, num_sequences=2), ChatFamily, name="bench")
+    # Without drafts: the bare loop has none. Nothing is saved: its rounds have no neighbours.
+    engine = TokenEngine(
+        lambda: EndlessBackend(path, num_sequences=2),
+        lambda pool: ChatFamily(pool, has_drafts=False),
+        name="bench",
+        saved_bytes=0,
+    )
     await engine.start()
     template = f"<|im_start|>user\n{PROMPT}<|im_end|>\n<|im_start|>assistant\n"
     prompt = bare_backend.tokenize(template, special=True)

@@ -39,6 +39,7 @@ class Family:
     sequences: dict[str, int] = field(default_factory=dict)
     problems: dict[str, Exception] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
+    gives_back: bool = False
     name: str = "asking"
 
     def generate(self, job: Job) -> Generator[Evaluate | None, Any, FinishReason]:
@@ -57,6 +58,8 @@ class Family:
                 logits: NDArray[np.float32] = yield Evaluate(sequence, tokens, ask.all_logits)
             except (Cancelled, EngineError) as problem:
                 self.problems[name] = problem
+                if self.gives_back:
+                    self.pool.close(sequence)
                 raise
             said += [int(best) for best in np.atleast_2d(logits).argmax(axis=1)]
         return FinishReason.STOP
@@ -177,6 +180,17 @@ def test_one_that_does_not_fit_ends_alone() -> None:
     assert bench.ends["a"] == (FinishReason.ERROR, "server_is_overloaded")
     assert bench.ends["b"] == bench.ends["c"] == (FinishReason.STOP, None)
     assert bench.pool.num_tokens(bench.family.sequences["a"]) == 40
+
+
+def test_of_those_that_do_not_fit_only_as_many_are_told_as_must_make_way() -> None:
+    """The first gives its sequence back; then there is room for the second, which goes on."""
+    bench = Bench({"a": [Ask(30), Ask(25)], "b": [Ask(30), Ask(25)]}, num_cells=80)
+    bench.family.gives_back = True
+    bench.to_the_end()
+    assert bench.ends == {
+        "a": (FinishReason.ERROR, "server_is_overloaded"),
+        "b": (FinishReason.STOP, None),
+    }
 
 
 def test_a_failure_half_way_leaves_the_sequence_as_it_was() -> None:

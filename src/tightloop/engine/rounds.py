@@ -41,7 +41,10 @@ class Finish(Protocol):
 
 
 class Rounds:
-    """``finish`` is called for each run that ends, ``wake`` whenever deltas may have come."""
+    """``finish`` is called for each run that ends, ``wake`` whenever deltas may have come.
+
+    ``shared_tokens`` of a prefill are evaluated at a time while somebody else would wait.
+    """
 
     def __init__(
         self,
@@ -50,8 +53,11 @@ class Rounds:
         turn: Turn,
         finish: Finish,
         wake: Callable[[], None],
+        *,
+        shared_tokens: int = SHARED_TOKENS,
     ) -> None:
         self._family = family
+        self._shared_tokens = shared_tokens
         self._pool = pool
         self._turn = turn
         self._finish = finish
@@ -66,7 +72,8 @@ class Rounds:
         running = [
             run
             for run in running
-            if (run.wanted is not None and not run.is_cancelled) or self._step(run, SHARED_TOKENS)
+            if (run.wanted is not None and not run.is_cancelled)
+            or self._step(run, self._shared_tokens)
         ]
         ended = self._join([run for run in running if _is_small(run.wanted)])
         self._wake()  # nobody waits for somebody else's prefill
@@ -76,7 +83,7 @@ class Rounds:
         if reading is not None:
             is_waited_for = not all(_is_large(run.wanted) for run in running)
             running.remove(reading)
-            if self._step(reading, SHARED_TOKENS if is_waited_for else ALONE_TOKENS):
+            if self._step(reading, self._shared_tokens if is_waited_for else ALONE_TOKENS):
                 running.append(reading)
             self._wake()
         return running
@@ -88,6 +95,7 @@ class Rounds:
         if not runs:
             return []
         parts = [run.wanted for run in runs if run.wanted is not None]
+        self._turn.pass_on()
         before_ns = now_ns()
         answers: Sequence[Logits | EngineError]
         try:
@@ -95,11 +103,14 @@ class Rounds:
         except EngineError as error:
             answers = [error] * len(runs)
         taken_ns = now_ns() - before_ns
-        return [
-            run
-            for run, answer in zip(runs, answers, strict=True)
-            if not self._step(run, 0, answer, taken_ns)
-        ]
+        num_freed = self._pool.num_freed
+        ended: list[Run] = []
+        for run, answer in zip(runs, answers, strict=True):
+            if _is_crowded(answer) and self._pool.num_freed != num_freed:
+                continue  # somebody has just made way: it may fit now, and is asked for again
+            if not self._step(run, 0, answer, taken_ns):
+                ended.append(run)
+        return ended
 
     def _step(
         self,
@@ -120,6 +131,7 @@ class Rounds:
             if run.is_cancelled:
                 steps.close()
                 self._finish(run, FinishReason.CANCELLED)
+                self._turn.pass_on()
                 return False
             if answer is None:
                 run.wanted = self._advance(run, steps, max_tokens)
@@ -140,8 +152,7 @@ class Rounds:
             self._finish(run, FinishReason.ERROR, "server_error", text)
         else:
             return True
-        finally:
-            self._turn.pass_on()
+        self._turn.pass_on()
         return False
 
     def _advance(self, run: Run, steps: Steps, max_tokens: int) -> Evaluate | None:
@@ -179,6 +190,10 @@ class Rounds:
             with suppress(EngineError):  # a model that cannot forget a part: it starts over
                 self._pool.truncate(wanted.sequence, held - run.num_done)
         run.forget_progress()
+
+
+def _is_crowded(answer: object) -> bool:
+    return isinstance(answer, EngineError) and answer.code == "server_is_overloaded"
 
 
 def _is_small(wanted: Evaluate | None) -> bool:

@@ -46,6 +46,8 @@ class SequencePool:
     ) -> None:
         self.backend = backend
         self._is_cancelled = is_cancelled
+        self.num_freed = 0
+        """How often cells may have become free: what did not fit before may fit now."""
         self._cells = CellCount(backend.num_tokens)
         self._shelf = shelf = Shelf(
             self._cells,
@@ -114,6 +116,7 @@ class SequencePool:
 
     def truncate(self, sequence: int, num_tokens: int) -> None:
         """Forget all but the first ``num_tokens`` tokens."""
+        self.num_freed += num_tokens < self.num_tokens(sequence)
         try:
             self.backend.truncate(sequence, num_tokens)
         finally:  # a model that cannot forget a part has forgotten all
@@ -121,6 +124,7 @@ class SequencePool:
 
     def close(self, sequence: int) -> None:
         """Give the sequence back."""
+        self.num_freed += 1
         self.backend.close(sequence)
         self._cells.closed(sequence)
 

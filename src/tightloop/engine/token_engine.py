@@ -25,7 +25,7 @@ from tightloop.engine.interface import (
     Sink,
     TokenBackend,
 )
-from tightloop.engine.rounds import Rounds
+from tightloop.engine.rounds import SHARED_TOKENS, Rounds
 from tightloop.engine.run import Run
 from tightloop.engine.sequence_pool import SequencePool
 from tightloop.engine.shelf import SAVED_BYTES, WarmStats
@@ -55,7 +55,8 @@ class TokenEngine:
     ``load`` makes the backend and ``family`` its family, both on the owner thread. ``describe``
     says what is served once it is loaded. ``max_running`` jobs share the machine, others wait as
     ``admission`` says; a job beyond ``max_open`` is refused with code ``rate_limit_exceeded`` and words that
-    clients read a pause from. ``warm_bytes`` and ``saved_bytes`` are the pool's.
+    clients read a pause from. ``warm_bytes`` and ``saved_bytes`` are the pool's,
+    ``shared_tokens`` is ``Rounds``'.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class TokenEngine:
         max_open: int = MAX_OPEN,
         warm_bytes: int | None = None,
         saved_bytes: int = SAVED_BYTES,
+        shared_tokens: int = SHARED_TOKENS,
         clock: Clock | None = None,
     ) -> None:
         self.clock: Clock = clock or MonotonicClock()
@@ -80,6 +82,7 @@ class TokenEngine:
         self._max_open = max_open
         self._warm_bytes = warm_bytes
         self._saved_bytes = saved_bytes
+        self._shared_tokens = shared_tokens
         self._pool: SequencePool | None = None
         self._num_open = 0
         self._incoming: SimpleQueue[Run | _Count | None] = SimpleQueue()
@@ -239,7 +242,17 @@ class TokenEngine:
         self._pool = pool
         self._on_loop(lambda: _settle(ready))
         try:
-            self._serve(Rounds(family, pool, self._turn, self._finish, self._wake), family)
+            self._serve(
+                Rounds(
+                    family,
+                    pool,
+                    self._turn,
+                    self._finish,
+                    self._wake,
+                    shared_tokens=self._shared_tokens,
+                ),
+                family,
+            )
         finally:
             self._turn.end()
             pool.shutdown()

@@ -19,9 +19,10 @@ class Turn:
         self._lock = threading.Lock()
 
     def take(self, run: Run) -> None:
-        """It is the run's turn."""
-        with self._lock:
-            self._run = run
+        """It is the run's turn, until somebody takes it or it is passed on."""
+        if self._run is not run:  # who is alone keeps it from token to token
+            with self._lock:
+                self._run = run
 
     def pass_on(self) -> None:
         """It is nobody's turn."""
