@@ -17,24 +17,31 @@ class Progress:
         self._stream = stream or sys.stderr
         self._done = 0
         self._start_ns = self._told_ns = now_ns()
+        self._first_ns = 0
         self._say(f"{title}: {total} steps")
 
     def step(self, what: str) -> None:
         """One more is done; ``what`` comes next."""
         self._done += 1
         time_ns = now_ns()
+        self._first_ns = self._first_ns or time_ns
         is_terminal = self._stream.isatty()
         if time_ns - self._told_ns < (0.2 if is_terminal else LINE_EVERY_S) * 1e9:
             return
         self._told_ns = time_ns
-        spent_s = (time_ns - self._start_ns) / 1e9
-        left_s = spent_s / self._done * max(self._total - self._done, 0)
-        text = f"{self._title}: {self._done}/{self._total}, about {left_s:.0f} s left; {what}"
+        text = f"{self._title}: {self._done}/{self._total}{self._left(time_ns)}; {what}"
         if is_terminal:
             self._stream.write(f"\r{text[:99]:<99}")
             self._stream.flush()
         else:
             self._say(text)
+
+    def _left(self, time_ns: int) -> str:
+        """By the steps after the first, which contains warming up."""
+        if self._done < 2:
+            return ""
+        each_s = (time_ns - self._first_ns) / 1e9 / (self._done - 1)
+        return f", about {each_s * max(self._total - self._done, 0):.0f} s left"
 
     def end(self) -> None:
         """All done."""
