@@ -26,6 +26,7 @@ import time
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -401,6 +402,48 @@ async def measure(where: dict[str, Any], pem: Path, num_turns: int) -> dict[str,
     }
 
 
+async def making(num: int = 60) -> dict[str, dict[str, int]]:
+    """CPU time of making one body alone, hot: worded whole, in pieces, and packed on top."""
+    from tightloop.engine.remote.bodies import ChatBodies
+    from tightloop.engine.remote.compression import PrefixCompressor
+    from tightloop.engine.remote.hosts import HOST_KINDS
+
+    kind, result = HOST_KINDS["other"], {}
+    for label, num_tokens in HISTORIES.items():
+        whole, pieces = WholeBodies(), ChatBodies()
+        packer, whole_packer = PrefixCompressor(), WholeCompressor()
+        node = history(num_tokens, f"making_{label}")
+        times: dict[str, list[float]] = defaultdict(list)
+        for n in range(num + NUM_WARMUP):
+            items = (user_message(output(n)),)
+            request = GenerationRequest(f"m{n}", "m", node, items, "Be brief. " * 400, TOOLS)
+            start_ns = time.thread_time_ns()
+            whole.body(request, "m", kind, {}).joined()
+            times["whole"].append((time.thread_time_ns() - start_ns) / 1e3)
+            start_ns = time.thread_time_ns()
+            body = pieces.body(request, "m", kind, {})
+            body.joined()
+            times["pieces"].append((time.thread_time_ns() - start_ns) / 1e3)
+            start_ns = time.thread_time_ns()
+            await packer.compressed("k", body)
+            times["gzip"].append((time.thread_time_ns() - start_ns) / 1e3)
+            start_ns = time.thread_time_ns()
+            await whole_packer.compressed("k", body)
+            times["gzip whole"].append((time.thread_time_ns() - start_ns) / 1e3)
+            if n % MAX_TURNS == 0:
+                node = history(num_tokens, f"making_{label}_{n}")
+                pieces.body(replace(request, parent=node, response_id="x"), "m", kind, {})
+                first = pieces.body(replace(request, parent=node), "m", kind, {})
+                await packer.compressed("k", first)
+            else:
+                said = Message("assistant", (TextPart("output_text", "word"),))
+                node = Node(f"m{n}", node, (*items, said))
+        result[label] = {
+            name: round(statistics.median(taken[NUM_WARMUP:])) for name, taken in times.items()
+        }
+    return result
+
+
 async def request_bytes(talks: dict[Variant, Conversation]) -> dict[Variant, int]:
     """What one more turn sends, of the body or of the frame."""
     sizes: dict[Variant, int] = {}
@@ -457,6 +500,8 @@ def main() -> None:
         finally:
             stub.stdin.close()
             stub.wait()
+    alone = asyncio.run(making())
+    figures["making a body alone, cpu_us"] = alone
     print(json.dumps({"turns": given.turns, "tokens": NUM_TOKENS, "variants": figures}, indent=1))
 
 

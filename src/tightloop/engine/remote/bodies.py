@@ -44,6 +44,13 @@ class Body:
         return b"".join((*self.stable, self.tail))
 
 
+def opened(fields: dict[str, Any], name: str) -> bytes:
+    """The beginning of a JSON object with ``fields``, up to the first element of the list ``name``."""
+    return _encode(fields)[:-1] + (
+        b',"%b":[' % name.encode() if fields else b'"%b":[' % name.encode()
+    )
+
+
 class KeptTools:
     """The JSON of the latest lists of tools, known by identity: decoders keep the list they know."""
 
@@ -95,7 +102,9 @@ class ChatBodies:
         )
         words = self._transcripts.of(request)
         system = words.system(request.instructions)
-        stable = [b'{"model":' + _encode(model) + b',"messages":[' + system]
+        # Tools in front: they stay the same, so a compressed body need not have them packed again.
+        head = {"model": model, "tools": fields.pop("tools", None)}
+        stable = [opened({key: value for key, value in head.items() if value}, "messages") + system]
         for piece in words.pieces():
             # The kept pieces go in as they are: they are not copied here, and known again by identity.
             if system or len(stable) > 1:

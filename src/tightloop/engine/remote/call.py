@@ -14,6 +14,9 @@ MAX_HOST_TIME_S: Final = 86_400.0
 """A host's figure above this is no duration of one answer."""
 
 
+_TIME_KEYS: Final = frozenset(("time_info", "usage", "x_groq"))
+
+
 @dataclass(frozen=True, slots=True)
 class HostTimes:
     """What the host says about its own time, in seconds.
@@ -28,6 +31,8 @@ class HostTimes:
 
 def host_times(chunk: dict[str, Any]) -> HostTimes | None:
     """The host's times in a chunk of a chat, or None when it gives none."""
+    if not chunk.keys() & _TIME_KEYS:
+        return None  # nearly every chunk
     places = [chunk.get("time_info"), chunk.get("usage")]
     inner = chunk.get("x_groq")
     places.append(inner.get("usage") if isinstance(inner, dict) else None)

@@ -7,7 +7,7 @@ import msgspec
 import orjson
 
 from tightloop.engine.interface import GenerationRequest
-from tightloop.engine.remote.bodies import Body, KeptTools
+from tightloop.engine.remote.bodies import Body, KeptTools, opened
 from tightloop.engine.remote.call import Call, timing_event_times
 from tightloop.engine.remote.chat import ChatApi, new_id
 from tightloop.engine.remote.host import Host, said
@@ -110,8 +110,13 @@ class ResponsesHttp:
         """Nothing of its own to close."""
 
 
+_FIRST: Final = ("model", "stream", "instructions", "tools")
+"""What stays the same from turn to turn goes in front: it need not be compressed again."""
+
+
 def _body(pieces: Sequence[bytes], fields: dict[str, Any]) -> Body:
-    stable = [b'{"stream":true,"input":[']
+    fields = {"stream": True, **fields}
+    stable = [opened({key: fields.pop(key) for key in _FIRST if key in fields}, "input")]
     for piece in pieces:
         if len(stable) > 1:
             stable.append(_COMMA)
