@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 
 from tests.engine.collecting import Answer, ask, request, start
 from tests.engine.families.chat_templates import FORGETTING, GROUPING, TOOLS_LAST, TRIMMING
+from tests.engine.families.driving import drive, filed
 from tests.engine.gguf_fixture import write_gguf
 from tightloop.engine.families.chat import ChatFamily
 from tightloop.engine.families.chat_template import CHATML
-from tightloop.engine.families.open_item import num_settled
+from tightloop.engine.families.open_item import num_settled, open_key
 from tightloop.engine.interface import GenerationRequest, Node
 from tightloop.engine.llama_cpp.backend import LlamaCppBackend
 from tightloop.engine.scripted_backend import ScriptedBackend
+from tightloop.engine.sequence_pool import SequencePool
 from tightloop.engine.token_engine import TokenEngine
 from tightloop.protocol.deltas import FinishReason
 from tightloop.protocol.items import (
@@ -232,6 +234,50 @@ async def test_where_all_must_be_rendered_small_steps_are_left_out() -> None:
         assert len(model.evaluated) == before
         await hint(engine, parent, FunctionCallOutput("c1", text[:400]))
         assert len(model.evaluated) > before
+
+
+@pytest.mark.parametrize("is_parent_gone", [False, True])
+def test_the_request_that_follows_renders_only_what_is_new(is_parent_gone: bool) -> None:
+    """Its prompt begins with tokens that are known, also where only the hints' sequence is left."""
+    pool = SequencePool(backend(), lambda: False)
+    family = ChatFamily(pool)
+    asked = request("go", name="resp_1", tools=(TOOL,), max_output_tokens=4)
+    drive(family, pool, asked)
+    parent = Node("resp_1", None, (*asked.items, CALL))
+    output = FunctionCallOutput("c1", "a few words and more\n" * 30)
+    drive(family, pool, replace(below(parent, output), generate=False, is_open=True))
+    if is_parent_gone:
+        pool.drop("resp_1")
+    draft = family._draft(below(parent, output))
+    assert draft.known is not None
+    assert len(draft.text) < len(output.output) + 200
+    said = drive(family, pool, below(parent, output))
+    evaluated, reused = said.counts["prefill"]
+    assert reused > len(output.output)
+    assert evaluated < 60
+
+
+def test_what_a_hint_that_was_broken_off_has_evaluated_is_kept() -> None:
+    """The next one goes on there."""
+    model = backend()
+    pool = SequencePool(model, lambda: False)
+    family = ChatFamily(pool)
+    asked = request("go", name="resp_1", tools=(TOOL,), max_output_tokens=4)
+    drive(family, pool, asked)
+    parent = Node("resp_1", None, (*asked.items, CALL))
+    output = FunctionCallOutput("c1", "a few words and more\n" * 60)
+    told = replace(below(parent, output), generate=False, is_open=True)
+    assert drive(family, pool, told, num_steps=1).steps == [512]
+    kept = filed(pool, open_key("resp_1"))
+    assert len(kept.tokens) == model.num_tokens(kept.sequence)
+    num_kept = len(kept.tokens)
+    said = drive(family, pool, told)
+    whole = filed(pool, open_key("resp_1"))
+    assert whole is kept
+    assert len(whole.tokens) == num_kept + sum(said.steps)
+    assert sum(said.steps) < len(output.output) - 400
+    fresh = drive(family, pool, below(parent, output)).counts["prefill"]
+    assert fresh[0] < 60
 
 
 async def test_outputs_of_several_calls() -> None:
