@@ -18,7 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from tightloop.engine.fleet.decisions import DecisionLog
-from tightloop.engine.fleet.fleet import Fleet, ModelGroup
+from tightloop.engine.fleet.fleet import Fleet
+from tightloop.engine.fleet.groups import ModelGroup
 from tightloop.engine.fleet.member import Member, MemberSpec
 from tightloop.engine.fleet.policy import parse_policy
 from tightloop.engine.interface import (

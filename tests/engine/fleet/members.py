@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tightloop.engine.fleet.breaker import BreakerSettings
-from tightloop.engine.fleet.fleet import Fleet, ModelGroup
+from tightloop.engine.fleet.fleet import Fleet
+from tightloop.engine.fleet.groups import ModelGroup
 from tightloop.engine.fleet.member import Member, MemberSpec
 from tightloop.engine.fleet.policy import Policy, parse_policy
 from tightloop.engine.fleet.route import Route

@@ -16,7 +16,8 @@ from tests.engine.fleet.members import (
     started,
     until,
 )
-from tightloop.engine.fleet.fleet import Fleet, ModelGroup
+from tightloop.engine.fleet.fleet import Fleet
+from tightloop.engine.fleet.groups import ModelGroup
 from tightloop.engine.fleet.member import Member, MemberSpec
 from tightloop.engine.fleet.route import Route
 from tightloop.engine.interface import EngineError, GenerationRequest, ModelInfo, Node
@@ -279,31 +280,6 @@ async def test_closing_ends_everything() -> None:
     late = (await ask(fleet, asked("late"))).finished
     assert late.error_code == "engine_unavailable"
     await fleet.close()
-
-
-@pytest.mark.parametrize(
-    ("groups", "words"),
-    [
-        ([], "no model is configured"),
-        (["m", "m"], "two models would be served as 'm': /x/m.gguf and /y/m.gguf"),
-        (["m", "n"], "two backends are called 'a', one of 'm' and one of 'n'"),
-    ],
-)
-def test_names_must_differ(groups: list[str], words: str) -> None:
-    """The message says what has the same name."""
-    files = ["/x/m.gguf", "/y/m.gguf"]
-    made = [
-        group(name, Backend("a", engine=file)) for name, file in zip(groups, files, strict=False)
-    ]
-    with pytest.raises(EngineError, match=words):
-        Fleet(made)
-
-
-def test_a_policy_names_members_that_there_are() -> None:
-    with pytest.raises(
-        EngineError, match="'c' is no backend of 'm'; choose from a, b, bulk, fast, "
-    ):
-        Fleet([group("m", Backend("a"), Backend("b", tier="bulk"), policy="split:a=1,c=1")])
 
 
 async def test_the_recorder_hears_of_every_response_once() -> None:

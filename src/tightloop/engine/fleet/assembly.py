@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from tightloop.engine.fleet.decisions import DecisionLog
-from tightloop.engine.fleet.fleet import Fleet, ModelGroup, check_groups
+from tightloop.engine.fleet.fleet import Fleet
+from tightloop.engine.fleet.groups import ModelGroup, check_groups
 from tightloop.engine.fleet.member import Member
 from tightloop.engine.fleet.plan import FleetPlan, MemberPlan, ModelPlan
 from tightloop.engine.interface import EngineError

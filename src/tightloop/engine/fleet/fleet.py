@@ -1,28 +1,28 @@
 """An engine made of engines: several models at once, and several backends behind one model's name.
 
 Every backend has its own engine with its own thread or connections; nothing is shared between them.
-The fleet picks one for each response (``policy``), goes on to the next where one fails before it has
+The fleet picks one for each response (``choosing``), goes on to the next where one fails before it has
 said anything (``route``), and leaves alone for a while what keeps failing (``breaker``).
 """
 
 import asyncio
 import logging
-import math
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final, Protocol
 
-from tightloop.engine.fleet.member import Member
-from tightloop.engine.fleet.policy import (
-    ANSWERED_TIERS,
-    PLAIN_NAMES,
-    Ask,
-    Decision,
-    Policy,
-    Standing,
-    choose,
-    parse_policy,
+from tightloop.engine.fleet.choosing import choose
+from tightloop.engine.fleet.groups import (
+    ModelGroup,
+    check_groups,
+    check_labels,
+    describe,
+    name_tiers,
+    why_none_may_be_asked,
+    why_none_works,
 )
+from tightloop.engine.fleet.member import Member
+from tightloop.engine.fleet.policy import Ask, Decision, Policy, Standing, parse_policy
 from tightloop.engine.fleet.route import Route, RouteContext
 from tightloop.engine.fleet.sessions import Session, SessionBook
 from tightloop.engine.interface import (
@@ -43,23 +43,6 @@ WIRE_TIERS: Final = frozenset({None, "auto", "default", "flex", "priority", "sca
 """What hosts know as ``service_tier``."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelGroup:
-    """A model's name and what stands behind it, in the order of preference where all else is equal.
-
-    A group whose only member ``keeps_names`` stands for every model of that member's engine.
-    """
-
-    name: str
-    members: Sequence[Member]
-    policy: Policy = field(default_factory=Policy)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether its member says which models there are."""
-        return self.members[0].spec.keeps_names
 
 
 class Recorder(Protocol):
@@ -97,7 +80,7 @@ class Fleet:
         self._has_open = any(group.is_open for group in groups)
         self._members = {m.name: m for group in groups for m in group.members}
         for group in groups:
-            _name_tiers(group)
+            name_tiers(group)
         self._takes_policies = takes_policies
         self._recorder = recorder
         self._clock: Clock = clock or MonotonicClock()
@@ -117,7 +100,7 @@ class Fleet:
         # Hosts may say more about a model than was known at the start.
         known = [member.info for member in self._members.values()]
         if known != self._known or not self._infos:
-            self._infos = [_describe(group) for group in self._groups.values()]
+            self._infos = [describe(group) for group in self._groups.values()]
             self._known = known
         return self._listed() if self._has_open else self._infos
 
@@ -131,7 +114,7 @@ class Fleet:
             started = [(m, tasks.create_task(m.start())) for m in self._members.values()]
         dead = [g for g in self._groups.values() if all(m.engine is None for m in g.members)]
         if dead:
-            raise EngineError("; ".join(map(_reasons, dead)), code="engine_unavailable")
+            raise EngineError("; ".join(map(why_none_works, dead)), code="engine_unavailable")
         loop = asyncio.get_running_loop()
         for member, task in started:
             if not task.result():
@@ -193,7 +176,7 @@ class Fleet:
         if is_forced:
             members = self._desperate(decision, now_ns)
             if not members:
-                return self._refused(request, sink, session, *_resting(group, now_ns))
+                return self._refused(request, sink, session, *why_none_may_be_asked(group, now_ns))
         route = Route(self._context, request, sink, session, decision, members, is_forced=is_forced)
         self._open.add(route)
         route.begin()
@@ -228,7 +211,7 @@ class Fleet:
         for member in working:
             if member.engine is not None:
                 return await member.engine.count_input(request)
-        raise EngineError(_reasons(group), code="engine_unavailable")
+        raise EngineError(why_none_works(group), code="engine_unavailable")
 
     def standings(self) -> dict[str, list[Standing]]:
         """How each model's members stand now."""
@@ -335,86 +318,3 @@ class _Nothing:
 
     def cancel(self) -> None:
         """There is nothing to cancel."""
-
-
-def check_labels(policy: Policy, group: ModelGroup) -> None:
-    """Raises ValueError when ``policy`` names nothing that ``group`` has."""
-    names = [member.name for member in group.members]
-    tiers = sorted({member.spec.tier for member in group.members})
-    known = names if policy.only else [*names, *tiers, *PLAIN_NAMES]
-    for label in policy.labels:
-        if label not in known:
-            raise ValueError(
-                f"policy {policy.name!r}: {label!r} is no backend of {group.name!r}; "
-                f"choose from {', '.join(known)}"
-            )
-
-
-def check_groups(groups: Sequence[ModelGroup]) -> None:
-    """Raises ``EngineError`` naming what two models, or two backends, have in common."""
-    if not groups:
-        raise EngineError("no model is configured")
-    models: dict[str, ModelGroup] = {}
-    members: dict[str, tuple[str, Member]] = {}
-    for group in groups:
-        if group.name in models:
-            pair = [f"{_engines(models[group.name])}", f"{_engines(group)}"]
-            raise EngineError(
-                f"two models would be served as {group.name!r}: {pair[0]} and {pair[1]}; "
-                "give one another name in a --config file"
-            )
-        models[group.name] = group
-        for member in group.members:
-            if member.name in members:
-                other, _ = members[member.name]
-                raise EngineError(
-                    f"two backends are called {member.name!r}, one of {other!r} and one of "
-                    f"{group.name!r}; give one another name"
-                )
-            members[member.name] = (group.name, member)
-        try:
-            check_labels(group.policy, group)
-        except ValueError as error:
-            raise EngineError(str(error)) from error
-
-
-def _name_tiers(group: ModelGroup) -> None:
-    """A model with one tier has no other to set it off from."""
-    if len({member.spec.tier for member in group.members}) > 1:
-        for member in group.members:
-            member.service_tier = ANSWERED_TIERS.get(member.spec.tier, "default")
-
-
-def _engines(group: ModelGroup) -> str:
-    return ", ".join(member.spec.engine or member.name for member in group.members)
-
-
-def _reasons(group: ModelGroup) -> str:
-    each = "; ".join(f"{m.name}: {m.start_error or 'not started'}" for m in group.members)
-    return f"no backend of {group.name!r} works: {each}"
-
-
-def _resting(group: ModelGroup, now_ns: int) -> tuple[str, str]:
-    """Why nobody can be asked now, and the code for it."""
-    pauses = [member.breaker.pause_left_s(now_ns) for member in group.members if member.engine]
-    if not pauses:
-        return _reasons(group), "engine_unavailable"
-    # In words that Codex reads a pause from.
-    pause_s = max(1, math.ceil(min(pauses)))
-    text = f"every backend of {group.name!r} asked for a pause. Please try again in {pause_s}s."
-    return text, "rate_limit_exceeded"
-
-
-def _describe(group: ModelGroup) -> ModelInfo:
-    """One entry for all members: the widest window, as a member that is too small is passed over."""
-    infos = [member.info for member in group.members if member.info is not None]
-    if len(group.members) == 1:
-        return replace(infos[0], name=group.name) if infos else ModelInfo(group.name)
-    description = ", ".join(f"{member.name} ({member.spec.tier})" for member in group.members)
-    return ModelInfo(
-        group.name,
-        description,
-        max((info.context_window for info in infos), default=0),
-        reads_images=any(info.reads_images for info in infos),
-        prefills_early=any(info.prefills_early for info in infos),
-    )
