@@ -20,7 +20,12 @@ from tightloop.engine.scripted import (
     text_answer,
 )
 from tightloop.protocol.deltas import Finished, FinishReason, Usage
-from tightloop.protocol.items import CustomToolCallOutput, FunctionCallOutput
+from tightloop.protocol.items import (
+    CustomToolCallOutput,
+    FunctionCallOutput,
+    Item,
+    encode_item,
+)
 from tightloop.protocol.prefill import MAX_PREFILL_BYTES, MAX_PREFILL_CALLS, PREFILL
 from tightloop.server.endpoint import Endpoint
 from tightloop.server.prefilling import NUM_AT_WORK, Output
@@ -337,3 +342,35 @@ def _is_text(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), st.text("ab\n", max_size=5)), max_size=5))
+async def test_responses_and_stored_items_are_as_without_hints(
+    pieces: list[tuple[int, str]],
+) -> None:
+    """Whatever was told early, right or wrong."""
+
+    async def converse(told: list[tuple[int, str]]) -> tuple[Any, Any, list[str]]:
+        engine = Early(CALL, text_answer("done"))
+        endpoint = Endpoint(engine)
+        wire = Wire(endpoint)
+        parent = await called(wire)
+        for offset, piece in told:
+            hint(wire, parent, piece, offset)
+        wire.create(input=output("aaa\nb"), previous_response_id=parent)
+        end = await wire.end(2)
+        record = endpoint.conversations.recall(end["response"]["id"])
+        assert record is not None
+        shown = [item["content"] for item in end["response"]["output"]]
+        return record.node.items, (end["response"]["usage"], shown), wire.types()
+
+    plain, hinted = await converse([]), await converse(pieces)
+    assert [item.output for item in plain[0] if isinstance(item, FunctionCallOutput)] == ["aaa\nb"]
+    assert without_ids(plain[0]) == without_ids(hinted[0])
+    assert plain[1] == hinted[1]
+    assert plain[2] == hinted[2]
+
+
+def without_ids(items: Sequence[Item]) -> list[Any]:
+    return [{**encode_item(item), "id": None} for item in items]
