@@ -4,10 +4,13 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests.engine.collecting import Answer, ask, node_of, request, start
+from tests.engine.gguf_fixture import write_gguf
 from tightloop.engine.families.chat import ChatFamily
 from tightloop.engine.interface import (
     EngineError,
@@ -16,11 +19,14 @@ from tightloop.engine.interface import (
     ModelFamily,
     ModelInfo,
 )
+from tightloop.engine.llama_cpp.backend import LlamaCppBackend
 from tightloop.engine.scripted_backend import ScriptedBackend, replying
 from tightloop.engine.sequence_pool import SequencePool
+from tightloop.engine.shelf import WarmStats
 from tightloop.engine.token_engine import TokenEngine
 from tightloop.protocol.deltas import (
     Delta,
+    Finished,
     FinishReason,
     TextDelta,
     ToolCallDone,
@@ -402,3 +408,86 @@ def test_a_loop_that_closes_under_a_running_engine_ends_its_thread() -> None:
     loop.run_until_complete(first)
     loop.close()
     assert ended.wait(timeout=30)
+
+
+async def test_interactive_responses_go_before_background_ones() -> None:
+    """However long the latter have waited."""
+    backend = ScriptedBackend(replying(b"ok"), hold=True)
+    order: list[str] = []
+
+    class Noting(Answer):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        def __call__(self, batch: Sequence[Delta]) -> None:
+            super().__call__(batch)
+            if isinstance(batch[-1], Finished):
+                order.append(self.name)
+
+    async with running(backend, max_running=1) as engine:
+        answers = [Noting(name) for name in ("first", "batch", "asked")]
+        engine.submit(request(name="r1"), answers[0])
+        await asyncio.to_thread(backend.held.wait)
+        engine.submit(replace(request(name="r2"), is_background=True), answers[1])
+        engine.submit(request(name="r3"), answers[2])
+        backend.release.set()
+        for answer in answers:
+            await answer.wait()
+    assert order == ["first", "asked", "batch"]
+
+
+@asynccontextmanager
+async def llama(path: Path, *, num_sequences: int = 16) -> AsyncIterator[TokenEngine]:
+    """The chat family on real llama.cpp, with a random-weight model."""
+    engine = TokenEngine(
+        lambda: LlamaCppBackend(path, num_context=8192, num_sequences=num_sequences),
+        ChatFamily,
+        name="test",
+    )
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+async def test_sessions_that_share_steps_say_what_they_say_alone(tmp_path: Path) -> None:
+    """On real llama.cpp: kernels for several sequences round differently, so only the beginning."""
+    model = write_gguf(tmp_path / "tiny.gguf")
+    questions = [request(f"question {n}" * n, name=f"r{n}", max_output_tokens=40) for n in range(6)]
+    async with llama(model) as engine:
+        alone = [(await ask(engine, question)).text for question in questions]
+    async with llama(model) as engine:
+        answers = [start(engine, question) for question in questions]
+        for answer in answers:
+            await answer.wait()
+    assert [text[:20] for text in alone] == [answer.text[:20] for answer in answers]
+
+
+async def test_conversations_that_made_way_go_on_where_they_were(tmp_path: Path) -> None:
+    """Six conversations on three sequences: none is read again, and each goes on as with room."""
+    model = write_gguf(tmp_path / "tiny.gguf")
+    texts: dict[int, list[str]] = {}
+    for num_sequences in (3, 16):
+        async with llama(model, num_sequences=num_sequences) as engine:
+            nodes = []
+            for n in range(6):
+                first = request(f"conversation {n} " * 8, name=f"r{n}", max_output_tokens=8)
+                nodes.append(node_of(first, await ask(engine, first)))
+            answers = [
+                await ask(engine, request("more", name=f"f{n}", parent=node, max_output_tokens=8))
+                for n, node in enumerate(nodes)
+            ]
+            texts[num_sequences] = [answer.text for answer in answers]
+            for answer in answers:
+                assert answer.finished.usage.cached_tokens > 80
+            stats = engine.stats()
+            assert (stats.num_restored >= 4) is (num_sequences == 3)
+            assert stats.num_evicted >= stats.num_saved >= stats.num_restored
+    assert texts[3] == texts[16]
+
+
+async def test_there_are_no_figures_of_an_engine_that_was_not_started() -> None:
+    engine = TokenEngine(lambda: ScriptedBackend(replying(b"")), ChatFamily, name="test")
+    assert engine.stats() == WarmStats()
