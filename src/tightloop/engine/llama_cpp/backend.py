@@ -338,8 +338,8 @@ class LlamaCppBackend:
     def restore(self, data: SavedSequence) -> int:
         """A new sequence with what ``save`` of this backend copied; nothing is evaluated.
 
-        Raises ``EngineError`` when there is no sequence or no row of free cells for it: llama.cpp
-        wants them in one piece, so it may not fit although that many are free.
+        The free cells need not lie together. Raises ``EngineError`` when there are too few, or when
+        there is no sequence.
         """
         sequence = self.open()
         source = np.frombuffer(data, np.uint8)
