@@ -69,6 +69,8 @@ def main() -> int:
         progress.step(name)
     progress.end()
     print(report(experiments(results)), end="")
+    if not arguments.quick:
+        run("page", [sys.executable, "-m", "benchmarks.page"], results)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

@@ -5,13 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape
 
-INK = "#6e7781"
-"""Of text and axes: contrast above 4 to both white and near-black."""
+INK = "#768390"
+"""Of text and axes: contrast about 4 to white and 5 to near-black."""
 
-FAINT = "#6e7781"
-COLOURS = ("#3b82c4", "#d9822b", "#2f9e63", "#9b6bd3", "#d1495b", "#8a8f3c", "#2aa1b3", "#b0658f")
+FAINT = "#768390"
+COLOURS = (
+    *("#3b82c4", "#d9822b", "#2f9e63", "#9b6bd3", "#d1495b", "#8a8f3c"),
+    *("#2aa1b3", "#b0658f", "#7a869a", "#a9744f", "#5c6bc0", "#c2a335"),
+)
 FONT_PX = 13
-CHAR_PX = 7.0
+CHAR_PX = 7.4
 """About how wide a character is; good enough to leave room for labels."""
 
 
@@ -93,10 +96,12 @@ class Scale:
         return self.start + share * (self.end - self.start)
 
     def ticks(self) -> list[float]:
-        """Round numbers: powers of ten, or about five steps of 1, 2 or 5."""
+        """Round numbers: 1, 2, 5 times powers of ten, or about five equal steps."""
         if self.is_log:
-            first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
-            return [10.0**power for power in range(first, last + 1)]
+            first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+            sizes = (1, 2, 5) if last - first <= 3 else (1,)
+            every = [size * 10.0**power for power in range(first, last + 1) for size in sizes]
+            return [tick for tick in every if self.low * 0.999 <= tick <= self.high * 1.001]
         step = nice_step((self.high - self.low) / 5)
         count = math.floor((self.high - self.low) / step + 1e-9)
         return [self.low + step * number for number in range(count + 1)]
@@ -112,8 +117,10 @@ def span_of(values: Sequence[float], *, is_log: bool) -> tuple[float, float]:
     """Ends of an axis that shows ``values``; from 0 where it is linear. Raises ValueError for none."""
     if is_log:
         known = [value for value in values if value > 0]
-        low, high = math.log10(min(known)), math.log10(max(known))
-        return 10.0 ** math.floor(low), 10.0 ** max(math.ceil(high), math.floor(low) + 1)
+        high = nice_step(max(known))
+        below = 10.0 ** math.floor(math.log10(min(known)))
+        low = max(below * size for size in (1, 2, 5) if below * size <= min(known))
+        return low, max(high, low * 10)
     high = max([*values, 0.0]) or 1.0
     step = nice_step(high / 5)
     return 0.0, step * math.ceil(high / step - 1e-9)

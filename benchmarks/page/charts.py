@@ -8,6 +8,7 @@ from benchmarks.page.canvas import CHAR_PX, COLOURS, FAINT, Canvas, Scale, short
 
 WIDTH = 820.0
 ROW_PX = 20.0
+LABEL_PX = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +51,24 @@ def line_chart(
             canvas.dot(x, y.at(each.median), colour)
         if spots:
             ends.append((y.at(spots[-1][1].median), line.name, colour))
-    for at, name, colour in spread_out(ends):
+    for at, name, colour in spread_out(ends, height - 12):
         canvas.text(WIDTH - right + 10, at, name, colour=colour)
     return canvas.svg()
 
 
-def spread_out(labels: Sequence[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
-    """The labels from top to bottom, moved apart so that none covers another."""
-    placed: list[tuple[float, str, str]] = []
-    for at, name, colour in sorted(labels):
-        lowest = placed[-1][0] + 15 if placed else at
-        placed.append((max(at, lowest), name, colour))
-    return placed
+def spread_out(
+    labels: Sequence[tuple[float, str, str]], bottom: float
+) -> list[tuple[float, str, str]]:
+    """The labels from top to bottom, moved apart so that none covers another or leaves the chart."""
+    ordered = sorted(labels)
+    places: list[float] = []
+    for at, _, _ in ordered:
+        places.append(max(at, places[-1] + LABEL_PX) if places else at)
+    limit = bottom
+    for index in reversed(range(len(places))):
+        places[index] = min(places[index], limit)
+        limit = places[index] - LABEL_PX
+    return [(at, name, colour) for at, (_, name, colour) in zip(places, ordered, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,8 @@ def overhead_lines(results: Results) -> list[str]:
     if experiment is None or not rows:
         return [missing("network")]
     lines = [
-        "| RTT | congestion control | history | new item | " + " | ".join(BASELINES) + " |",
-        "|---|---|---|---|---|---|---|",
+        "| RTT | congestion control | history | new item | ours | " + " | ".join(BASELINES) + " |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     small: list[str] = []
     for row in rows:
@@ -49,13 +49,19 @@ def overhead_lines(results: Results) -> list[str]:
         if not params["rtt_ms"]:
             continue
         place = place_of(params)
-        ratios = [find(experiment, TIGHT, over, f"overhead {place}") for over in BASELINES]
-        small += [f"{place} against '{each.over}'" for each in ratios if each and is_small(each)]
+        ratios = [find(experiment, row.variant, over, f"overhead {place}") for over in BASELINES]
+        small += [
+            f"{place}: '{each.of}' against '{each.over}'"
+            for each in ratios
+            if each and is_small(each)
+        ]
         tool = f", tool of {params['idle_s']:g} s" if params["idle_s"] != 0.6 else ""
         cap = f", {params['mbit_per_s']:g} Mbit/s" if "mbit_per_s" in params else ""
         lines.append(
             f"| {params['rtt_ms']:g} ms{cap} | {params['cc']} | {params['history']} |"
-            f" {params['new_kB']} kB{tool} | " + " | ".join(map(reduction, ratios)) + " |"
+            f" {params['new_kB']} kB{tool} | {row.variant} | "
+            + " | ".join(map(reduction, ratios))
+            + " |"
         )
     return [*lines, "", *small_words(small)]
 

@@ -67,7 +67,7 @@ def _round_trip(rows: Sequence[Row]) -> list[str]:
     return [
         line
         for figure in ("ttft", "added", "cpu")
-        for line in pivot(rows, figure, ("api", "history"))
+        for line in pivot(rows, figure, ("variant", "api"), "history")
     ]
 
 
@@ -75,13 +75,15 @@ def _per_token(rows: Sequence[Row]) -> list[str]:
     return [
         line
         for figure in ("cpu", "transit", "delivered")
-        for line in pivot(rows, figure, ("api", "rate"))
+        for line in pivot(rows, figure, ("variant", "api"), "rate")
     ]
 
 
 def _concurrency(rows: Sequence[Row]) -> list[str]:
-    names = ("late p50", "late p99", "cpu", "memory")
-    return [line for name in names for line in pivot(rows, name, ("api", "streams"))]
+    names = ("late p50", "late p99", "cpu")
+    tables = [pivot(rows, name, ("variant", "api"), "streams") for name in names]
+    idle = pivot(rows, "memory", ("variant", "api"), "streams")
+    return [line for table in [*tables, idle] for line in table]
 
 
 SECTIONS: tuple[tuple[str, str, Body], ...] = (

@@ -1,6 +1,6 @@
 """The plots of the page, by file name; one that has no results is not made."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from benchmarks.lab.record import Figure, Row
 from benchmarks.net.follow_up import WAYS as FOLLOW_UP_WAYS
@@ -9,7 +9,8 @@ from benchmarks.page.charts import Dot, Line, dot_chart, line_chart, stacked_bar
 from benchmarks.page.results import Results
 from tightloop.trace.ledger import PARTS
 
-LINES_AT_MOST = 12
+BEST_LAST = ("chat", "responses", "websocket")
+PLOTTED_RATES = ("1000/s", "unpaced")
 
 
 def plots(results: Results) -> dict[str, str]:
@@ -18,40 +19,59 @@ def plots(results: Results) -> dict[str, str]:
     return {name: svg for name, svg in made.items() if svg is not None}
 
 
-def _lines(rows: list[Row], figure: str, place: str) -> tuple[list[str], list[Line]]:
-    """A line for each variant and API over the values of the parameter ``place``."""
+def best_ways(rows: Sequence[Row], figure: str) -> list[Row]:
+    """Of each gateway, the rows of the API that a follow-up turn is cheapest over.
+
+    A WebSocket where it has one, else the Responses API, else Chat Completions.
+    """
+    rows = [row for row in rows if figure in row.figures]
+    apis: dict[str, str] = {}
+    for api in BEST_LAST:
+        apis |= {row.variant: api for row in rows if row.params.get("api") == api}
+    return [row for row in rows if row.params.get("api") == apis.get(row.variant)]
+
+
+def _way(row: Row) -> str:
+    return f"{row.variant}, {row.params['api']}"
+
+
+def _lines(rows: Sequence[Row], figure: str, place: str) -> tuple[list[str], list[Line]]:
+    """A line for each way over the values of the parameter ``place``."""
     rows = [row for row in rows if figure in row.figures and place in row.params]
     places = list(dict.fromkeys(str(row.params[place]) for row in rows))
-    names = list(dict.fromkeys((row.variant, str(row.params.get("api", ""))) for row in rows))
     lines = []
-    for variant, api in names:
+    for name in dict.fromkeys(map(_way, rows)):
         points: list[Figure | None] = [None] * len(places)
         for row in rows:
-            if (row.variant, str(row.params.get("api", ""))) == (variant, api):
+            if _way(row) == name:
                 points[places.index(str(row.params[place]))] = row.figures[figure]
-        lines.append(Line(f"{variant}, {api}".removesuffix(", "), points))
+        lines.append(Line(name, points))
     return places, lines
 
 
 def round_trip(results: Results) -> str | None:
-    """TTFT against history, every gateway."""
-    rows = [row for row in results.rows("round-trip") if row.params.get("api") != "chat"]
-    places, lines = _lines(rows, "ttft", "history")
+    """TTFT against history: every gateway its best way, and ours resending everything."""
+    rows = results.rows("round-trip")
+    classic = [
+        row for row in rows if (row.variant, row.params["api"]) == ("tightloop", "responses")
+    ]
+    places, lines = _lines([*best_ways(rows, "ttft"), *classic], "ttft", "history")
     if not lines:
         return None
-    title = "Time to first token against history, over loopback"
+    title = "Time to first token against history, over loopback, each gateway its best way"
     return line_chart(title, places, lines, "history, tokens", "us")
 
 
 def per_token(results: Results) -> str | None:
-    """CPU per token, rate by rate."""
-    rows = [row for row in results.rows("per-token") if "cpu" in row.figures]
-    rows = [row for row in rows if row.figures["cpu"].median > 0]
-    rates = list(dict.fromkeys(str(row.params["rate"]) for row in rows))
-    groups = [
-        (rate, [Dot(f"{row.variant}, {row.params['api']}", row.figures["cpu"]) for row in rows if row.params["rate"] == rate])
-        for rate in rates
-    ]  # fmt: skip
+    """CPU per token at two rates, every gateway its best way, the cheapest first."""
+    groups = []
+    for rate in PLOTTED_RATES:
+        rows = [row for row in results.rows("per-token") if row.params["rate"] == rate]
+        found = [row for row in best_ways(rows, "cpu") if row.figures["cpu"].p10 > 0]
+        found.sort(key=lambda row: row.figures["cpu"].median)
+        if found:
+            dots = [Dot(_way(row), row.figures["cpu"]) for row in found]
+            groups.append((rate, dots))
     if not groups:
         return None
     title = "CPU of the gateway per streamed token"
@@ -122,7 +142,9 @@ def replay(results: Results) -> str | None:
 
 def concurrency(results: Results) -> str | None:
     """Lateness against the number of streams."""
-    places, lines = _lines(results.rows("concurrency"), "late p99", "streams")
+    places, lines = _lines(
+        best_ways(results.rows("concurrency"), "late p99"), "late p99", "streams"
+    )
     if not lines:
         return None
     title = "Lateness of tokens, 99th percentile, against concurrent streams"

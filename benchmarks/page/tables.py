@@ -14,28 +14,31 @@ def cell(figure: Figure | None) -> str:
     return f"{number(figure.median)} [{number(figure.p10)}, {number(figure.p90)}]"
 
 
-def pivot(rows: Sequence[Row], figure: str, by: Sequence[str]) -> list[str]:
-    """``figure`` with a line for each value of the parameters ``by`` and a column a variant."""
-    rows = [row for row in rows if figure in row.figures]
-    if not rows:
-        return []
-    variants = list(dict.fromkeys(row.variant for row in rows))
-    keys = [key for key in by if any(key in row.params for row in rows)]
-    lines = [
-        "| " + " | ".join([*keys, *variants]) + " |",
-        "|---" * (len(keys) + len(variants)) + "|",
+def pivot(
+    rows: Sequence[Row], figure: str, by: Sequence[str], across: str = "variant"
+) -> list[str]:
+    """``figure`` with a line for each value of the parameters ``by`` and a column for each ``across``.
+
+    The variant counts as a parameter.
+    """
+    known = [
+        ({"variant": row.variant, **row.params}, row.figures[figure])
+        for row in rows
+        if figure in row.figures
     ]
-    places = dict.fromkeys(tuple(row.params.get(key, "") for key in keys) for row in rows)
-    for place in places:
-        found = {
-            row.variant: row.figures[figure]
-            for row in rows
-            if tuple(row.params.get(key, "") for key in keys) == place
-        }
-        cells = [*map(str, place), *(cell(found.get(variant)) for variant in variants)]
+    if not known:
+        return []
+    columns = list(dict.fromkeys(str(params.get(across, "")) for params, _ in known))
+    keys = [key for key in by if any(key in params for params, _ in known)]
+    lines = ["| " + " | ".join([*keys, *columns]) + " |", "|---" * (len(keys) + len(columns)) + "|"]
+    found: dict[tuple[str, ...], dict[str, Figure]] = {}
+    for params, value in known:
+        place = tuple(str(params.get(key, "")) for key in keys)
+        found.setdefault(place, {})[str(params.get(across, ""))] = value
+    for place, values in found.items():
+        cells = [*place, *(cell(values.get(column)) for column in columns)]
         lines.append("| " + " | ".join(cells) + " |")
-    unit = rows[0].figures[figure].unit
-    return [f"{figure}, {unit}:", "", *lines, ""]
+    return [f"{figure}, {known[0][1].unit}:", "", *lines, ""]
 
 
 def listing(rows: Sequence[Row]) -> list[str]:

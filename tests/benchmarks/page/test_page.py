@@ -1,0 +1,67 @@
+import re
+
+from benchmarks.lab.record import Experiment
+from benchmarks.page.page import SECTIONS, page
+from benchmarks.page.plots import plots
+from benchmarks.page.results import COMMANDS, Results
+from tests.benchmarks.page.samples import network, per_token, replay
+
+
+def results(*experiments: Experiment) -> Results:
+    return Results({each.name: each for each in experiments}, {})
+
+
+FULL = results(network(), per_token(), replay())
+
+
+def test_a_page_without_results_says_what_measures_them() -> None:
+    """Every section and every budget, and no number that looks measured."""
+    text = page(results(), [])
+    for name, title, _ in SECTIONS:
+        section = text.split(f"## {title}\n")[1].split("\n## ")[0]
+        assert f"Not measured; `{COMMANDS[name]}` measures it." in section
+    table = text.split("## Budgets")[1].split("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    assert [row for row in rows if "not measured; `python -m" not in row] == []
+    assert re.search(r"\d \[", text) is None
+
+
+def test_reductions_have_intervals_and_small_ones_are_named() -> None:
+    text = page(FULL, [])
+    assert "-84 % [-85, -84] | -66 % [-67, -65] | -7 % [-10, +2] |" in text
+    named = text.split("Below 20 %, or with an interval that reaches zero:")[1].split("###")[0]
+    assert named.strip().splitlines() == [
+        "- 50 ms cubic 50k +4 kB idle 0.6 s: 'tight' against 'kept, tuned'"
+    ]
+
+
+def test_a_baseline_that_was_not_measured_is_not_left_out() -> None:
+    text = page(FULL, [])
+    assert (
+        "| 50 ms cubic random-3m | tight | -40 % [-50, -30] | not measured | not measured |" in text
+    )
+
+
+def test_per_token_reductions_turn_the_ratio_round() -> None:
+    """A baseline of twice our cost is a reduction by half; the ends of the interval change places."""
+    assert "| tightloop, responses | -50 % [-60, -38] | - |" in page(FULL, [])
+
+
+def test_budgets_are_judged_by_the_numbers() -> None:
+    text = page(FULL, [])
+    assert "at most 20 us | 18.0 us | met |" in text
+    assert "at most 3 us | 4.00 us | **not met**" in text
+    assert "exactly 1 | 1.02 to 1.02 RTT over 1 conditions | met |" in text
+    assert "at least 8x | 10.0x, same verdict after every replay | met |" in text
+
+
+def test_rough_results_and_missing_ones_are_said() -> None:
+    text = page(FULL, list(plots(FULL)))
+    assert "busy machine: edit-test-replay." in text
+    assert "- tight, streamed: not measured: no device" in text
+    assert "- a note of network" in text
+    assert "![What network is about](plots/network.svg)" in text
+
+
+def test_tables_hold_medians_and_spread() -> None:
+    assert "| 50.0 | cubic | 50k | 4 | 0.6 | 330 [297, 363] | 150 [135, 165] |" in page(FULL, [])
