@@ -1,7 +1,8 @@
 """What drafts gain and cost, for models of several sizes, and what longer steps cost in them.
 
-Each model has random weights (``benchmarks/net/random_models.py``), so that its answers are the
-same words again only by chance; predictions of a known quality stand in for a file being edited:
+Each model has random weights (``benchmarks/net/random_models.py``), and answers are drawn at
+temperature 1 with one seed: words that seldom repeat (greedily it would say one word for ever).
+Predictions of a known quality stand in for a file being edited:
 
 - ``same``: the answer itself; ``edited``: with every 12th token another; ``wrong``: backwards;
 - ``none``: no prediction, so that only the prompt and the answer itself can be drafted from.
@@ -34,7 +35,7 @@ from benchmarks.net.gguf_file import Shape
 from benchmarks.net.random_models import SHAPES, random_model
 from tightloop.engine.families.chat import ChatFamily
 from tightloop.engine.families.warm_sequence import WarmSequence
-from tightloop.engine.interface import Evaluate, GenerationRequest, Job
+from tightloop.engine.interface import Evaluate, GenerationRequest, Job, Sampling
 from tightloop.engine.llama_cpp.backend import LlamaCppBackend
 from tightloop.engine.sequence_pool import SequencePool
 from tightloop.protocol.deltas import Delta, FinishReason, TextDelta
@@ -158,6 +159,7 @@ def measure(name: str, rounds: int, num_tokens: int) -> dict[str, Any]:
     asked = GenerationRequest(
         "warm", name, None, (user_message(PROMPT),), max_output_tokens=num_tokens + 1
     )
+    asked = replace(asked, sampling=Sampling(temperature=1.0, seed=7))
     answer(families["off"], pool, asked)
     warm = pool.peek(asked.response_id)
     assert isinstance(warm, WarmSequence)

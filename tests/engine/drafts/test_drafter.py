@@ -1,5 +1,7 @@
 """Which source drafts, how many tokens, and what is learnt from it."""
 
+import pytest
+
 from tightloop.engine.drafts.aligned import AlignedCursor
 from tightloop.engine.drafts.drafter import (
     RETRY_ANSWERS,
@@ -140,6 +142,22 @@ def test_a_model_that_lost_by_drafts_tries_again_after_some_answers() -> None:
     for _ in range(8):
         speculation.note_step(1, 100)
     assert speculation.plan(Kind.PREDICTION, 2, 0).num_drafts == 7
+
+
+@pytest.mark.parametrize(("taken_ns", "is_refused"), [(500_000, True), (5_000_000, False)])
+def test_following_sources_in_vain_ends_where_it_is_dear(taken_ns: int, is_refused: bool) -> None:
+    """A twentieth of a short step is too much for nothing, and nothing of a long one."""
+    speculation = Speculation({1: 1.0, 8: 1.0}, learns=True)
+    for _ in range(8):
+        speculation.note_step(1, taken_ns)
+    speculation.note_answer(200, 0)
+    assert speculation.begin()
+    speculation.note_answer(200, 3)
+    assert speculation.begin() != is_refused
+    tries = [speculation.begin() for _ in range(RETRY_ANSWERS)]
+    assert tries[-1]
+    speculation.note_answer(400, 40)
+    assert speculation.begin()
 
 
 def test_given_costs_are_not_corrected() -> None:

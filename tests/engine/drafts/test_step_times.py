@@ -27,6 +27,12 @@ def test_then_the_latest_steps_do_size_by_size() -> None:
     assert times.costs()[4] == 1.5
 
 
+def test_steps_are_short_below_a_millisecond() -> None:
+    assert noted(*[(1, 900_000)] * ENOUGH).is_short
+    assert not noted(*[(1, 1_100_000)] * ENOUGH).is_short
+    assert not noted().is_short
+
+
 def test_a_disturbed_step_has_no_effect() -> None:
     times = noted(*[(1, 100)] * 6, (1, 10**9), *[(4, 300)] * 6, (4, 10**9))
     assert times.costs()[4] == 3.0

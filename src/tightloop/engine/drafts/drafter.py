@@ -18,6 +18,11 @@ SLOWEST_STEP: Final = 1 / 64
 RETRY_ANSWERS: Final = 32
 """Answers without drafts after which a model that lost by them tries again."""
 
+JUDGED_TOKENS: Final = 256
+LEAST_USEFUL: Final = 0.05
+"""Share of drafted tokens in so many below which a model with short steps gets no drafts: merely
+following the sources would cost more."""
+
 PRIOR_TOKENS: Final = 4
 """Tokens' worth of weight that the first guess of a rate has."""
 
@@ -67,6 +72,8 @@ class Speculation:
         self._times = StepTimes(costs)
         self._costs = dict(costs)
         self._num_refused = 0
+        self._num_followed = self._num_useful = 0
+        self._is_idle = False
         self._acceptance = {kind: Acceptance(kind) for kind in Kind}
         self._plans: dict[tuple[Kind, int, int], Plan] = {}
         self._curves: dict[int, dict[int, float]] = {}
@@ -77,14 +84,23 @@ class Speculation:
 
         Where they lost they are tried again now and then: what steps cost may have changed.
         """
-        if pays(self._costs):
+        if pays(self._costs) and not self._is_idle:
             return True
         self._num_refused += 1
         if self._learns and self._num_refused >= RETRY_ANSWERS:
-            self._num_refused = 0
+            self._num_refused, self._is_idle = 0, False
             self._times.forget()
             self._review()
         return False
+
+    def note_answer(self, num_tokens: int, num_accepted: int) -> None:
+        """An answer of ``num_tokens`` has ended, of which ``num_accepted`` were drafts."""
+        self._num_followed += num_tokens
+        self._num_useful += num_accepted
+        if self._learns and self._num_followed >= JUDGED_TOKENS:
+            is_useless = self._num_useful < LEAST_USEFUL * self._num_followed
+            self._is_idle = is_useless and self._times.is_short
+            self._num_followed = self._num_useful = 0
 
     def note_step(self, size: int, taken_ns: int) -> None:
         """A step of ``size`` tokens, of one session alone, took so long."""

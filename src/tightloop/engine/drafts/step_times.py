@@ -19,6 +19,9 @@ FORGOTTEN_AFTER: Final = 256
 """Steps of other sizes after which those of a size say nothing any more, so that it is tried again."""
 
 
+SHORT_NS: Final = 1_000_000
+
+
 class StepTimes:
     """Cost curves from the time that steps take. ``measured`` is c(k) at load, c(1) being 1."""
 
@@ -32,6 +35,11 @@ class StepTimes:
     def has_base(self) -> bool:
         """Whether enough steps of one token are known to compare with."""
         return len(self._steps.get(1, ())) >= ENOUGH
+
+    @property
+    def is_short(self) -> bool:
+        """Whether following the sources, for 10 to 30 us a token, is a good part of a step."""
+        return self.has_base and median(self._steps[1]) < SHORT_NS
 
     def note(self, size: int, taken_ns: int) -> None:
         """A step of ``size`` tokens took so long. Sizes that are not in the curve are left out."""

@@ -34,6 +34,7 @@ class Verifier:
         self._drafter = drafter
         self._drafts: Sequence[int] = ()
         self._num_right = 0
+        self._num_tokens = 0
         self._rows: Logits | None = None
 
     def logits_after(self, token: int, room: int) -> Generator[Evaluate | None, Any, Logits]:
@@ -42,6 +43,7 @@ class Verifier:
         The caller appends it then. ``room`` is how many drafts after it could be used at most.
         """
         self._drafter.accept(token)
+        self._num_tokens += 1
         num_right = self._num_right
         if num_right < len(self._drafts):
             if self._drafts[num_right] == token:
@@ -94,5 +96,6 @@ class Verifier:
         """``job`` knows how many drafts were checked; call it once, at the end."""
         self._settle()
         total, prediction = self._drafter.total, self._drafter.prediction
+        self._drafter.speculation.note_answer(self._num_tokens, total.num_accepted)
         job.count_drafts(total.num_drafted, total.num_accepted)
         job.count_prediction(prediction.num_drafted, prediction.num_accepted)
