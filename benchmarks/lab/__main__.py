@@ -11,11 +11,10 @@ import sys
 from pathlib import Path
 
 from benchmarks.lab.progress import Progress
-from benchmarks.lab.record import RESULTS
+from benchmarks.lab.record import QUICK_RESULTS, RESULTS
 from benchmarks.lab.report import experiments, report
 
 BENCHMARKS = Path(__file__).resolve().parent.parent
-QUICK_RESULTS = BENCHMARKS.parent / "build" / "quick-results"
 SMALL = "small"
 """Folder of what the small programs print: figures of their own form."""
 

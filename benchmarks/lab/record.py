@@ -13,6 +13,7 @@ from benchmarks.lab.statistics import Ratio, paired_ratio, unpaired_ratio
 from tightloop.trace.clock import wall_label
 
 __all__ = [
+    "QUICK_RESULTS",
     "RESULTS",
     "Experiment",
     "Figure",
@@ -25,7 +26,10 @@ __all__ = [
     "unpaired_ratio",
 ]
 
-RESULTS = Path(__file__).parent.parent / "results"
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+QUICK_RESULTS = RESULTS.parent.parent / "build" / "quick-results"
+"""Of runs with too few samples to quote; git ignores it."""
+
 
 MIN_FOR_INTERVAL = 5
 """Samples below which a bootstrap interval says nothing."""

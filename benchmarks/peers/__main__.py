@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.lab.record import RESULTS, Experiment
+from benchmarks.lab.record import QUICK_RESULTS, RESULTS, Experiment
 from benchmarks.peers import concurrency, engine_level, per_token, round_trip
 from benchmarks.peers.field import Field
 from benchmarks.peers.gateways import GATEWAYS
@@ -26,13 +26,14 @@ def main() -> int:
     add("--quick", action="store_true", help="seconds instead of minutes, too few samples to quote")
     add("--only", action="append", choices=list(EXPERIMENTS), help="this experiment; repeatable")
     add("--gateway", action="append", help="these gateways alone; repeatable (default: all)")
-    add("--results", type=Path, default=RESULTS, help="folder for the JSON objects")
+    add("--results", type=Path, help="folder for the JSON objects")
     arguments = parser.parse_args()
     names = [gateway.name for gateway in GATEWAYS]
     unknown = set(arguments.gateway or ()) - set(names)
     if unknown:
         parser.error(f"no gateway {sorted(unknown)}; there are {names}")
     wanted = [each for each in GATEWAYS if each.name in (arguments.gateway or names)]
+    results = arguments.results or (QUICK_RESULTS if arguments.quick else RESULTS)
     num_failed = 0
     with Field(wanted, tell) as field:
         for name in arguments.only or EXPERIMENTS:
@@ -42,7 +43,7 @@ def main() -> int:
                 traceback.print_exc()
                 num_failed += 1
                 continue
-            found.write(arguments.results)
+            found.write(results)
             print(found.table())
     return 1 if num_failed else 0
 
