@@ -176,6 +176,21 @@ def test_a_mark_moves_to_the_newest_block() -> None:
     assert before[1] == after[1]
 
 
+def test_agents_that_take_turns_keep_their_tools() -> None:
+    """Decoded once each, though each comes between two requests of the others."""
+    decode = responses()
+
+    def tools(name: str) -> Any:
+        return decode(
+            request("input", [item("hi")], tools=[{"type": "function", "name": name}])
+        ).tools
+
+    before = [tools(name) for name in "abc"]
+    assert all(map(lambda one, other: one is other, before, [tools(name) for name in "abc"]))
+    many = [tools(f"t{number}") for number in range(32)]
+    assert many == [tools(f"t{number}") for number in range(32)]
+
+
 def test_nothing_is_compared_with_what_another_client_sent() -> None:
     resent = Resent("input")
     body = request("input", [item(PAD), item("a")])

@@ -14,8 +14,8 @@ from msgspec import Meta, Raw, Struct
 from tightloop.protocol.errors import ApiError, from_validation_error
 from tightloop.protocol.items import Item, decode_input
 from tightloop.protocol.output_format import OutputFormat, decode_output_format
-from tightloop.protocol.resent import Resent, Shortened
 from tightloop.protocol.prediction import decode_prediction
+from tightloop.protocol.resent import Resent, Shortened
 from tightloop.protocol.surrogates import has_surrogate_escape, replace_lone_surrogates
 from tightloop.protocol.tools import (
     CustomTool,
@@ -46,6 +46,7 @@ TIMING_KEY: Final = "tightloop.timing"
 """Key of ``client_metadata``; the value ``"1"`` asks for the timing event."""
 
 
+NUM_TOOLS_KEPT: Final = 16
 MAX_TOOLS_KEPT_BYTES: Final = 1 << 20
 """Longer lists of tools are decoded each time: an idle connection must not hold them."""
 
@@ -157,6 +158,7 @@ class RequestDecoder:
         self._websocket = websocket
         self._tools_raw = b"[]"
         self._tools = DecodedTools()
+        self._other_tools: dict[bytes, DecodedTools] = {}  # the latest last
         self._resent = Resent("input") if resends else None
 
     def decode(self, body: bytes | str, scope: str = "") -> ResponseRequest:
@@ -248,10 +250,18 @@ class RequestDecoder:
             return DecodedTools()
         if seen == self._tools_raw:
             return self._tools
-        decoded = decode_tools(seen)
+        decoded = self._other_tools.pop(seen, None) or decode_tools(seen)
         if len(seen) <= MAX_TOOLS_KEPT_BYTES:
+            if self._resent is not None:
+                self._keep_other(self._tools_raw, self._tools)
             self._tools, self._tools_raw = decoded, seen
         return decoded
+
+    def _keep_other(self, raw: bytes, tools: DecodedTools) -> None:
+        """Agents that take turns at one server have their own tools each."""
+        self._other_tools[raw] = tools
+        if len(self._other_tools) >= NUM_TOOLS_KEPT:
+            del self._other_tools[next(iter(self._other_tools))]
 
 
 def _decode_wire(body: bytes | str) -> _WireRequest:

@@ -33,7 +33,7 @@ from tightloop.protocol.tools import Tool
 MAX_KNOWN: Final = 4096
 """Ends of turns remembered; a few of them for each conversation under way."""
 
-MAX_KNOWN_BYTES: Final = 256 << 20
+MAX_KNOWN_BYTES: Final = 128 << 20
 """Of the text in them; in memory they take about as much again in objects."""
 
 ITEM_BYTES: Final = 256
