@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -19,7 +20,8 @@ from tightloop.protocol.chat_chunk import (
     read_usage,
     usage_beside,
 )
-from tightloop.protocol.deltas import Usage
+from tightloop.protocol.chat_completions import ChatStreamParser
+from tightloop.protocol.deltas import Delta, Usage
 from tightloop.protocol.errors import RemoteProtocolError
 
 
@@ -201,3 +203,69 @@ def test_groqs_usage_stands_in_an_object_of_its_own() -> None:
     assert Usage(10, 0, 5) == usage_beside({"x_groq": {"id": "r", "usage": inner}})
     for none in ({}, {"x_groq": None}, {"x_groq": {"id": "r"}}, {"x_groq": {"usage": [1]}}):
         assert usage_beside(none) is None
+
+
+PIECES = st.fixed_dictionaries(
+    {},
+    optional={
+        "index": st.none() | st.integers(0, 2),
+        "delta": st.none()
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "content": st.none() | texts,
+                "reasoning": st.none() | texts,
+                "tool_calls": st.lists(
+                    st.fixed_dictionaries(
+                        {},
+                        optional={
+                            "index": st.none() | st.integers(0, 2),
+                            "id": st.none() | st.sampled_from(["a", "b"]),
+                            "function": st.fixed_dictionaries(
+                                {},
+                                optional={
+                                    "name": st.none() | st.sampled_from(["f", "g"]),
+                                    "arguments": st.none() | st.sampled_from(["{", "}", "[]", ""]),
+                                },
+                            ),
+                        },
+                    ),
+                    max_size=2,
+                ),
+            },
+        ),
+        "finish_reason": st.none() | st.sampled_from(["stop", "tool_calls", "error", "length"]),
+        "error": st.none() | st.just({"message": "no"}),
+    },
+)
+CHUNKS = st.fixed_dictionaries(
+    {},
+    optional={
+        "choices": st.none() | st.lists(PIECES, max_size=2),
+        "usage": st.none() | st.just({"prompt_tokens": 3}),
+        "error": st.none() | st.just("no"),
+        "time_info": st.none() | st.just({"completion_time": 1.0}),
+        "object": texts,
+    },
+)
+
+
+@given(st.lists(CHUNKS, max_size=5))
+def test_a_usual_chunk_says_the_same_by_the_short_way(chunks: list[dict[str, Any]]) -> None:
+    """It is decoded once, straight into its type; all others take the way over a dict."""
+    short, long = (ChatStreamParser(["g"], new_id=lambda _: "new") for _ in range(2))
+
+    def by_the_short_way(chunk: dict[str, Any]) -> list[Delta]:
+        wire = msgspec.json.decode(msgspec.json.encode(chunk), type=Chunk)
+        return short.feed_usual(wire) if wire.is_usual else short.feed(chunk)
+
+    for chunk in chunks:
+        assert said_by(by_the_short_way, chunk) == said_by(long.feed, chunk)
+    assert short.end() == long.end()
+
+
+def said_by(read: Callable[[dict[str, Any]], list[Delta]], chunk: dict[str, Any]) -> object:
+    try:
+        return read(chunk)
+    except RemoteProtocolError as error:
+        return str(error)

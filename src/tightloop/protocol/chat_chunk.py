@@ -87,11 +87,23 @@ class WireUsage(Struct):
 
 
 class Chunk(Struct):
-    """One chunk."""
+    """One chunk. ``time_info`` and ``x_groq`` are figures of Cerebras and Groq."""
 
     choices: list[Choice] | None = None
     usage: WireUsage | None = None
     error: Any = None
+    time_info: Any = None
+    x_groq: Any = None
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether it adds to the answer and says nothing else: nearly every chunk does."""
+        return bool(self.choices) and (
+            self.usage is None
+            and self.error is None
+            and self.time_info is None
+            and self.x_groq is None
+        )
 
 
 _MAX_FIGURE: Final = 2**53

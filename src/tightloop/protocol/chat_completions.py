@@ -173,8 +173,17 @@ class ChatStreamParser:
             self._usage = usage_beside(chunk) or self._usage
         if not wire.choices or wire.error is not None:
             return self._without_choices(wire, chunk)
+        return self.feed_usual(wire)
+
+    def feed_usual(self, wire: Chunk) -> list[Delta]:
+        """The deltas of a chunk of which nothing but its choices matters (``Chunk.is_usual``).
+
+        Raises as ``feed`` does.
+        """
         deltas: list[Delta] = []
-        for choice in wire.choices:
+        if self._is_finished:
+            return deltas
+        for choice in wire.choices or ():
             if choice.error:
                 deltas.extend(self.fail({"error": choice.error}))
                 break

@@ -3,6 +3,7 @@
 import secrets
 from typing import Final
 
+import msgspec
 import orjson
 
 from tightloop.engine.interface import GenerationRequest
@@ -11,6 +12,7 @@ from tightloop.engine.remote.call import Call, host_times
 from tightloop.engine.remote.host import Host, said
 from tightloop.engine.remote.hosts import affinity_fields
 from tightloop.engine.remote.upstream import Reply, read_whole
+from tightloop.protocol.chat_chunk import Chunk
 from tightloop.protocol.chat_completions import ChatStreamParser
 from tightloop.protocol.chat_request import custom_tool_names
 from tightloop.protocol.deltas import Delta
@@ -47,6 +49,9 @@ class ChatApi:
         """Nothing of its own to close."""
 
 
+_decode: Final = msgspec.json.Decoder(Chunk).decode
+
+
 def new_id(prefix: str) -> str:
     """A new id for what a host gave none."""
     return f"{prefix}_{secrets.token_hex(12)}"
@@ -80,6 +85,14 @@ def _take(
         if event == "error":
             deltas.extend(parser.fail(said(data)))
             continue
+        try:
+            wire = _decode(data)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            pass  # an end, an odd chunk, or none: the way below tells
+        else:
+            if wire.is_usual:
+                deltas.extend(parser.feed_usual(wire))
+                continue
         try:
             chunk = orjson.loads(data)
         except orjson.JSONDecodeError as error:
