@@ -1,6 +1,8 @@
 """A response on its way: who is asked after whom, and what the client sees of it."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -266,3 +268,23 @@ def test_whatever_members_do(script: list[tuple[list[list[Step]], int, bool, boo
         await fleet.close()
 
     asyncio.run(play())
+
+
+async def test_a_route_that_is_over_is_gone() -> None:
+    """Without the garbage collector, which would otherwise have a circle a response to find."""
+    a, b = Backend("a"), Backend("b")
+    a.says = [error("upstream_error")]
+    fleet = await started(group("m", a, b))
+    gc.disable()
+    try:
+        answer = start(fleet, asked())
+        assert isinstance(answer.generation, Route)
+        gone = weakref.ref(answer.generation)
+        await answer.wait()
+        answer.generation = None
+        await asyncio.sleep(0)  # what the engine's task still holds
+        await asyncio.sleep(0)
+        assert gone() is None
+    finally:
+        gc.enable()
+    await fleet.close()

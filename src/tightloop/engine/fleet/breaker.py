@@ -11,6 +11,10 @@ from enum import IntEnum
 from typing import Final
 
 
+MAX_RESULTS: Final = 1000
+"""Of a window, however many there are in it."""
+
+
 class State(IntEnum):
     """What the breaker lets through: everything, nothing, or one request as a probe."""
 
@@ -155,7 +159,7 @@ class CircuitBreaker:
         results.append((now_ns, is_failure))
         self._num_failed += is_failure
         oldest_ns = now_ns - round(self.settings.window_s * 1e9)
-        while results[0][0] < oldest_ns:
+        while results[0][0] < oldest_ns or len(results) > MAX_RESULTS:
             self._num_failed -= results.popleft()[1]
 
     def _step(self, signal: Signal) -> None:

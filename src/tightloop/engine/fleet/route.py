@@ -177,7 +177,9 @@ class Route:
         self.context.book.place(self.request.response_id, self.session, member.name)
         self._attempt = attempt = _Attempt(self, member, ticket, now_ns)
         try:
-            attempt.generation = engine.submit(self.request, attempt.sink())
+            generation = engine.submit(self.request, attempt.sink())
+            if not attempt.is_over:
+                attempt.generation = generation
         except Exception as error:  # noqa: BLE001 - a broken engine must not end the route
             text = f"{type(error).__name__}: {error}"
             broken = Finished(FinishReason.ERROR, Usage(), None, "server_error", text)
@@ -210,6 +212,7 @@ class Route:
     def end(self, deltas: Sequence[Delta]) -> None:
         """The last batch goes out."""
         self.is_over = True
+        self._attempt = None  # which knows its route: without the circle both go at once
         self.sink(deltas)
         last = deltas[-1]
         assert isinstance(last, Finished)
@@ -248,10 +251,12 @@ class _Attempt:
         "_ticket",
         "_timer",
         "generation",
+        "is_over",
     )
 
     def __init__(self, route: Route, member: Member, ticket: int, now_ns: int) -> None:
         self.generation: Generation | None = None
+        self.is_over = False
         self._route = route
         self._member = member
         self._ticket = ticket
@@ -288,6 +293,9 @@ class _Attempt:
     def _look(self, deltas: Sequence[Delta]) -> None:
         last = deltas[-1]
         finished = last if isinstance(last, Finished) else None
+        if finished is not None:
+            self.is_over = True
+            self.generation = None  # it holds the sink, which holds this
         if self._is_dropped:
             if finished is not None:
                 self._member.leave()
