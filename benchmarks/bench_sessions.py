@@ -34,6 +34,7 @@ from tightloop.engine.families.chat import ChatFamily
 from tightloop.engine.interface import EngineError, Evaluate, GenerationRequest, Sampling
 from tightloop.engine.llama_cpp.backend import LlamaCppBackend, Logits
 from tightloop.engine.model_files import resolve
+from tightloop.engine.rounds import SHARED_TOKENS
 from tightloop.engine.token_engine import TokenEngine
 from tightloop.protocol.deltas import Delta, Finished
 from tightloop.protocol.items import user_message
@@ -105,7 +106,10 @@ class Bench:
         self._num_asked = 0
 
     async def engine(
-        self, backend: Callable[..., LlamaCppBackend] = Endless, *, shared_tokens: int = 128
+        self,
+        backend: Callable[..., LlamaCppBackend] = Endless,
+        *,
+        shared_tokens: int = SHARED_TOKENS,
     ) -> TokenEngine:
         """A started engine that drafts nothing and keeps nothing outside the context."""
         made = TokenEngine(

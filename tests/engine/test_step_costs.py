@@ -1,5 +1,7 @@
 """What is measured when steps take this long or that."""
 
+from itertools import pairwise
+
 from tightloop.engine.scripted_backend import ScriptedBackend
 from tightloop.engine.step_costs import measure
 
@@ -32,10 +34,18 @@ def test_a_slow_model_has_few_sizes_measured_once() -> None:
     assert [size for _, size in model.evaluated] == [1, 1, 4]
 
 
-def test_a_middling_model_has_every_size_measured_but_not_again() -> None:
+def test_a_middling_model_has_every_size_measured_three_times() -> None:
+    """A single measurement may be far off, more would take longer than they are worth."""
+    model = Slow(1_000_000)
+    assert set(measure(model, model.clock)) == {1, 2, 4, 8, 16}
+    sizes = [size for _, size in model.evaluated[1:]]
+    assert {sizes.count(size) for size in (2, 4, 8, 16)} == {3}
+
+
+def test_measuring_ends_in_time() -> None:
     model = Slow(10_000_000)
     assert set(measure(model, model.clock)) == {1, 2, 4, 8, 16}
-    assert len(model.evaluated) == 6
+    assert len(model.evaluated) < 16
 
 
 def test_the_least_counts() -> None:
@@ -55,4 +65,4 @@ def test_a_step_of_one_token_is_measured_after_another_one() -> None:
     model = Slow(1000)
     measure(model, model.clock)
     sizes = [size for _, size in model.evaluated]
-    assert sum(before == size == 1 for before, size in zip(sizes, sizes[1:], strict=False)) >= 5
+    assert sum(before == size == 1 for before, size in pairwise(sizes)) >= 5

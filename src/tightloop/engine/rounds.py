@@ -28,7 +28,7 @@ SMALL_TOKENS: Final = 32
 ALONE_TOKENS: Final = 512
 """Prefill at a time when nobody else would have to wait."""
 
-SHARED_TOKENS: Final = 128
+SHARED_TOKENS: Final = 64
 """Prefill at a time beside others (figures: design/0016-warm-sessions.md)."""
 
 
