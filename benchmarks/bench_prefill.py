@@ -7,10 +7,11 @@ each model the two ways take turns, each in a conversation whose history the eng
 - ``plain``: the output goes out when the tool has ended;
 - ``streamed``: it also goes out in pieces while the tool prints it.
 
-The tool prints evenly for ``--tool-factor`` times what reading its output took without, so that the
-engine can keep up, and ends with its last piece. ``ttft`` is the client's, in milliseconds; ``left``
-is how many input tokens the last request still had to read; ``hint_us`` is what a hint costs the engine
-thread besides evaluating, by the number of tokens told before it (a backend without a model).
+The tool prints a hundredth of its output whenever the engine has read the one before, so it is as slow
+as the engine and no slower, and ends with its last piece. ``ttft_ms`` is the client's; ``cpu_ms`` is what
+this process computed until then, which other load on the machine hardly changes; ``left`` is how many
+input tokens the last request still had to read; ``hint_us`` is what a hint costs the engine's thread
+besides evaluating, for 64 hints of 400 characters each (a backend without a model).
 
 Prints one JSON object. Usage: ``python -m benchmarks.bench_prefill [--models A,B]``.
 """
@@ -20,9 +21,10 @@ import asyncio
 import json
 import random
 import statistics
+import time
 from collections.abc import Generator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +32,18 @@ from benchmarks.net.random_models import random_model
 from tightloop.client.session import Session
 from tightloop.client.websocket import WebSocketTransport
 from tightloop.engine.families.chat import ChatFamily
-from tightloop.engine.interface import Evaluate, GenerationRequest, Job, ModelInfo, Node
+from tightloop.engine.interface import Evaluate, GenerationRequest, Job, ModelInfo, Node, Sink
 from tightloop.engine.llama_cpp.backend import LlamaCppBackend
+from tightloop.engine.run import Run
 from tightloop.engine.scripted_backend import ScriptedBackend
 from tightloop.engine.sequence_pool import SequencePool
 from tightloop.engine.token_engine import TokenEngine
 from tightloop.governance.keys import KeyRing
+from tightloop.protocol.deltas import Delta, Finished
 from tightloop.protocol.items import FunctionCall, FunctionCallOutput, Item, user_message
 from tightloop.server.access import Access
 from tightloop.server.app import Server
 from tightloop.server.endpoint import Endpoint
-from tightloop.trace.clock import now_ns
 from tightloop.trace.latency import RoundTrip, ttft_s
 
 PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -62,8 +65,8 @@ WORDS = [
     "assert",
     "test",
 ]
-PIECES_PER_S = 20
-MIN_TOOL_S = 1.0
+NUM_PIECES = 100
+POLL_S = 0.002
 
 
 class Driven(Session):
@@ -82,12 +85,43 @@ def lines(rng: random.Random, num_chars: int) -> str:
     return text[:num_chars]
 
 
-async def finish(session: Session, *items: Item) -> RoundTrip:
-    """One response to its end."""
+@dataclass(frozen=True, slots=True)
+class Trip:
+    """A round trip, and the CPU time of this process up to its first token, in seconds."""
+
+    trip: RoundTrip
+    cpu_s: float
+
+
+async def finish(session: Session, *items: Item) -> Trip:
+    """One response to its end. Events come from the first output on."""
+    begun, first = time.process_time(), None
     async with aclosing(session.respond(items)) as events:
         async for _ in events:
-            pass
-    return session.trips[-1]
+            first = first or time.process_time()
+    return Trip(session.trips[-1], (first or begun) - begun)
+
+
+class Watched(TokenEngine):
+    """``has_read`` is set while it reads nothing early."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.has_read = asyncio.Event()
+        self.has_read.set()
+
+    def submit(self, request: GenerationRequest, sink: Sink) -> Run:
+        """As the engine's own."""
+        if not request.is_open:
+            return super().submit(request, sink)
+        self.has_read.clear()
+
+        def watch(deltas: Sequence[Delta]) -> None:
+            if isinstance(deltas[-1], Finished):
+                self.has_read.set()
+            sink(deltas)  # which may ask for more at once
+
+        return super().submit(request, watch)
 
 
 def first_token_s(trip: RoundTrip) -> float:
@@ -98,10 +132,9 @@ def first_token_s(trip: RoundTrip) -> float:
     return found
 
 
-async def turn(
-    url: str, model: str, rng: random.Random, text: str, tool_s: float | None
-) -> RoundTrip:
-    """The measured round trip; ``tool_s`` None tells nothing early."""
+async def turn(url: str, engine: Watched, rng: random.Random, text: str, *, is_told: bool) -> Trip:
+    """The measured round trip."""
+    model = engine.models()[0].name
     session = Driven(WebSocketTransport(url), model=model, tools=[TOOL])
     try:
         await session.connect()
@@ -110,24 +143,23 @@ async def turn(
         call = session.items[-1]
         if not isinstance(call, FunctionCall):
             raise SystemExit(f"the model made no call: {call}")
-        if tool_s is not None:
-            num_pieces = max(1, round(tool_s * PIECES_PER_S))
-            begun, told = now_ns(), 0
-            for number in range(1, num_pieces + 1):
-                due_s = tool_s * number / num_pieces
-                await asyncio.sleep(max(0.0, due_s - (now_ns() - begun) / 1e9))
-                end = len(text) * number // num_pieces
-                session.prefill(call.call_id, text[told:end])
-                told = end
+        told = 0
+        for number in range(1, NUM_PIECES + 1) if is_told else ():
+            end = len(text) * number // NUM_PIECES
+            session.prefill(call.call_id, text[told:end])
+            told = end
+            await asyncio.sleep(POLL_S)
+            if number < NUM_PIECES:
+                await engine.has_read.wait()
         session.choose(tool_choice="auto", max_output_tokens=16)
         return await finish(session, FunctionCallOutput(call.call_id, text))
     finally:
         await session.close()
 
 
-def engine_of(name: str, path: Path) -> TokenEngine:
+def engine_of(name: str, path: Path) -> Watched:
     """The model on one thread."""
-    return TokenEngine(
+    return Watched(
         lambda: LlamaCppBackend(path, num_sequences=8, num_threads=1),
         ChatFamily,
         name=name,
@@ -146,38 +178,32 @@ async def compare(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     chars_per_token = len(sample) / len(backend.tokenize(sample, special=False))
     backend.shutdown()
     size = round(arguments.tokens * chars_per_token)
-    trips: dict[str, list[RoundTrip]] = {"plain": [], "streamed": []}
-    ratios = []
-    tool_s = 0.0
-    server = Server(
-        Endpoint(engine_of(name, path)), Access(KeyRing(()), "127.0.0.1"), host="127.0.0.1", port=0
-    )
+    trips: dict[str, list[Trip]] = {"plain": [], "streamed": []}
+    engine = engine_of(name, path)
+    access = Access(KeyRing(()), "127.0.0.1")
+    server = Server(Endpoint(engine), access, host="127.0.0.1", port=0)
     url = await server.start()
     try:
-        await turn(url, name, rng, lines(rng, 500), None)
+        await turn(url, engine, rng, lines(rng, 500), is_told=True)
         for _ in range(arguments.rounds):
-            plain = await turn(url, name, rng, lines(rng, size), None)
-            tool_s = max(MIN_TOOL_S, arguments.tool_factor * first_token_s(plain))
-            told = await turn(url, name, rng, lines(rng, size), tool_s)
-            trips["plain"].append(plain)
-            trips["streamed"].append(told)
-            ratios.append(first_token_s(told) / first_token_s(plain))
+            for way, measured in trips.items():
+                text = lines(rng, size)
+                measured.append(await turn(url, engine, rng, text, is_told=way == "streamed"))
     finally:
         await server.stop(grace_s=0)
     result: dict[str, Any] = {"model": name, "output_tokens": arguments.tokens}
     for way, measured in trips.items():
-        times = [1e3 * first_token_s(trip) for trip in measured]
-        left = [trip.input_tokens - trip.cached_tokens for trip in measured]
         result[way] = {
-            "ttft_ms": [round(value, 1) for value in times],
-            "median_ms": round(statistics.median(times), 1),
-            "left": left,
+            "ttft_ms": [round(1e3 * first_token_s(one.trip)) for one in measured],
+            "cpu_ms": [round(1e3 * one.cpu_s) for one in measured],
+            "left": [one.trip.input_tokens - one.trip.cached_tokens for one in measured],
         }
+    pairs = list(zip(trips["plain"], trips["streamed"], strict=True))
+    ratios = [first_token_s(told.trip) / first_token_s(plain.trip) for plain, told in pairs]
     result["ratio"] = {
-        "median": round(statistics.median(ratios), 3),
-        "all": [round(ratio, 3) for ratio in ratios],
+        "ttft": round(statistics.median(ratios), 3),
+        "cpu": round(statistics.median(told.cpu_s / plain.cpu_s for plain, told in pairs), 3),
     }
-    result["last_tool_s"] = round(tool_s, 2)
     return result
 
 
@@ -195,15 +221,15 @@ class Unevaluated(ScriptedBackend):
 
 
 def drive(pool: SequencePool, steps: Generator[Evaluate | None, Any, Any]) -> int:
-    """Nanoseconds in the family's own steps."""
+    """Nanoseconds of CPU time in the family's own steps."""
     spent, answer = 0, None
     while True:
-        begun = now_ns()
+        begun = time.process_time_ns()
         try:
             wanted = steps.send(answer)
         except StopIteration:
-            return spent + now_ns() - begun
-        spent += now_ns() - begun
+            return spent + time.process_time_ns() - begun
+        spent += time.process_time_ns() - begun
         answer = None
         if wanted is not None:
             answer = pool.evaluate(wanted.sequence, wanted.tokens)
@@ -262,7 +288,6 @@ def main() -> None:
     parser.add_argument("--models", default="random-3m,random-30m")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=8_000, help="of the tool's output")
-    parser.add_argument("--tool-factor", type=float, default=1.5)
     arguments = parser.parse_args()
     names = arguments.models.split(",")
     results = [asyncio.run(compare(name, arguments)) for name in names]
