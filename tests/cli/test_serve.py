@@ -96,3 +96,9 @@ def stop_when_ready(ready: Path) -> None:
     while not ready.exists():
         os.sched_yield()
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_check_says_when_drafts_are_off(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, is_off in (([], False), (["--drafts", "off"], True), (["--drafts", "auto"], False)):
+        assert serve.run(arguments("--check", *words)) == 0
+        assert ("drafts=off" in capsys.readouterr().out) == is_off
