@@ -1,12 +1,15 @@
 """Idle state makes room; live state never does."""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.engine.stepping import result_of
-from tightloop.engine.interface import Cancelled, EngineError
+from tightloop.engine.interface import Cancelled, EngineError, Evaluate
 from tightloop.engine.scripted_backend import ScriptedBackend
 from tightloop.engine.sequence_pool import SHORT_CHARS, SequencePool
 
@@ -200,3 +203,85 @@ def test_the_backend_is_released_when_nobody_reads_with_it() -> None:
     threading.Timer(0, backend.may_read.set).start()
     pool.shutdown()
     assert backend.is_shut_down
+
+
+def code(answer: object) -> str | None:
+    """Of an error; None of logits."""
+    return answer.code if isinstance(answer, EngineError) else None
+
+
+def test_a_shared_step_evicts_for_the_parts_that_lack_cells() -> None:
+    """As few as are needed; every part is answered once."""
+    pool = pool_of(5)
+    filed(pool, "a", 20)
+    filed(pool, "b", 40)
+    one, two = pool.open(), pool.open()
+    answers = pool.evaluate_many([Evaluate(one, [1] * 30), Evaluate(two, [1] * 30)])
+    assert [code(answer) for answer in answers] == [None, None]
+    assert keys(pool) == ["b"]
+    assert (pool.num_tokens(one), pool.num_tokens(two)) == (30, 30)
+
+
+def test_a_part_of_a_shared_step_that_never_fits_is_told_what_is_wrong() -> None:
+    """Longer than the window, which evicts nothing; or than what those in use leave."""
+    pool = pool_of(5)
+    filed(pool, "a", 20)
+    one, two, three = pool.open(), pool.open(), pool.open()
+    answers = pool.evaluate_many([Evaluate(one, [1] * 61), Evaluate(two, [1] * 50)])
+    assert [code(answer) for answer in answers] == ["context_length_exceeded", None]
+    assert keys(pool) == ["a"]
+    answers = pool.evaluate_many([Evaluate(two, [1]), Evaluate(three, [1] * 55)])
+    assert [code(answer) for answer in answers] == [None, "server_is_overloaded"]
+    assert keys(pool) == []
+    assert (pool.num_tokens(two), pool.num_tokens(three)) == (51, 0)
+
+
+def test_nobodys_cancel_stops_a_shared_step() -> None:
+    pool = pool_of(cancelled=True)
+    one, two = pool.open(), pool.open()
+    pool.cancel()
+    answers = pool.evaluate_many([Evaluate(one, [1]), Evaluate(two, [2, 3])])
+    assert [code(answer) for answer in answers] == [None, None]
+    assert (pool.num_tokens(one), pool.num_tokens(two)) == (1, 2)
+
+
+def test_what_fails_leaves_the_sequence_as_it_was() -> None:
+    """Also when part of it had been evaluated."""
+
+    class InPieces(ScriptedBackend):
+        def evaluate(
+            self, sequence: int, tokens: Sequence[int], *, all_logits: bool = False
+        ) -> NDArray[np.float32]:
+            for token in tokens:
+                logits = super().evaluate(sequence, [token], all_logits=all_logits)
+            return logits
+
+    backend = InPieces(lambda _: 0, num_cells=40, context_window=60)
+    pool = SequencePool(backend, lambda: False)
+    sequence = pool.open()
+    pool.evaluate(sequence, [1] * 10)
+    with pytest.raises(EngineError, match="fill the context"):
+        pool.evaluate(sequence, [1] * 40)
+    assert pool.num_tokens(sequence) == 10
+
+
+def test_cells_become_free_when_something_goes() -> None:
+    """And only then: cutting a sequence to what it holds frees nothing."""
+    pool = pool_of()
+    sequence = pool.open()
+    pool.evaluate(sequence, [1] * 10)
+    before = pool.num_freed
+    pool.truncate(sequence, 10)
+    assert pool.num_freed == before
+    pool.truncate(sequence, 9)
+    pool.close(sequence)
+    assert pool.num_freed == before + 2
+
+
+def test_without_room_to_measure_a_longer_step_costs_nothing_known() -> None:
+    class Full(ScriptedBackend):
+        def step_costs(self) -> dict[int, float]:
+            raise EngineError("all sequences are in use", code="server_is_overloaded")
+
+    assert SequencePool(Full(lambda _: 0), lambda: False).step_costs() == {1: 1.0}
+    assert pool_of().step_costs()[16] == 1.0
