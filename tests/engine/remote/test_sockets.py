@@ -10,7 +10,7 @@ import pytest
 from tests.engine.collecting import ask, request, start
 from tests.engine.remote.peers import Upstream, node, upstream
 from tightloop.engine.interface import GenerationRequest, Node, Sampling
-from tightloop.engine.remote import RemoteEngine, RemoteOptions
+from tightloop.engine.remote import RemoteEngine, RemoteOptions, connecting
 from tightloop.engine.remote.sockets import ResponsesSockets
 from tightloop.engine.scripted import Answer, Hold, call_answer, in_turn, text_answer
 from tightloop.protocol.compaction import Summary, seal
@@ -276,6 +276,26 @@ async def test_a_host_without_websocket_is_spoken_to_over_chat() -> None:
     assert done.error_code == "upstream_error"
     assert nowhere in str(done.error_message)
     await strict.close()
+
+
+async def test_a_host_that_never_answers_does_not_hold_up_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nor the end: a socket that is still being made is given up."""
+    monkeypatch.setattr(connecting, "TRY_SOCKET_S", 0.0)
+    writers: list[asyncio.StreamWriter] = []
+    silent = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}/v1"
+    for api, is_socket in (("auto", False), ("responses-ws", True)):
+        engine = RemoteEngine("m", url, options=RemoteOptions(api=api, warm=0))
+        await engine.start()
+        assert isinstance(engine.api, ResponsesSockets) == is_socket
+        answer = start(engine, request("hi"))
+        await engine.close()
+        assert answer.finished.reason is FinishReason.CANCELLED
+    silent.close()
+    for writer in writers:
+        writer.close()
 
 
 async def test_auto_finds_the_socket() -> None:

@@ -1,5 +1,6 @@
 """Which API, over which version of HTTP, a host is asked in."""
 
+import asyncio
 import importlib.util
 import ssl
 from collections.abc import Callable, Mapping
@@ -15,6 +16,9 @@ from tightloop.engine.remote.responses import ResponsesHttp
 from tightloop.engine.remote.sockets import ResponsesSockets
 from tightloop.engine.remote.upstream import Upstream
 from tightloop.protocol.errors import ApiError
+
+TRY_SOCKET_S = 5.0
+"""How long a start waits for a WebSocket; a host that is slower is asked again later, or in a chat."""
 
 
 async def connect(
@@ -62,8 +66,9 @@ async def choose_api(host: Host, chat: ChatApi) -> Api:
         return ResponsesHttp(host, chat)
     sockets = ResponsesSockets(host, chat)
     try:
-        await sockets.open_spare()
-    except (TransportError, ApiError):
+        async with asyncio.timeout(TRY_SOCKET_S):
+            await sockets.open_spare()
+    except (TransportError, ApiError, TimeoutError):
         if host.options.api == "auto":
             await sockets.close()
             return chat

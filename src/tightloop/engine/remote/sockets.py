@@ -8,7 +8,7 @@ output is replaced once, by the same means.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -84,6 +84,7 @@ class ResponsesSockets:
         self._idle: OrderedDict[str, _Line] = OrderedDict()
         """By the id of the node made last, the oldest first."""
         self._spare: _Line | None = None
+        self._filling: asyncio.Task[None] | None = None  # the task that makes the next spare one
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -102,13 +103,11 @@ class ResponsesSockets:
         line = self._new_line()
         try:
             await line.transport.connect()
-        except BaseException:
-            await line.transport.close()
-            raise
-        if self._has_enough():  # another one came first
-            await line.transport.close()
-        else:
-            self._spare = line
+            if not self._has_enough():  # or another one came first
+                self._spare = line
+        finally:
+            if self._spare is not line:
+                self._aside(line.transport.close())
 
     async def converse(self, request: GenerationRequest, model: str, call: Call) -> None:
         """See ``api.Api``."""
@@ -134,6 +133,8 @@ class ResponsesSockets:
     async def close(self) -> None:
         """See ``api.Api``."""
         self._is_closed = True
+        if self._filling is not None:
+            self._filling.cancel()
         lines, self._idle = list(self._idle.values()), OrderedDict()
         if self._spare is not None:
             lines.append(self._spare)
@@ -170,7 +171,8 @@ class ResponsesSockets:
             newer.append(node.items)
             node = node.parent
         line, self._spare = self._spare or self._new_line(), None
-        self._aside(self._replace_spare())
+        if self._filling is None or self._filling.done():
+            self._filling = self._aside(self._replace_spare())
         return line, None
 
     def _put_back(self, line: _Line) -> None:
@@ -203,10 +205,11 @@ class ResponsesSockets:
         with suppress(TransportError, ApiError):  # whoever needs it says what is wrong
             await self.open_spare()
 
-    def _aside(self, work: Any) -> None:
+    def _aside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # ------------------------------------------------------------------ one response
 
