@@ -1,13 +1,17 @@
 """Clients that send everything again: the engine reads what is new, and they notice nothing."""
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.server import test_chat, test_http, test_messages
 from tests.server.wire import Wire
-from tightloop.engine.interface import GenerationRequest
+from tightloop.engine.families.chat import ChatFamily
+from tightloop.engine.interface import Engine, GenerationRequest
 from tightloop.engine.scripted import (
     Answer,
     ScriptedEngine,
@@ -16,9 +20,16 @@ from tightloop.engine.scripted import (
     in_turn,
     text_answer,
 )
+from tightloop.engine.scripted_backend import IM_END, ScriptedBackend
+from tightloop.engine.sequence_pool import SequencePool
+from tightloop.engine.token_engine import TokenEngine
+from tightloop.governance.keys import KeyRing
 from tightloop.protocol.deltas import ReasoningDelta, TextDelta
 from tightloop.protocol.items import FunctionCall, FunctionCallOutput, Message, Reasoning
+from tightloop.server.access import Access
+from tightloop.server.app import Server
 from tightloop.server.endpoint import Endpoint
+from tightloop.server.known_histories import KnownHistories
 from tightloop.server.store import Store
 
 TOOL = {"type": "function", "name": "shell", "parameters": {"type": "object"}}
@@ -226,3 +237,105 @@ async def test_a_context_far_from_its_limit_is_counted_once(
         counts.append(engine.num_counts)
     assert counts[:4] == [1, 1, 1, 1]
     assert counts[4] > 1
+
+
+REPLIES = (
+    b"<think>\nhow\n</think>\n\nLook.\n<tool_call>\n"
+    b'{"name": "shell", "arguments": {"cmd":  "ls"}}\n</tool_call>',
+    b"ok",
+    b"done",
+)
+
+
+class Prompts:
+    """Replies in turn; ``read`` are the tokens that each reply began after."""
+
+    def __init__(self) -> None:
+        self.read: list[list[int]] = []
+        self._replies = list(REPLIES)
+        self._left: list[int] = []
+
+    def __call__(self, held: Sequence[int]) -> int:
+        if not self._left:
+            self.read.append(list(held))
+            reply = self._replies.pop(0) if self._replies else b"ok"
+            self._left = [*reply, IM_END]
+        return self._left.pop(0)
+
+
+def reading(prompts: Prompts) -> TokenEngine:
+    numbers = itertools.count(1)
+    backend = ScriptedBackend(prompts, context_window=1 << 14, num_cells=1 << 16)
+
+    def family(pool: SequencePool) -> ChatFamily:
+        return ChatFamily(pool, new_call_id=lambda: f"call_{next(numbers)}", has_drafts=False)
+
+    return TokenEngine(lambda: backend, family, name="scripted")
+
+
+async def talk(engine: Engine, dialect: str, *, is_found: bool) -> list[int]:
+    """Three turns of one client; how many tokens of each prompt were cached."""
+    endpoint = Endpoint(engine)
+    if not is_found:
+        endpoint.backstage.histories = KnownHistories(max_known=0)
+    access = Access(KeyRing(), "127.0.0.1")
+    server = Server(endpoint, access, host="127.0.0.1", port=0)
+    await server.start()
+    try:
+        async with aiohttp.ClientSession() as http:
+            if dialect == "responses":
+                return await in_responses(test_http.Client(server, endpoint, http))
+            if dialect == "chat":
+                return await in_chat(test_chat.Client(server.url, endpoint, http))
+            return await in_messages(test_messages.Client(server, endpoint, http))
+    finally:
+        await server.stop(grace_s=0)
+
+
+async def in_responses(c: test_http.Client) -> list[int]:
+    history: list[Any] = [QUESTION]
+    cached = []
+    for said in (OUTPUT, {"role": "user", "content": "more"}, QUESTION):
+        made = await c.create(input=history, tools=[TOOL], store=False)
+        cached.append(made["usage"]["input_tokens_details"]["cached_tokens"])
+        history += [*made["output"], said]
+    return cached
+
+
+async def in_chat(c: test_chat.Client) -> list[int]:
+    tools = [{"type": "function", "function": {"name": "shell"}}]
+    messages: list[Any] = [QUESTION]
+    cached = []
+    output = {"role": "tool", "tool_call_id": "call_1", "content": "a.py"}
+    for said in (output, {"role": "user", "content": "more"}, QUESTION):
+        made = await c.create(messages=messages, tools=tools)
+        cached.append(made["usage"]["prompt_tokens_details"]["cached_tokens"])
+        message = made["choices"][0]["message"]
+        message.pop("reasoning_content", None)
+        messages += [message, said]
+    return cached
+
+
+async def in_messages(c: test_messages.Client) -> list[int]:
+    tools = [{"name": "shell", "input_schema": {"type": "object"}}]
+    messages: list[Any] = [QUESTION]
+    cached = []
+    output = {"type": "tool_result", "tool_use_id": "call_1", "content": "a.py"}
+    for said in (output, {"type": "text", "text": "more"}, {"type": "text", "text": "hi"}):
+        made = await c.post(messages=messages, tools=tools, thinking={"type": "adaptive"})
+        cached.append(made["usage"]["cache_read_input_tokens"])
+        messages += [{"role": "assistant", "content": made["content"]}]
+        messages += [{"role": "user", "content": [said]}]
+    return cached
+
+
+@pytest.mark.parametrize("dialect", ["responses", "chat", "messages"])
+async def test_a_model_reads_the_same_tokens_as_if_nothing_had_been_found(dialect: str) -> None:
+    """And no fewer of them are warm."""
+    found, whole = Prompts(), Prompts()
+    with_index = await talk(reading(found), dialect, is_found=True)
+    without = await talk(reading(whole), dialect, is_found=False)
+    assert found.read == whole.read
+    assert len(found.read) == 3
+    assert with_index == without
+    assert with_index[2] > with_index[1] > 0
