@@ -5,7 +5,7 @@ from dataclasses import replace
 import msgspec
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import strategies
@@ -41,6 +41,7 @@ turns = st.lists(
 
 
 @given(turns)
+@settings(max_examples=40)
 def test_bodies_say_the_same_as_those_made_whole(
     told: list[tuple[list[Item], str | None, bool]],
 ) -> None:
