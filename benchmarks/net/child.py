@@ -17,6 +17,12 @@ class ChildError(Exception):
     """A child did not start or failed; the text holds its last words."""
 
 
+def called(argv: Sequence[str]) -> str:
+    """The module that a command runs, or else its program."""
+    places = [index for index, word in enumerate(argv[:-1]) if word == "-m"]
+    return argv[places[-1] + 1] if places else argv[0]
+
+
 @asynccontextmanager
 async def ready_child(
     argv: Sequence[str], environment: Mapping[str, str] | None = None
@@ -31,10 +37,13 @@ async def ready_child(
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(READY_LIMIT_S):
-            line = await process.stdout.readline()
+        try:
+            async with asyncio.timeout(READY_LIMIT_S):
+                line = await process.stdout.readline()
+        except TimeoutError:
+            raise ChildError(f"{called(argv)} was not ready in {READY_LIMIT_S:.0f} s") from None
         if not line:
-            raise ChildError(f"{' '.join(argv[:4])} ended before it was ready")
+            raise ChildError(f"{called(argv)} ended before it was ready")
         yield orjson.loads(line)
     finally:
         with contextlib.suppress(OSError):
@@ -61,12 +70,12 @@ async def run_child(
         async with asyncio.timeout(limit_s):
             printed, _ = await process.communicate()
     except TimeoutError:
-        raise ChildError(f"{' '.join(argv[:6])} took longer than {limit_s:.0f} s") from None
+        raise ChildError(f"{called(argv)} took longer than {limit_s:.0f} s") from None
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     lines = printed.strip().splitlines()
     if process.returncode != 0 or not lines:
-        raise ChildError(f"{' '.join(argv[:6])} failed with status {process.returncode}")
+        raise ChildError(f"{called(argv)} failed with status {process.returncode}")
     return orjson.loads(lines[-1])

@@ -27,8 +27,9 @@ import msgspec
 
 from benchmarks.lab.record import Experiment, Figure, Ratio, Row, paired_ratio, this_machine
 from benchmarks.net import namespaces, network_engine, tls_front
-from benchmarks.net.child import ready_child, run_child
-from benchmarks.net.link import FAR_ADDRESS, Link, Meter
+from benchmarks.net.child import ChildError, ready_child, run_child
+from benchmarks.net.engine_client import WAYS as ENGINE_WAYS
+from benchmarks.net.link import FAR_ADDRESS, Link, LinkError, Meter
 from benchmarks.net.network_client import Block, Plan
 from benchmarks.net.trips import KEPT, NEW, STREAMED, TIGHT, TUNED, Sample, tls_version
 
@@ -39,6 +40,7 @@ HISTORIES = {"10k": 53_000, "50k": 209_000, "200k": 789_000}
 SMALL, LARGE = 4096, 30_000
 DEFAULT_WAYS = (NEW, KEPT, TIGHT)
 RUN_LIMIT_S = 240.0
+FAILURES = (ChildError, LinkError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,31 +107,72 @@ async def run(*, is_quick: bool, say: Callable[[str], None]) -> Experiment:
     controls = available_controls()
     settings["system_congestion_control"] = namespaces.ipv4("tcp_congestion_control")
     samples: dict[Key, list[Sample]] = {}
+    missing: list[Row] = []
     num_dropped = 0
     for condition in conditions(controls, is_quick=is_quick):
         cap = f", {condition.mbit_per_s:g} Mbit/s" if condition.mbit_per_s else ""
         say(f"network: {condition.rtt_ms:g} ms, {condition.congestion_control}{cap}")
-        found, dropped = await measure(condition)
-        num_dropped += dropped
-        samples |= _grouped(condition, found)
+        for outcome in await measure(condition):
+            num_dropped += outcome.num_dropped
+            samples |= _grouped(condition, outcome.samples)
+            if outcome.reason:
+                say(f"  not measured: {outcome.reason}")
+                missing += unmeasured(condition, outcome)
     settings["packets_dropped"] = num_dropped
-    rows, ratios = rows_of(samples), ratios_of(samples)
+    rows, ratios = rows_of(samples) + missing, ratios_of(samples)
     case = network_engine.QUICK if is_quick else network_engine.CASE
     for control in controls:
         say(f"network: {network_engine.RTT_MS:g} ms, {control}, {case.model}")
-        turns = await network_engine.measure(case, control)
+        try:
+            turns = await network_engine.measure(case, control)
+        except FAILURES as error:
+            params = network_engine.params_of(case, control)
+            rows += [Row(way, params, {}, missing=str(error)) for way in ENGINE_WAYS]
+            continue
         rows += network_engine.rows_of(case, control, turns)
         ratios += network_engine.ratios_of(case, control, turns)
     return _experiment(settings, rows, ratios)
 
 
-async def measure(condition: Condition) -> tuple[list[Sample], int]:
-    """All samples under one condition, and how many packets the links dropped."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one link gave; ``reason`` says why it gave nothing."""
+
+    is_tuned: bool
+    samples: list[Sample]
+    num_dropped: int = 0
+    reason: str = ""
+
+
+async def measure(condition: Condition) -> list[Outcome]:
+    """What both links gave under one condition."""
     async with asyncio.TaskGroup() as group:
-        default = group.create_task(measure_link(condition, is_tuned=False))
-        tuned = group.create_task(measure_link(condition, is_tuned=True))
-    (first, dropped), (second, also) = default.result(), tuned.result()
-    return [*first, *second], dropped + also
+        tasks = [
+            group.create_task(outcome_of(condition, is_tuned=is_tuned))
+            for is_tuned in (False, True)
+        ]
+    return [task.result() for task in tasks]
+
+
+async def outcome_of(condition: Condition, *, is_tuned: bool) -> Outcome:
+    """What one link gave; a failure is an outcome, too."""
+    try:
+        samples, num_dropped = await measure_link(condition, is_tuned=is_tuned)
+    except FAILURES as error:
+        return Outcome(is_tuned, [], reason=str(error))
+    return Outcome(is_tuned, samples, num_dropped)
+
+
+def unmeasured(condition: Condition, outcome: Outcome) -> list[Row]:
+    """A row for each way of a link that gave nothing."""
+    ways = dict.fromkeys(
+        way for each in _blocks(condition, is_tuned=outcome.is_tuned) for way in each.ways
+    )
+    params: dict[str, str | int | float | bool] = {
+        "rtt_ms": condition.rtt_ms,
+        "cc": condition.congestion_control,
+    }
+    return [Row(way, params, {}, missing=outcome.reason) for way in ways]
 
 
 async def measure_link(condition: Condition, *, is_tuned: bool) -> tuple[list[Sample], int]:

@@ -46,9 +46,9 @@ async def measure(
     return msgspec.convert(printed, list[EngineSample])
 
 
-def rows_of(case: Case, control: str, samples: Sequence[EngineSample]) -> list[Row]:
-    """A row a way."""
-    params: dict[str, str | int | float | bool] = {
+def params_of(case: Case, control: str) -> dict[str, str | int | float | bool]:
+    """What a row says of its condition."""
+    return {
         "rtt_ms": RTT_MS,
         "cc": control,
         "history": f"{case.history} tokens",
@@ -56,6 +56,11 @@ def rows_of(case: Case, control: str, samples: Sequence[EngineSample]) -> list[R
         "idle_s": case.tool_s,
         "model": case.model,
     }
+
+
+def rows_of(case: Case, control: str, samples: Sequence[EngineSample]) -> list[Row]:
+    """A row a way."""
+    params = params_of(case, control)
     rows = []
     for way in WAYS:
         series = [each for each in samples if each.way == way]

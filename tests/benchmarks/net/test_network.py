@@ -1,5 +1,14 @@
-from benchmarks.net.network import Condition, Key, conditions, params_of, ratios_of, rows_of
-from benchmarks.net.trips import NEW, STREAMED, TIGHT, TUNED, Sample
+from benchmarks.net.network import (
+    Condition,
+    Key,
+    Outcome,
+    conditions,
+    params_of,
+    ratios_of,
+    rows_of,
+    unmeasured,
+)
+from benchmarks.net.trips import KEPT, NEW, STREAMED, TIGHT, TUNED, Sample
 
 
 def series(way: str, ttfts: list[float]) -> list[Sample]:
@@ -72,3 +81,13 @@ def test_all_distances_sizes_and_controls_are_planned() -> None:
     assert all((STREAMED in block.ways) == (block.new_bytes == 30_000) for block in blocks)
     assert all(TUNED in block.ways for block in blocks)
     assert [each.mbit_per_s for each in planned if each.mbit_per_s] == [50]
+
+
+def test_a_link_that_failed_leaves_rows_that_say_so() -> None:
+    """For its own ways only: the other link may have worked."""
+    condition = conditions(["cubic"], is_quick=True)[1]
+    tuned = unmeasured(condition, Outcome(is_tuned=True, samples=[], reason="no link"))
+    others = unmeasured(condition, Outcome(is_tuned=False, samples=[], reason="no link"))
+    assert [(row.variant, row.missing) for row in tuned] == [(TUNED, "no link")]
+    assert {NEW, KEPT, TIGHT, STREAMED} == {row.variant for row in others}
+    assert others[0].params == {"rtt_ms": 20.0, "cc": "cubic"}
