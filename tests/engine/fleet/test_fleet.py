@@ -188,8 +188,13 @@ async def test_a_request_may_name_its_policy_where_that_is_allowed() -> None:
 # ---------------------------------------------------------------------- health
 
 
-async def test_what_keeps_failing_is_left_alone_and_found_again() -> None:
-    """After the pause one request is the probe; when it is answered, all go there again."""
+async def test_what_keeps_failing_is_left_alone_and_found_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """After the pause one request is the probe; when it is answered, all go there again.
+
+    Whoever runs the server reads of both.
+    """
     clock = ManualClock()
     a, b = Backend("a"), Backend("b", tier="bulk")
     a.says = [error("upstream_error")]
@@ -201,6 +206,10 @@ async def test_what_keeps_failing_is_left_alone_and_found_again() -> None:
     a.says = None
     assert (await ask(fleet, asked("x"))).text == "a"
     assert (await ask(fleet, asked("y"))).text == "a"
+    assert [record.getMessage() for record in caplog.records] == [
+        "a is left alone for 10.0 s: upstream_error happened",
+        "a answers again",
+    ]
     await fleet.close()
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-
 MAX_RESULTS: Final = 1000
 """Of a window, however many there are in it."""
 

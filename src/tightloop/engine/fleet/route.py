@@ -6,6 +6,7 @@ costs one call and one look at its last delta.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,12 +14,15 @@ from typing import Final
 
 import msgspec
 
+from tightloop.engine.fleet.breaker import State
 from tightloop.engine.fleet.member import MAX_WAITING, Member
 from tightloop.engine.fleet.policy import Decision
 from tightloop.engine.fleet.sessions import Session, SessionBook
 from tightloop.engine.interface import Generation, GenerationRequest, Sink
 from tightloop.protocol.deltas import Delta, EngineTiming, Finished, FinishReason, Usage
 from tightloop.trace.clock import Clock
+
+_log = logging.getLogger(__name__)
 
 MEMBER_FAULTS: Final = frozenset(
     {
@@ -327,7 +331,11 @@ class _Attempt:
         route = self._route
         now_ns = route.context.clock.now_ns()
         route.first_delta_ns = now_ns
-        self._ticket = self._member.breaker.succeed(self._ticket, now_ns)
+        breaker = self._member.breaker
+        ticket = breaker.succeed(self._ticket, now_ns)
+        if ticket != self._ticket and breaker.state(now_ns) is State.CLOSED:
+            _log.warning("%s answers again", self._member.name)
+        self._ticket = ticket
 
     def _report(self, finished: Finished) -> None:
         """Tell the breaker and the averages how it went."""
@@ -338,7 +346,12 @@ class _Attempt:
         elif finished.reason is FinishReason.ERROR and code in MEMBER_FAULTS:
             is_busy = code in ("rate_limit_exceeded", "server_is_overloaded")
             retry_after_s = finished.retry_after_s if is_busy else None
+            was_open = member.breaker.state(now_ns) is State.OPEN
             member.breaker.fail(self._ticket, now_ns, retry_after_s=retry_after_s)
+            pause_s = member.breaker.pause_left_s(now_ns)
+            if pause_s and not was_open:
+                text = finished.error_message
+                _log.warning("%s is left alone for %.1f s: %s", member.name, pause_s, text)
         elif not self._has_begun:
             member.breaker.succeed(self._ticket, now_ns)
         if finished.timing is not None and finished.reason is not FinishReason.ERROR:
