@@ -19,6 +19,10 @@ SMALL = "small"
 """Folder of what the small programs print: figures of their own form."""
 
 
+SMALL_LIMIT_S = 300.0
+"""Several times what any of them takes on a machine that does nothing else."""
+
+
 def parts(*, is_quick: bool, results: Path) -> dict[str, list[str]]:
     """Name and command of each; the small programs print JSON."""
     quick = ["--quick"] if is_quick else []
@@ -36,9 +40,18 @@ def run(name: str, command: list[str], results: Path) -> bool:
     """Whether it ended well; what a small program prints is also kept."""
     if not name.startswith("bench_"):
         return subprocess.run(command, cwd=BENCHMARKS.parent, check=False).returncode == 0
-    done = subprocess.run(
-        command, cwd=BENCHMARKS.parent, check=False, stdout=subprocess.PIPE, text=True
-    )
+    try:
+        done = subprocess.run(
+            command,
+            cwd=BENCHMARKS.parent,
+            check=False,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=SMALL_LIMIT_S,
+        )
+    except subprocess.TimeoutExpired:
+        print(f"{name}: no end in {SMALL_LIMIT_S:.0f} s", file=sys.stderr, flush=True)
+        return False
     print(done.stdout, end="", flush=True)
     if done.returncode == 0:
         folder = results / SMALL
