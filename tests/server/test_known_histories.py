@@ -21,7 +21,7 @@ from tightloop.protocol.items import (
     encode_items,
     user_message,
 )
-from tightloop.server.known_histories import ITEM_BYTES, KnownHistories, Match, known_end
+from tightloop.server.known_histories import ITEM_BYTES, MAX_TRIES, KnownHistories, Match, known_end
 
 
 def said(text: str) -> Message:
@@ -163,6 +163,20 @@ def test_no_more_is_kept_than_allowed() -> None:
     small.ask([user_message("z")], [])
     assert small.histories.num_bytes <= 3 * one_turn
     assert len(small.histories) < 4
+
+
+def test_a_history_that_is_like_none_is_not_compared_with_all() -> None:
+    """Reasoning has no part in the hash: without it every later turn looks right and none is."""
+    for num_turns in (MAX_TRIES - 1, MAX_TRIES):
+        server = Server()
+        server.ask([HI], [said("one")])
+        items: list[Item] = [HI, said("one"), Reasoning(("plan",))]
+        for number in range(num_turns):
+            items += [user_message(f"{number}"), said("more")]
+            server.ask(items[:-1], [items[-1]])
+        del items[2]
+        found = server.ask([*items, HI], [])
+        assert (found is None) == (num_turns == MAX_TRIES)
 
 
 def test_the_latest_stays_however_large() -> None:

@@ -36,6 +36,10 @@ MAX_KNOWN: Final = 4096
 MAX_KNOWN_BYTES: Final = 128 << 20
 """Of the text in them; in memory they take about as much again in objects."""
 
+MAX_TRIES: Final = 16
+"""Ends with the right hash that are compared. A client that forgets early reasoning of a conversation of a
+thousand turns has the hash of all of them right, and is like none."""
+
 ITEM_BYTES: Final = 256
 """An item without its text."""
 
@@ -127,14 +131,18 @@ class KnownHistories:
         path = Path(chain, len(items), num_bytes)
         if not self._ends:
             return None, path
-        ends = self._ends
+        ends, num_tries = self._ends, 0
         for size in range(len(items) - 1, 0, -1):
             found = hashes[size - 1]
-            if found is not None and found in ends:
-                match = _matched(ends[found], items, size, scope)
-                if match is not None:
-                    ends.move_to_end(found)
-                    return match, path
+            if found is None or found not in ends:
+                continue
+            match = _matched(ends[found], items, size, scope)
+            if match is not None:
+                ends.move_to_end(found)
+                return match, path
+            num_tries += 1
+            if num_tries == MAX_TRIES:
+                break
         return None, path
 
     def _same_objects(self, items: Sequence[Item], scope: str) -> Match | None:
