@@ -5,7 +5,6 @@ READY := $(VENV)/.ready
 CLIENTS := .clients
 CLIENTS_READY := $(CLIENTS)/.ready
 PEERS := .peers
-PEERS_READY := $(PEERS)/.ready
 BENCH_FLAGS ?=
 VLLM := .vllm
 VLLM_READY := $(VLLM)/.ready
@@ -28,10 +27,8 @@ $(CLIENTS_READY): $(READY) scripts/install_clients.py $(wildcard clients/*) clie
 	@python scripts/install_clients.py --into $(CLIENTS)
 	@touch $@
 
-peers: $(PEERS_READY) ## install the servers that bench measures beside ours, each in its own environment
-$(PEERS_READY): $(READY) scripts/install_peers.py $(wildcard peers/*)
+peers: $(READY) ## install the servers that bench measures beside ours, each in its own environment
 	@python scripts/install_peers.py --into $(PEERS)
-	@touch $@
 
 demo: $(READY) ## fix real bugs with the bundled network, classic path against tight path
 	tightloop demo $(DEMO_FLAGS)
@@ -53,7 +50,7 @@ check: $(READY) ## lint, format, types, import contracts, spelling, generated do
 e2e: $(READY) $(CLIENTS_READY) ## real processes, real clients, the official SDK
 	pytest -m e2e tests/e2e
 
-bench: $(READY) $(PEERS_READY) ## all measurements, ours and the peers'; the results go to benchmarks/results
+bench: peers ## all measurements, ours and the peers'; the results go to benchmarks/results
 	@python -m benchmarks.lab $(BENCH_FLAGS)
 
 soak: $(READY) ## ten minutes of drops, steers, cancels and resumes on 64 lanes; fails if anything is lost
