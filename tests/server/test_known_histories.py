@@ -175,7 +175,7 @@ def test_a_history_that_is_like_none_is_not_compared_with_all() -> None:
             items += [user_message(f"{number}"), said("more")]
             server.ask(items[:-1], [items[-1]])
         del items[2]
-        found = server.ask([*items, HI], [])
+        found = server.ask(resent([*items, HI]), [])
         assert (found is None) == (num_turns == MAX_TRIES)
 
 
