@@ -74,10 +74,10 @@ class Case:
 
 CASES = (
     Case("random-3m", 2_000, 1_000, 2.0, 5),
-    Case("random-3m", 8_000, 1_000, 3.0, 2),
+    Case("random-3m", 8_000, 1_000, 3.0, 1),
     Case("random-3m", 2_000, 8_000, 15.0, 2),
-    Case("random-30m", 1_000, 1_000, 5.0, 2),
-    Case("random-500m", 256, 512, 10.0, 1),
+    Case("random-30m", 1_000, 1_000, 5.0, 1),
+    Case("random-500m", 256, 256, 8.0, 1),
 )
 """Chosen so that all of it ends within five minutes: one thread of a CPU evaluates a few thousand
 tokens per second of the smallest model and about a hundred of the largest, fewer the longer the

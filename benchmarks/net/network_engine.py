@@ -17,7 +17,7 @@ from benchmarks.net.random_models import random_model
 from benchmarks.net.trips import STREAMED, TIGHT
 
 RTT_MS = 50.0
-CASE = Case("random-3m", 2_000, 1_000, 2.0, 5)
+CASE = Case("random-3m", 2_000, 1_000, 2.0, 4)
 QUICK = Case("random-3m", 1_000, 500, 1.0, 2)
 RUN_LIMIT_S = 400.0
 
