@@ -16,7 +16,8 @@ from tests.engine.families.driving import drive, filed
 from tests.engine.gguf_fixture import write_gguf
 from tightloop.engine.families.chat import ChatFamily
 from tightloop.engine.families.chat_template import CHATML
-from tightloop.engine.families.open_item import num_settled, open_key
+from tightloop.engine.families.open_item import num_settled
+from tightloop.engine.families.open_sequence import open_key
 from tightloop.engine.interface import GenerationRequest, Node
 from tightloop.engine.llama_cpp.backend import LlamaCppBackend
 from tightloop.engine.scripted_backend import ScriptedBackend

@@ -15,7 +15,8 @@ from tightloop.engine.families.decoding import Answering, decode
 from tightloop.engine.families.drafting import Drafting
 from tightloop.engine.families.grammars import STACK_BYTES, GrammarCompiler
 from tightloop.engine.families.legal_tokens import LegalTokens
-from tightloop.engine.families.open_item import OpenItems, open_key, take_open
+from tightloop.engine.families.open_item import OpenItems
+from tightloop.engine.families.open_sequence import open_key, take_open
 from tightloop.engine.families.prompts import Draft, Known, Prompt, PromptReader, can_think
 from tightloop.engine.families.tool_calls import ToolCallParser
 from tightloop.engine.families.verifying import Verifier
