@@ -432,3 +432,15 @@ def test_the_sdks_own_collector_takes_the_chunks() -> None:
     assert message.tool_calls[0].function.arguments == '{"cmd":"ls"}'
     assert final.choices[0].finish_reason == "tool_calls"
     assert final.usage.prompt_tokens_details.cached_tokens == 8
+
+
+def test_the_tier_that_was_used_is_told_at_the_end() -> None:
+    """From the finish reason on, and in the whole; the official types take it."""
+    stream = started(include_usage=True)
+    assert "service_tier" not in json.loads(stream.snapshot())
+    chunks = stream.finish(STOP, extra={"service_tier": "flex", "end_turn": False})
+    for chunk in chunks:
+        assert chunk_type.validate_json(chunk).service_tier == "flex"
+    whole = completion_type.validate_json(stream.snapshot())
+    assert whole.service_tier == "flex"
+    assert "end_turn" not in json.loads(stream.snapshot())

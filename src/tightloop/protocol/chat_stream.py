@@ -132,6 +132,7 @@ class ChatStream(DeltaMachine[_Open]):
         self._head = chunk + b',"choices":[{"index":0,"delta":{'
         self._tail = b'},"finish_reason":null}]}'
         self._finish_reason: str | None = None
+        self._tier: dict[str, str] = {}
         self._error = b""
 
     # ------------------------------------------------------------------ what can be asked
@@ -152,6 +153,7 @@ class ChatStream(DeltaMachine[_Open]):
         completion: dict[str, Any] = {
             "object": "chat.completion",
             **self._identity,
+            **self._tier,
             "choices": [choice],
             "usage": None if self.usage is None else encode_chat_usage(self.usage),
         }
@@ -193,12 +195,16 @@ class ChatStream(DeltaMachine[_Open]):
         status, self._finish_reason = self._ending(signal, cancellation)
         chunks = self._end(signal, status, finished.usage)
         reason = self._finish_reason.encode()
+        head = self._chunk
+        if extra and "service_tier" in extra:  # what was used is known at the end only
+            self._tier = {"service_tier": extra["service_tier"]}
+            head = b'%b,"service_tier":%b' % (head, _encode(extra["service_tier"]))
         chunks.append(
-            b'%b,"choices":[{"index":0,"delta":{},"finish_reason":"%b"}]}' % (self._chunk, reason)
+            b'%b,"choices":[{"index":0,"delta":{},"finish_reason":"%b"}]}' % (head, reason)
         )
         if self._include_usage:
             usage = _encode(encode_chat_usage(finished.usage))
-            chunks.append(b'%b,"choices":[],"usage":%b}' % (self._chunk, usage))
+            chunks.append(b'%b,"choices":[],"usage":%b}' % (head, usage))
         return chunks
 
     def fail(self, code: str, message: str, *, usage: Usage | None = None) -> list[bytes]:

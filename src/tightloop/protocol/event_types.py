@@ -336,7 +336,11 @@ CHAT_EVENTS: Final[tuple[EventType, ...]] = (
             "model": "the model",
             "choices": "one element with `index`, `delta` and `finish_reason`, or none",
         },
-        {"usage": "in the last one only"},
+        {
+            "usage": "in the last one only",
+            "service_tier": "the tier that was used; from the `finish_reason` on, if it was asked for"
+            " or there are several",
+        },
         is_numbered=False,
     ),
     EventType(
