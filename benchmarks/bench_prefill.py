@@ -21,6 +21,7 @@ import asyncio
 import json
 import random
 import statistics
+import sys
 import time
 from collections.abc import Generator, Sequence
 from contextlib import aclosing
@@ -189,6 +190,10 @@ async def compare(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
             for way, measured in trips.items():
                 text = lines(rng, size)
                 measured.append(await turn(url, engine, rng, text, is_told=way == "streamed"))
+                one = measured[-1]
+                left = one.trip.input_tokens - one.trip.cached_tokens
+                said = f"{name} {way}: {first_token_s(one.trip):.3f} s, {left} tokens left"
+                print(f"{said}, {one.cpu_s:.3f} s of CPU", file=sys.stderr, flush=True)
     finally:
         await server.stop(grace_s=0)
     result: dict[str, Any] = {"model": name, "output_tokens": arguments.tokens}
