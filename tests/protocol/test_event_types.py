@@ -41,8 +41,8 @@ from tightloop.protocol.response_stream import Cancellation, ResponseStream
 from tightloop.protocol.websocket_mode import ClientEventDecoder, UnknownEvent
 
 PACKAGE = Path(__file__).parents[2] / "src" / "tightloop"
-NOT_SENDERS = {"accumulator.py", "event_types.py"}
-"""The reader of other servers' streams, which knows more types than we send; and the registry."""
+NOT_SENDERS = {"accumulator.py", "event_types.py", "response_reader.py"}
+"""The readers of other servers' streams, which know more types than we send; and the registry."""
 
 EVENT_NAME = re.compile(r"(response\.|responsesapi\.|tightloop:)[a-z_.{}]+")
 TYPE_IN_BYTES = re.compile(rb'"type":"([a-z_.:]+)"')
