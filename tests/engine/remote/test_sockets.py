@@ -263,6 +263,24 @@ async def test_idle_sockets_are_bounded() -> None:
         assert sockets(peer).num_idle == 2
 
 
+async def test_a_socket_that_is_idle_for_long_is_closed() -> None:
+    async with upstream(api="responses-ws", idle_s=0.0) as peer:
+        first = request("one", name="r1")
+        parent = node(first, await ask(peer.engine, first))
+        for _ in range(3):  # its timer is due in the next steps of the loop
+            await asyncio.sleep(0)
+        assert sockets(peer).num_idle == 0
+        await ask(peer.engine, request("two", name="r2", parent=parent))
+        assert texts(peer.asked[-1]) == ["one", "echo: one", "two"]
+        assert sockets(peer).num_whole == 2
+
+
+async def test_a_spare_socket_that_was_lost_is_replaced() -> None:
+    async with upstream(api="responses-ws") as peer:
+        peer.server.abort_connections()
+        assert (await ask(peer.engine, request("hi"))).text == "echo: hi"
+
+
 async def test_a_host_without_websocket_is_spoken_to_over_chat() -> None:
     """That is what auto is for; whoever demands a socket is told."""
     nowhere = "http://127.0.0.1:1/v1"
