@@ -451,7 +451,7 @@ async def request_bytes(talks: dict[Variant, Conversation]) -> dict[Variant, int
     for variant, talk in talks.items():
         host = talk.engine.host
         counting = Counting(host.upstream)
-        host.upstream = counting  # type: ignore[assignment]
+        host.upstream = counting
         frames: list[bytes] = []
 
         def spy(board: Switchboard, request: Any, frames: list[bytes] = frames) -> Any:
@@ -459,7 +459,7 @@ async def request_bytes(talks: dict[Variant, Conversation]) -> dict[Variant, int
             frames.append(frame)
             return inbox, frame
 
-        Switchboard.open = spy  # type: ignore[method-assign]
+        Switchboard.open = spy  # type: ignore[method-assign, assignment]
         await talk.turn()
         Switchboard.open = opened  # type: ignore[method-assign]
         host.upstream = counting._inner
