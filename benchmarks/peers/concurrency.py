@@ -19,7 +19,7 @@ from benchmarks.peers.crowd import SIZE, WINDOW_S, num_tokens, stream
 from benchmarks.peers.field import Field
 from benchmarks.peers.gateways import Door
 from benchmarks.peers.reply import BadReply
-from benchmarks.peers.series import Key, Series, compare, missing_rows, one_line, warm
+from benchmarks.peers.series import OURS, TIGHT, Key, Series, compare, missing_rows, one_line, warm
 from benchmarks.peers.ways import Way
 from tightloop.trace.clock import now_ns
 
@@ -44,7 +44,6 @@ WAYS = (
     ("tightloop scripted", "websocket"),
 )
 FIGURES = {"late p50": "ms", "late p99": "ms", "cpu": "us/token", "delivered": "%", "rss": "MB"}
-OURS = ("tightloop", "tightloop ws", "tightloop scripted")
 
 
 def run(field: Field, *, is_quick: bool) -> Experiment:
@@ -216,11 +215,12 @@ def _row(level: int, key: Key, series: Series) -> Row:
 
 def ratios(found: dict[int, dict[Key, Series]]) -> list[Ratio]:
     """CPU per token and lateness of every peer over our gateway on a WebSocket."""
-    made: list[Ratio] = []
-    for level, each in found.items():
-        for key in each:
-            if key[0] in OURS:
-                continue
-            for name in ("cpu", "late p99"):
-                made += compare(name, key, ("tightloop", "websocket"), each, f"{level} streams")
-    return made
+    return [
+        ratio
+        for level, each in found.items()
+        for key in each
+        if key[0] not in OURS
+        for over in TIGHT
+        for name in ("cpu", "late p99")
+        for ratio in compare(name, key, over, each, f"{level} streams")
+    ]

@@ -11,7 +11,16 @@ import statistics
 from benchmarks.lab.progress import Progress
 from benchmarks.lab.record import Experiment, Figure, Machine, Ratio, Row, this_machine
 from benchmarks.peers.field import Field
-from benchmarks.peers.series import Key, Series, compare, interleave, missing_rows, warm, ways
+from benchmarks.peers.series import (
+    Key,
+    Series,
+    compare,
+    interleave,
+    missing_rows,
+    overs,
+    warm,
+    ways,
+)
 from benchmarks.peers.ways import Sample, Way
 
 NAME = "per-token"
@@ -28,7 +37,6 @@ RATES = {
 QUICK_RATES = {"1000/s": (1000.0, 100), "unpaced": (0.0, 500)}
 FULL_ROUNDS, QUICK_ROUNDS = 6, 2
 FIGURES = {"cpu": "us/token", "transit": "us", "transit p99": "us", "delivered": "tok/s"}
-OURS = ("tightloop", "tightloop ws", "tightloop scripted")
 
 
 def run(field: Field, *, is_quick: bool) -> Experiment:
@@ -126,14 +134,12 @@ def _row(rate: str, key: Key, series: Series) -> Row:
 
 
 def ratios(found: dict[str, dict[Key, Series]]) -> list[Ratio]:
-    """CPU and transit of every peer over our gateway's, asked the same way and on a WebSocket."""
-    made: list[Ratio] = []
-    for rate, each in found.items():
-        for key in each:
-            overs = [("tightloop", key[1]), ("tightloop", "websocket")]
-            if key[0] in OURS:
-                overs = [(key[0], "websocket")]
-            for over in dict.fromkeys(overs):
-                for name in ("cpu", "transit"):
-                    made += compare(name, key, over, each, rate)
-    return made
+    """CPU and transit of every peer over our gateway's; see ``overs``."""
+    return [
+        ratio
+        for rate, each in found.items()
+        for key in each
+        for over in overs(key)
+        for name in ("cpu", "transit")
+        for ratio in compare(name, key, over, each, rate)
+    ]

@@ -18,6 +18,7 @@ from benchmarks.peers.series import (
     compare,
     interleave,
     missing_rows,
+    overs,
     warm,
     way_name,
     ways,
@@ -30,7 +31,6 @@ RATE = 1000.0
 SIZES = ("1k", "10k", "50k", "200k")
 QUICK_SIZES = ("1k", "50k")
 FULL_ROUNDS, QUICK_ROUNDS = 40, 4
-OURS = ("tightloop", "tightloop ws", "tightloop scripted")
 NO_UPSTREAM = "tightloop scripted"
 """It has the whole time to first token for its own: what the upstream takes is not in it."""
 
@@ -141,22 +141,14 @@ def _row(size: str, key: Key, series: Series) -> Row:
 
 
 def ratios(found: dict[str, dict[Key, Series]]) -> list[Ratio]:
-    """Every peer over our gateway asked the same way, and over it asked on a WebSocket.
-
-    And our own classic ways over our WebSocket.
-    """
-    made: list[Ratio] = []
-    for size, each in found.items():
-        for gateway, api in each:
-            key = (gateway, api)
-            for own in OURS:
-                if gateway == own:
-                    made += _compare(size, key, (own, "websocket"), each)
-            if gateway not in OURS:
-                made += _compare(size, key, ("tightloop", api), each)
-                if api != "websocket":
-                    made += _compare(size, key, ("tightloop", "websocket"), each)
-    return made
+    """Every peer over our gateway asked the same way, and over its tight paths; see ``overs``."""
+    return [
+        ratio
+        for size, each in found.items()
+        for key in each
+        for over in overs(key)
+        for ratio in _compare(size, key, over, each)
+    ]
 
 
 def _compare(size: str, of: Key, over: Key, found: dict[Key, Series]) -> list[Ratio]:

@@ -124,6 +124,23 @@ def compare(name: str, of: Key, over: Key, found: dict[Key, Series], label: str)
         return []
 
 
+OURS = ("tightloop", "tightloop ws", "tightloop scripted")
+TIGHT = (("tightloop", "websocket"), ("tightloop ws", "websocket"))
+"""Incremental from the client to us, and from the client to the upstream."""
+
+
+def overs(key: Key) -> list[Key]:
+    """What a way is compared with.
+
+    A peer: with our gateway asked the same way, and with its tight paths. Our own: with itself on a
+    WebSocket.
+    """
+    gateway, api = key
+    if gateway in OURS:
+        return [(gateway, "websocket")]
+    return list(dict.fromkeys([("tightloop", api), *TIGHT]))
+
+
 def way_name(key: Key) -> str:
     """As ratios name it."""
     return ", ".join(key)

@@ -1,8 +1,8 @@
 from benchmarks.lab.progress import Progress
 from benchmarks.peers.per_token import of_tokens
 from benchmarks.peers.reply import BadReply, Token
-from benchmarks.peers.round_trip import add_differences
-from benchmarks.peers.series import Key, Series, compare, interleave
+from benchmarks.peers.round_trip import add_differences, ratios
+from benchmarks.peers.series import Key, Series, compare, interleave, overs
 from benchmarks.peers.ways import Sample
 
 
@@ -58,3 +58,21 @@ def test_a_tokens_cost_is_without_the_requests() -> None:
     found = of_tokens(short, Sample(0, tokens, 130_000, 10), has_cpu=True)
     assert found == {"transit": 50.0, "transit p99": 50.0, "delivered": 1000.0, "cpu": 3.0}
     assert "cpu" not in of_tokens(short, Sample(0, tokens, 0, 10), has_cpu=False)
+
+
+def test_a_peer_is_compared_with_its_like_and_with_the_tight_paths() -> None:
+    """Each once; our own ways with themselves on a WebSocket."""
+    tight, tighter = ("tightloop", "websocket"), ("tightloop ws", "websocket")
+    assert overs(("nginx", "chat")) == [("tightloop", "chat"), tight, tighter]
+    assert overs(("litellm", "websocket")) == [tight, tighter]
+    assert overs(("tightloop scripted", "chat")) == [("tightloop scripted", "websocket")]
+    found: dict[Key, Series] = {}
+    for key, value in ((("nginx", "chat"), 1.0), (tight, 2.0), (tighter, 4.0)):
+        found[key] = Series()
+        for _ in range(5):
+            found[key].add({"ttft": value, "cpu": value, "added": value})
+    made = {(each.name, each.of, each.over): each.median for each in ratios({"1k": found})}
+    assert made["added 1k", "nginx, chat", "tightloop, websocket"] == 0.5
+    assert made["cpu 1k", "nginx, chat", "tightloop ws, websocket"] == 0.25
+    assert {of for _, of, _ in made} == {"nginx, chat"}
+    assert len(made) == 6  # our own chat was not measured
