@@ -142,7 +142,7 @@ def test_items_without_numbers_are_those_in_order() -> None:
         COMPLETED,
     )
     assert [TextDelta("hi"), ToolCallStarted("c1", "f")] == deltas[:2]
-    assert FinishReason.TOOL_CALLS == deltas[-1].reason  # type: ignore[union-attr]
+    assert deltas[-1].reason == FinishReason.TOOL_CALLS  # type: ignore[union-attr]
 
 
 def last(*events: dict[str, Any]) -> Finished:
