@@ -242,7 +242,8 @@ def ratios_of(case: Case, trips: dict[str, list[RoundTrip]]) -> list[Ratio]:
     """Every other way over streamed prefill, and cold over incremental, round by round."""
     name = f"ttft {case.model} {case.history}+{case.output}"
     series = {way: [ttft_of(trip) for trip in measured] for way, measured in trips.items()}
-    pairs = [(STREAMED, way) for way in WAYS[:-1]] + [(INCREMENTAL, COLD)]
+    pairs = [(STREAMED, way) for way in WAYS[:-1]]
+    pairs += [(INCREMENTAL, COLD), (INCREMENTAL, WARM)]
     return [paired_ratio(name, of, over, series[of], series[over]) for of, over in pairs]
 
 

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 
 from benchmarks.lab.record import Experiment, Ratio
+from benchmarks.net.follow_up import COLD, INCREMENTAL, WARM
+from benchmarks.net.follow_up import STREAMED as STREAMED_PREFILL
 from benchmarks.net.trips import KEPT, NEW, STREAMED, TIGHT, TUNED
 from benchmarks.page.results import Results, missing
 
 BASELINES = (NEW, KEPT, TUNED)
+OURS_SCRIPTED = "tightloop scripted, websocket"
 SMALL_PERCENT = 20.0
 """A reduction below this is called small."""
 
@@ -66,6 +69,22 @@ def overhead_lines(results: Results) -> list[str]:
     return [*lines, "", *small_words(small)]
 
 
+def loopback_lines(results: Results) -> list[str]:
+    """What our own server adds over loopback, asked in the classic ways and on a WebSocket."""
+    experiment = results.experiments.get("round-trip")
+    if experiment is None:
+        return [missing("round-trip")]
+    lines = ["| history | new connection | kept |", "|---|---|---|"]
+    for size in dict.fromkeys(str(row.params["history"]) for row in results.rows("round-trip")):
+        cells = []
+        for api in ("responses new", "responses"):
+            name = f"added {size}"
+            found = find(experiment, f"tightloop scripted, {api}", OURS_SCRIPTED, name)
+            cells.append(reduction(inverse(found)) if found else "not above the noise")
+        lines.append(f"| {size} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def place_of(params: dict[str, str | int | float | bool]) -> str:
     """How the experiment's ratios name a condition."""
     cap = f" {params['mbit_per_s']:g} Mbit/s" if "mbit_per_s" in params else ""
@@ -111,6 +130,25 @@ def ttft_lines(results: Results) -> list[str]:
             cells = " | ".join(map(reduction, ratios))
             lines.append(f"| {name.removeprefix('ttft ')} | {of} | {cells} |")
     return [*lines, "", *small_words(small)]
+
+
+def follow_up_lines(results: Results) -> list[str]:
+    """Time to first token on real models over loopback: what streaming and continuing save."""
+    experiment = results.experiments.get("follow-up-ttft")
+    if experiment is None:
+        return [missing("follow-up-ttft")]
+    overs = (COLD, WARM, INCREMENTAL)
+    lines = [
+        "| model, tokens of history + output | ours | " + " | ".join(overs) + " |",
+        "|---" * 5 + "|",
+    ]
+    for name in dict.fromkeys(each.name for each in experiment.ratios):
+        for of in (INCREMENTAL, STREAMED_PREFILL):
+            cells = [
+                "-" if over == of else reduction(find(experiment, of, over, name)) for over in overs
+            ]
+            lines.append(f"| {name.removeprefix('ttft ')} | {of} | " + " | ".join(cells) + " |")
+    return lines
 
 
 def per_token_lines(results: Results) -> list[str]:

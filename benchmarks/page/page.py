@@ -4,7 +4,13 @@ from collections.abc import Callable, Sequence
 
 from benchmarks.lab.record import Row
 from benchmarks.page.budgets import budget_table
-from benchmarks.page.headlines import overhead_lines, per_token_lines, ttft_lines
+from benchmarks.page.headlines import (
+    follow_up_lines,
+    loopback_lines,
+    overhead_lines,
+    per_token_lines,
+    ttft_lines,
+)
 from benchmarks.page.results import Results, missing
 from benchmarks.page.tables import circumstances, listing, pivot
 
@@ -35,6 +41,13 @@ OVERHEAD = """\
 
 Time to first token less the engine's own time, over an emulated network; `tight` (a WebSocket and the new item
 only) against each baseline. Below zero is less."""
+
+LOOPBACK = """\
+Without any network, tightloop's server with a scripted engine inside, what it adds to an answer; windows and idle
+times play no part there, so a kept connection is one baseline."""
+
+FOLLOW_UP = """\
+Over loopback, where only the engine and what it knows make the difference:"""
 
 PER_TOKEN = """\
 ### Per-token overhead
@@ -104,7 +117,9 @@ def page(results: Results, plots: Sequence[str]) -> str:
     if rough:
         parts += [QUICK.format(names=", ".join(rough)), ""]
     parts += [HEADLINES, "", OVERHEAD, "", *overhead_lines(results), ""]
+    parts += [LOOPBACK, "", *loopback_lines(results), ""]
     parts += [PER_TOKEN, "", *per_token_lines(results), "", TTFT, "", *ttft_lines(results), ""]
+    parts += [FOLLOW_UP, "", *follow_up_lines(results), ""]
     parts += ["## Budgets", "", *budget_table(results), ""]
     for name, title, body in SECTIONS:
         parts += [f"## {title}", ""]

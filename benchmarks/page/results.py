@@ -1,9 +1,11 @@
 """The results there are, found by name; what is missing is None, and the page says so."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 
 from benchmarks.lab.record import Experiment, Figure, Row, read
@@ -53,13 +55,17 @@ class Results:
 
 
 def load(directory: Path) -> Results:
-    """Everything in ``directory`` and its folder of small programs."""
-    experiments = {path.stem: read(path) for path in sorted(directory.glob("*.json"))}
-    small = {
-        path.stem: orjson.loads(path.read_bytes())
-        for path in sorted((directory / "small").glob("*.json"))
-    }
-    return Results({each.name: each for each in experiments.values()}, small)
+    """Everything in ``directory`` and its folder of small programs; other files are passed over."""
+    experiments: dict[str, Experiment] = {}
+    for path in sorted(directory.glob("*.json")):
+        with suppress(msgspec.DecodeError):
+            found = read(path)
+            experiments[found.name] = found
+    small: dict[str, dict[str, Any]] = {}
+    for path in sorted((directory / "small").glob("*.json")):
+        with suppress(orjson.JSONDecodeError):
+            small[path.stem] = orjson.loads(path.read_bytes())
+    return Results(experiments, small)
 
 
 def missing(name: str) -> str:

@@ -1,9 +1,10 @@
 import re
+from pathlib import Path
 
 from benchmarks.lab.record import Experiment
 from benchmarks.page.page import SECTIONS, page
 from benchmarks.page.plots import plots
-from benchmarks.page.results import COMMANDS, Results
+from benchmarks.page.results import COMMANDS, Results, load
 from tests.benchmarks.page.samples import network, per_token, replay
 
 
@@ -29,7 +30,7 @@ def test_a_page_without_results_says_what_measures_them() -> None:
 def test_reductions_have_intervals_and_small_ones_are_named() -> None:
     text = page(FULL, [])
     assert "-84 % [-85, -84] | -66 % [-67, -65] | -7 % [-10, +2] |" in text
-    named = text.split("Below 20 %, or with an interval that reaches zero:")[1].split("###")[0]
+    named = text.split("Below 20 %, or with an interval that reaches zero:")[1].split("Without")[0]
     assert named.strip().splitlines() == [
         "- 50 ms cubic 50k +4 kB idle 0.6 s: 'tight' against 'kept, tuned'"
     ]
@@ -65,3 +66,16 @@ def test_rough_results_and_missing_ones_are_said() -> None:
 
 def test_tables_hold_medians_and_spread() -> None:
     assert "| 50.0 | cubic | 50k | 4 | 0.6 | 330 [297, 363] | 150 [135, 165] |" in page(FULL, [])
+
+
+def test_files_of_another_form_are_passed_over(tmp_path: Path) -> None:
+    network().write(tmp_path)
+    (tmp_path / "other.json").write_text('{"benchmark": "x"}')
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "engine.json").write_text("no JSON")
+    (tmp_path / "small" / "starts.json").write_text('{"import": {"median_ms": 12.5}}')
+    found = load(tmp_path)
+    assert list(found.experiments) == ["network"]
+    assert found.small_number("starts", "import", "median_ms") == 12.5
+    assert found.small_number("engine", "wall") is None
+    assert "at most 60 ms | 12.5 ms | met |" in page(found, [])
