@@ -106,8 +106,7 @@ async def run(*, is_quick: bool, say: Callable[[str], None]) -> Experiment:
     settings: dict[str, str | int | float | bool] = {"quick": is_quick, "tls": tls_version()}
     if reason is not None:
         say(f"network: not measured: {reason}")
-        rows = [Row(way, {}, {}, missing=reason) for way in (*DEFAULT_WAYS, TUNED, STREAMED)]
-        return _experiment(settings, rows, [])
+        return impossible(reason, settings)
     controls = available_controls()
     settings["system_congestion_control"] = namespaces.ipv4("tcp_congestion_control")
     samples: dict[Key, list[Sample]] = {}
@@ -136,6 +135,12 @@ async def run(*, is_quick: bool, say: Callable[[str], None]) -> Experiment:
         rows += network_engine.rows_of(case, control, turns)
         ratios += network_engine.ratios_of(case, control, turns)
     return _experiment(settings, rows, ratios)
+
+
+def impossible(reason: str, settings: dict[str, str | int | float | bool]) -> Experiment:
+    """The experiment where there can be no link: every way with the reason."""
+    rows = [Row(way, {}, {}, missing=reason) for way in (*DEFAULT_WAYS, TUNED, STREAMED)]
+    return _experiment(settings, rows, [])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@ from benchmarks.net.network import (
     Key,
     Outcome,
     conditions,
+    impossible,
     params_of,
     ratios_of,
     rows_of,
@@ -91,3 +92,10 @@ def test_a_link_that_failed_leaves_rows_that_say_so() -> None:
     assert [(row.variant, row.missing) for row in tuned] == [(TUNED, "no link")]
     assert {NEW, KEPT, TIGHT, STREAMED} == {row.variant for row in others}
     assert others[0].params == {"rtt_ms": 20.0, "cc": "cubic"}
+
+
+def test_without_the_means_every_way_says_why() -> None:
+    """In the table that is printed, too; nothing is left out silently."""
+    made = impossible("needs root", {"quick": True})
+    assert {NEW, KEPT, TUNED, TIGHT, STREAMED} == {row.variant for row in made.rows}
+    assert made.table().count("not measured: needs root") == 5
