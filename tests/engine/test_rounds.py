@@ -87,7 +87,7 @@ class Bench:
         self.pool = SequencePool(self.backend, lambda: self.turn.is_cancelled)
         self.family = Family(self.pool, plans)
         self.ends: dict[str, tuple[FinishReason, str | None]] = {}
-        self.num_wakes = 0
+        self.wakes: list[bool] = []
         self.rounds = Rounds(self.family, self.pool, self.turn, self._finish, self._wake)
         self.running = [Run(Nowhere(), request(name=name), lambda _: None) for name in plans]
 
@@ -96,8 +96,8 @@ class Bench:
     ) -> None:
         self.ends[run.request.response_id] = (reason, code)
 
-    def _wake(self) -> None:
-        self.num_wakes += 1
+    def _wake(self, is_soon_again: bool) -> None:
+        self.wakes.append(is_soon_again)
 
     def round(self) -> None:
         self.running = self.rounds.make(self.running)
@@ -249,10 +249,19 @@ def test_deltas_of_a_shared_step_do_not_wait_for_a_piece_of_prefill() -> None:
     """The loop is woken after the step, and again after the piece."""
     bench = Bench({"a": [TOKEN] * 9, "long": [Ask(700)]})
     bench.round()
-    assert bench.num_wakes == 2
-    alone = Bench({"a": [TOKEN] * 9})
-    alone.round()
-    assert alone.num_wakes == 1
+    bench.wakes.clear()
+    bench.round()
+    assert bench.wakes == [False, False]
+
+
+def test_only_before_a_short_step_a_wake_may_be_left_out() -> None:
+    """Not before a prompt is read, nor before a job evaluates by itself."""
+    bench = Bench({"a": [TOKEN, TOKEN, Ask(33), Ask(0), TOKEN]})
+    bench.to_the_end()
+    assert bench.wakes == [True, True, False, False, True, False]
+    shared = Bench({"a": [TOKEN] * 3, "b": [TOKEN, Ask(0), TOKEN]})
+    shared.to_the_end()
+    assert shared.wakes == [False, False, False, True, False]
 
 
 plans = st.dictionaries(

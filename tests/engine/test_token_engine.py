@@ -32,6 +32,7 @@ from tightloop.protocol.deltas import (
     ToolCallDone,
     ToolCallStarted,
 )
+from tightloop.trace.clock import ManualClock
 
 
 @asynccontextmanager
@@ -334,6 +335,17 @@ async def test_the_first_delta_and_a_closed_call_go_out_inside_their_step() -> N
         done = await answer.wait()
     assert done.reason is FinishReason.TOOL_CALLS
     assert answer.batches[0] == [ToolCallStarted("c", "f")]
+
+
+async def test_while_no_millisecond_passes_the_loop_is_woken_twice() -> None:
+    """For the first delta and for the last: what comes in between is one batch."""
+    backend = ScriptedBackend(replying(b"many words in no time"))
+    engine = TokenEngine(lambda: backend, ChatFamily, name="test", clock=ManualClock(1))
+    await engine.start()
+    answer = await ask(engine, request())
+    await engine.close()
+    assert answer.text == "many words in no time"
+    assert len(answer.batches) <= 2
 
 
 async def test_follow_ups_reuse_the_common_prefix() -> None:

@@ -41,7 +41,8 @@ class Finish(Protocol):
 
 
 class Rounds:
-    """``finish`` is called for each run that ends, ``wake`` whenever deltas may have come.
+    """``finish`` is called for each run that ends, ``wake`` whenever deltas may have come:
+    with True if only short steps follow, after which it is called again.
 
     ``shared_tokens`` of a prefill are evaluated at a time while somebody else would wait.
     """
@@ -52,7 +53,7 @@ class Rounds:
         pool: SequencePool,
         turn: Turn,
         finish: Finish,
-        wake: Callable[[], None],
+        wake: Callable[[bool], None],
         *,
         shared_tokens: int = SHARED_TOKENS,
     ) -> None:
@@ -66,9 +67,12 @@ class Rounds:
     def make(self, running: list[Run]) -> list[Run]:
         """One round; those that go on, in the order in which their next prefill comes."""
         if len(running) == 1:  # the one who is alone: whatever it wants is evaluated for it
-            is_going_on = self._step(running[0], ALONE_TOKENS)
-            self._wake()
+            run = running[0]
+            is_going_on = self._step(run, ALONE_TOKENS)
+            self._wake(is_going_on and _is_small(run.wanted))
             return running if is_going_on else []
+        if any(run.wanted is None for run in running):
+            self._wake(False)  # nobody waits for what a job does by itself
         running = [
             run
             for run in running
@@ -76,16 +80,17 @@ class Rounds:
             or self._step(run, self._shared_tokens)
         ]
         ended = self._join([run for run in running if _is_small(run.wanted)])
-        self._wake()  # nobody waits for somebody else's prefill
         if ended:
             running = [run for run in running if run not in ended]
         reading = next((run for run in running if _is_large(run.wanted)), None)
+        # Nor for somebody else's prefill.
+        self._wake(bool(running) and all(_is_small(run.wanted) for run in running))
         if reading is not None:
             is_waited_for = not all(_is_large(run.wanted) for run in running)
             running.remove(reading)
             if self._step(reading, self._shared_tokens if is_waited_for else ALONE_TOKENS):
                 running.append(reading)
-            self._wake()
+            self._wake(False)
         return running
 
     def _join(self, runs: list[Run]) -> list[Run]:

@@ -3,7 +3,8 @@
 One thread owns the backend. Jobs are the family's generators; rounds (``rounds``) advance all that
 run, so that sessions share each decode step and a long prefill delays others by one chunk at most.
 Deltas cross to the event loop through one deque with one wake-up per batch: while a wake-up is
-under way, whatever is produced joins it; nothing ever waits for a batch to fill.
+under way, whatever is produced joins it. A first delta and a closed tool call wake it at once, the
+rest at the end of its step, but no more than once a millisecond.
 """
 
 import asyncio
@@ -35,6 +36,9 @@ from tightloop.trace.clock import Clock, MonotonicClock
 
 MAX_OPEN = 512
 """Responses running or waiting: a wait with heartbeats serves an agent better than a refusal."""
+
+PAUSE_NS = 1_000_000
+"""Between two wake-ups of the loop while one short step follows another: what a token may wait."""
 
 FamilyFactory = Callable[[SequencePool], ModelFamily]
 Describe = Callable[[TokenBackend], ModelInfo]
@@ -89,6 +93,9 @@ class TokenEngine:
         self._outbox: deque[tuple[Run, Delta]] = deque()
         self._is_drain_scheduled = False
         self._turn = Turn()
+        self._now_ns = self.clock.now_ns
+        self._pause_ns = PAUSE_NS
+        self._rung_ns = -PAUSE_NS
         self._loop: asyncio.AbstractEventLoop | None = None
         self._bell: Doorbell | None = None
         self._thread: threading.Thread | None = None
@@ -199,12 +206,16 @@ class TokenEngine:
         if is_urgent:
             self._wake()
 
-    def _wake(self) -> None:
+    def _wake(self, is_soon_again: bool = False) -> None:
         assert self._loop is not None
         assert self._bell is not None
         if self._loop.is_closed():  # under a running engine: nobody listens any more
             self._give_up()
         elif self._outbox and not self._is_drain_scheduled:
+            now_ns = self._now_ns()
+            if is_soon_again and now_ns - self._rung_ns < self._pause_ns:
+                return
+            self._rung_ns = now_ns
             self._is_drain_scheduled = True
             self._bell.ring()
 
