@@ -1,8 +1,32 @@
 """Curves from what steps take."""
 
-from tightloop.engine.drafts.step_times import ENOUGH, FORGOTTEN_AFTER, StepTimes
+from tightloop.engine.drafts.step_times import (
+    ENOUGH,
+    FORGOTTEN_AFTER,
+    StepTimes,
+    completed,
+    possible,
+)
 
-MEASURED = {1: 1.0, 4: 2.0, 8: 3.0}
+MEASURED = {1: 1.0, 2: 1.5, 4: 2.0, 8: 3.0, 16: 5.0}
+
+
+def test_sizes_without_time_at_load_are_hoped_for() -> None:
+    """To be tried once drafts are right often enough; then what is seen counts."""
+    assert completed({1: 1.0, 4: 2.0}) == {1: 1.0, 4: 2.0, 8: 0.9 * 4, 16: 0.9 * 2 * 0.9 * 4}
+    assert completed({1: 1.0}) == {1: 1.0}
+    assert completed({}) == {}
+
+
+def test_figures_that_cannot_be_are_corrected() -> None:
+    """Eight tokens never cost more than two steps of four."""
+    assert possible({1: 1.0, 4: 2.0, 8: 36.0, 16: 5.0}) == {1: 1.0, 4: 2.0, 8: 4.0, 16: 5.0}
+    assert possible({1: 1.0, 2: 2.9, 16: 40.0}) == {1: 1.0, 2: 2.0, 16: 16.0}
+    assert possible({}) == {}
+
+
+def test_nothing_is_hoped_for_where_nothing_pays() -> None:
+    assert completed({1: 1.0, 4: 3.9}) == {1: 1.0, 4: 3.9}
 
 
 def noted(*steps: tuple[int, int], times: StepTimes | None = None) -> StepTimes:
@@ -22,7 +46,7 @@ def test_what_was_measured_at_load_holds_until_enough_is_known() -> None:
 def test_then_the_latest_steps_do_size_by_size() -> None:
     times = noted(*[(1, 100)] * ENOUGH, *[(4, 350)] * ENOUGH, (8, 100))
     assert times.has_base
-    assert times.costs() == {1: 1.0, 4: 3.5, 8: 3.0}
+    assert times.costs() == MEASURED | {4: 3.5}
     noted(*[(4, 150)] * 100, times=times)
     assert times.costs()[4] == 1.5
 

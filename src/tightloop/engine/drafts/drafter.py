@@ -70,7 +70,7 @@ class Speculation:
     def __init__(self, costs: Mapping[int, float], *, learns: bool = False) -> None:
         self._learns = learns
         self._times = StepTimes(costs)
-        self._costs = dict(costs)
+        self._costs = self._times.costs() if learns else dict(costs)
         self._num_refused = 0
         self._num_followed = self._num_useful = 0
         self._is_idle = False
@@ -118,7 +118,8 @@ class Speculation:
         self._num_notes = 0
         self._plans.clear()
         self._curves.clear()
-        self._costs = self._times.costs()
+        if self._learns:
+            self._costs = self._times.costs()
 
     def plan(self, kind: Kind, run: int, num_others: int) -> Plan:
         """The best number of drafts from a source beside ``num_others`` other sessions."""

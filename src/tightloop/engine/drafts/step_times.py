@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Final
 
+from tightloop.engine.drafts.policy import pays
+
 KEPT: Final = 15
 """Latest steps of a size that count, by their median: a disturbed one has no effect."""
 
@@ -22,13 +24,45 @@ FORGOTTEN_AFTER: Final = 256
 SHORT_NS: Final = 1_000_000
 
 
+SIZES: Final = (2, 4, 8, 16)
+
+HOPE: Final = 0.9
+"""A size that was not measured is taken to cost this share of what it can cost at most."""
+
+
+def possible(measured: Mapping[int, float]) -> dict[int, float]:
+    """The curve without figures that cannot be, of a disturbed measurement.
+
+    k tokens never cost more than k/m steps of m, for they could be evaluated in these.
+    """
+    costs: dict[int, float] = {}
+    for size in sorted(measured):
+        costs[size] = min(measured[size], _most(costs, size)) if costs else measured[size]
+    return costs
+
+
+def completed(costs: Mapping[int, float]) -> dict[int, float]:
+    """The curve with a hope for larger sizes, so that they are tried, where what is known pays."""
+    whole = dict(costs)
+    if pays(whole):
+        for size in SIZES:
+            if size > max(whole):
+                whole[size] = HOPE * _most(whole, size)
+    return whole
+
+
+def _most(costs: Mapping[int, float], size: int) -> float:
+    return min(size / small * cost for small, cost in costs.items())
+
+
 class StepTimes:
     """Cost curves from the time that steps take. ``measured`` is c(k) at load, c(1) being 1."""
 
     def __init__(self, measured: Mapping[int, float]) -> None:
-        self._measured = dict(measured)
-        self._steps: dict[int, deque[int]] = {size: deque(maxlen=KEPT) for size in measured}
-        self._last: dict[int, int] = dict.fromkeys(measured, 0)
+        self._measured = possible(measured)
+        sizes = {*measured, *SIZES} if measured else ()
+        self._steps: dict[int, deque[int]] = {size: deque(maxlen=KEPT) for size in sizes}
+        self._last: dict[int, int] = dict.fromkeys(sizes, 0)
         self._num_steps = 0
 
     @property
@@ -42,7 +76,7 @@ class StepTimes:
         return self.has_base and median(self._steps[1]) < SHORT_NS
 
     def note(self, size: int, taken_ns: int) -> None:
-        """A step of ``size`` tokens took so long. Sizes that are not in the curve are left out."""
+        """A step of ``size`` tokens took so long. Sizes that no plan has are left out."""
         if size not in self._steps:
             return
         self._num_steps += 1
@@ -55,12 +89,12 @@ class StepTimes:
             if self._num_steps - last > FORGOTTEN_AFTER:
                 self._steps[size].clear()
         if not self.has_base:
-            return dict(self._measured)
+            return completed(self._measured)
         one = max(1.0, median(self._steps[1]))
-        return {
-            size: median(steps) / one if len(steps) >= ENOUGH else self._measured[size]
-            for size, steps in self._steps.items()
+        seen = {
+            size: median(steps) / one for size, steps in self._steps.items() if len(steps) >= ENOUGH
         }
+        return completed(self._measured | seen)
 
     def forget(self) -> None:
         """Only what was measured at load counts."""
