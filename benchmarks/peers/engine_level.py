@@ -14,15 +14,15 @@ from pathlib import Path
 
 from benchmarks.lab.processes import NotStarted, Program, pause
 from benchmarks.lab.progress import Progress
-from benchmarks.lab.record import Experiment, Figure, Ratio, Row, this_machine
+from benchmarks.lab.record import Experiment, Figure, Ratio, Row, this_machine, unpaired_ratio
 from benchmarks.net.random_models import random_model
 from benchmarks.peers.bodies import Bodies, create
 from benchmarks.peers.client import HttpClient, WebSocketClient
 from benchmarks.peers.field import Field
 from benchmarks.peers.gateways import RESPONSES, Door, own_door, own_version
 from benchmarks.peers.reply import BadReply, HttpReply, Reply, WebSocketReply, failure
-from benchmarks.peers.series import Key, Series, compare, interleave
-from benchmarks.peers.ways import SETTLE_S, Way
+from benchmarks.peers.series import Key, Series, compare, interleave, way_name
+from benchmarks.peers.ways import SETTLE_S, TURNS, Way
 
 NAME = "engine-round-trip"
 MODEL = "random-3m"
@@ -109,9 +109,13 @@ class EngineWay:
     bodies: Bodies
     client: HttpClient | WebSocketClient
     previous: str = ""
+    num_turns: int = 0
 
     def measure(self) -> dict[str, float]:
         """TTFT and CPU. Raises ``BadReply``."""
+        if self.num_turns >= TURNS:
+            self._open_conversation()
+        self.num_turns += 1
         request = self.client.ready(self._body())
         program = self.door.program
         assert program is not None
@@ -126,12 +130,19 @@ class EngineWay:
     def open(self) -> None:
         """The engine has read the history."""
         if self.api == "websocket":
-            opening = create(self.bodies.opening(max_output_tokens=NUM_TOKENS))
-            reply = self.client.ask(self.client.ready(opening))[1]
-            first_text_ns(reply)
-            self._keep(reply)
+            self._open_conversation()
         for _ in range(NUM_WARMUP):
             self.measure()
+
+    def _open_conversation(self) -> None:
+        """With the history alone, so that it does not grow beyond a few turns."""
+        if self.api != "websocket":
+            return
+        opening = create(self.bodies.opening(max_output_tokens=NUM_TOKENS, temperature=0))
+        reply = self.client.ask(self.client.ready(opening))[1]
+        first_text_ns(reply)
+        self._keep(reply)
+        self.num_turns = 0
 
     def _body(self) -> bytes:
         if self.api == "chat":
@@ -205,11 +216,23 @@ def _row(size: str, key: Key, series: Series) -> Row:
 
 
 def ratios(found: dict[str, dict[Key, Series]]) -> list[Ratio]:
-    """llama.cpp's server over tightloop asked the same way; unpaired over the WebSocket."""
+    """llama.cpp's server over tightloop asked the same way, and over its WebSocket."""
     made: list[Ratio] = []
     for size, each in found.items():
-        for api in ("chat", "responses"):
-            for over in ((OURS, api), (OURS, "websocket")):
-                for name in FIGURES:
-                    made += compare(name, (LLAMA, api), over, each, size)
+        tight = (OURS, "websocket")
+        for key in ((LLAMA, "chat"), (LLAMA, "responses")):
+            for name in FIGURES:
+                made += compare(name, key, (OURS, key[1]), each, size)
+                made += compare_apart(name, key, tight, each, size)
     return made
+
+
+def compare_apart(
+    name: str, of: Key, over: Key, found: dict[Key, Series], label: str
+) -> list[Ratio]:
+    """Of two ways that were not measured in the same rounds: by their medians."""
+    series = [found[key] for key in (of, over) if key in found and not found[key].reason]
+    if len(series) < 2:
+        return []
+    values = [each.known(name) for each in series]
+    return [unpaired_ratio(f"{name} {label}", way_name(of), way_name(over), *values)]
