@@ -38,7 +38,9 @@ def overhead_lines(results: Results) -> list[str]:
     """Round-trip overhead over the network, every distance and size of history."""
     experiment = results.experiments.get("network")
     rows = [
-        row for row in results.rows("network") if row.variant == TIGHT and "model" not in row.params
+        row
+        for row in results.rows("network")
+        if row.variant in (TIGHT, STREAMED) and "model" not in row.params
     ]
     if experiment is None or not rows:
         return [missing("network")]

@@ -37,7 +37,7 @@ def key(condition: Condition, way: str) -> Key:
 NEAR, FAR = Condition(0, "cubic", ()), Condition(50, "cubic", ())
 SAMPLES = {
     key(NEAR, NEW): series(NEW, [0.010]),
-    key(NEAR, TIGHT): series(TIGHT, [0.002]),
+    key(NEAR, TIGHT): series(TIGHT, [0.009, 0.002]),
     key(FAR, NEW): series(NEW, [0.260, 0.260, 0.310]),
     key(FAR, TIGHT): series(TIGHT, [0.052, 0.052, 0.052]),
 }

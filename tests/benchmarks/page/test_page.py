@@ -30,6 +30,7 @@ def test_a_page_without_results_says_what_measures_them() -> None:
 def test_reductions_have_intervals_and_small_ones_are_named() -> None:
     text = page(FULL, [])
     assert "-84 % [-85, -84] | -66 % [-67, -65] | -7 % [-10, +2] |" in text
+    assert "| 30 kB | tight, streamed | -75 % [-76, -74] | not measured | not measured |" in text
     named = text.split("Below 20 %, or with an interval that reaches zero:")[1].split("Without")[0]
     assert named.strip().splitlines() == [
         "- 50 ms cubic 50k +4 kB idle 0.6 s: 'tight' against 'kept, tuned'"
@@ -59,7 +60,7 @@ def test_budgets_are_judged_by_the_numbers() -> None:
 def test_rough_results_and_missing_ones_are_said() -> None:
     text = page(FULL, list(plots(FULL)))
     assert "busy machine: edit-test-replay." in text
-    assert "- tight, streamed: not measured: no device" in text
+    assert "- kept, tuned: not measured: no device" in text
     assert "- a note of network" in text
     assert "![What network is about](plots/network.svg)" in text
 
