@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from benchmarks.lab.record import number
 from benchmarks.net.follow_up import INCREMENTAL, STREAMED
 from benchmarks.net.trips import TIGHT
+from benchmarks.page.headlines import find
 from benchmarks.page.results import Results, missing
 
 
@@ -96,11 +97,9 @@ def streamed(results: Results) -> Verdict:
     row = max(rows, key=lambda each: float(each.params["output"]))
     params = row.params
     name = f"ttft {params['model']} {params['history']}+{params['output']}"
-    ratio = next(
-        each
-        for each in experiment.ratios
-        if each.name == name and each.of == STREAMED and each.over == INCREMENTAL
-    )
+    ratio = find(experiment, STREAMED, INCREMENTAL, name)
+    if ratio is None:
+        return Verdict(missing("follow-up-ttft"), None)
     is_met = ratio.median <= 0.2
     said = (
         f"{number(100 * ratio.median)} % for {params['output']} tokens printed in"
