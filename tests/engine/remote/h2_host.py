@@ -13,6 +13,7 @@ import h2.config
 import h2.connection
 import h2.errors
 import h2.events
+from hyperframe.frame import GoAwayFrame
 
 from tests.engine.remote.conftest import Tls
 
@@ -47,6 +48,11 @@ class Stream:
         self.line.h2.close_connection(last_stream_id=last_stream_id)
         self.line.write()
 
+    def drain(self) -> None:
+        """Announce that this is the last stream, and stay to finish it."""
+        assert self.line.transport is not None
+        self.line.transport.write(GoAwayFrame(0, last_stream_id=self._id).serialize())
+
     def abort(self) -> None:
         assert self.line.transport is not None
         self.line.transport.abort()
@@ -73,6 +79,8 @@ class Host:
 
     def __init__(self, reply: Reply) -> None:
         self.reply = reply
+        self.refuses_early = False
+        """Answers 413 to the head of a POST and never reads the body."""
         self.streams: list[Stream] = []
         self.num_connections = 0
         self.lines: set[Line] = set()
@@ -120,9 +128,15 @@ class Line(asyncio.Protocol):
                 assert stream_id is not None
                 assert headers is not None
                 fields = {str(name): str(value) for name, value in headers}
-                self._streams[stream_id] = Stream(self, stream_id, fields)
+                stream = self._streams[stream_id] = Stream(self, stream_id, fields)
+                if self._host.refuses_early and fields[":method"] == "POST":
+                    stream.begin(413)
+                    stream.say(b'{"error": {"message": "far too much"}}')
+                    stream.end()
             case h2.events.DataReceived(stream_id=stream_id):
                 assert stream_id is not None
+                if self._host.refuses_early:
+                    return
                 self._streams[stream_id].body += event.data or b""
                 length = event.flow_controlled_length or 0
                 self.h2.acknowledge_received_data(length, stream_id)

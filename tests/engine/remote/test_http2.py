@@ -6,10 +6,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import h2.errors
+import h2.settings
 import orjson
 import pytest
 
 from tests.engine.collecting import ask, request, start
+from tests.engine.fleet.members import until
 from tests.engine.remote.conftest import Tls
 from tests.engine.remote.h2_host import Host, Reply, Stream, serving
 from tightloop.engine.interface import EngineError
@@ -230,3 +232,48 @@ async def test_a_host_that_breaks_the_protocol(tls: Tls) -> None:
         assert done.error_code == "upstream_error"
         assert "broke HTTP/2" in str(done.error_message)
         assert len(host.posts) == 1
+
+
+async def test_a_host_that_closes_gently_finishes_its_answers(tls: Tls) -> None:
+    """Gateways announce the end of a connection while answers are under way."""
+    waiting: list[Stream] = []
+
+    def half(stream: Stream) -> None:
+        stream.begin(content_type="text/event-stream")
+        stream.say(event(delta={"content": "a"}))
+        waiting.append(stream)
+
+    async with engine(in_turn(half), tls) as (remote, host):
+        answer = start(remote, request("hi"))
+        await answer.first.wait()
+        waiting[0].drain()
+        waiting[0].say(event(delta={"content": "b"}) + STOP)
+        waiting[0].end()
+        assert (await answer.wait()).reason is FinishReason.STOP
+        assert answer.text == "ab"
+        assert (await ask(remote, request("again", name="r2"))).text == "Good day"
+        assert host.num_connections == 2
+        # The first one is closed, although the host keeps it open.
+        await until(lambda: len(host.lines) == 1)
+
+
+async def test_an_answer_that_comes_before_the_body_was_read(tls: Tls) -> None:
+    """The rest of the body is not sent; what the host said of it is told."""
+    async with engine(answering, tls) as (remote, host):
+        host.refuses_early = True
+        done = (await ask(remote, request("x" * 400_000))).finished
+        assert done.error_code == "context_length_exceeded"
+        assert "far too much" in str(done.error_message)
+        await host.cancelled.wait()
+
+
+async def test_more_streams_than_the_host_allows(tls: Tls) -> None:
+    """They go over another connection, and none of the connections is left behind."""
+    async with engine(answering, tls) as (remote, host):
+        for line in host.lines:
+            line.h2.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 1})
+            line.write()
+        await ask(remote, request("hi"))  # by now the limit is known
+        answers = [start(remote, request("hi", name=f"r{number}")) for number in range(4)]
+        assert [(await one.wait()).reason for one in answers] == [FinishReason.STOP] * 4
+    await until(lambda: not host.lines)

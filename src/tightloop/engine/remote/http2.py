@@ -61,6 +61,7 @@ class Http2Upstream:
         self._ssl.set_alpn_protocols(["h2", "http/1.1"])
         self._congestion = congestion
         self._line: _Line | None = None
+        self._lines: set[_Line] = set()  # with those that finish their streams and take no more
         self._connecting = asyncio.Lock()
         self._is_closed = False
 
@@ -94,9 +95,11 @@ class Http2Upstream:
     async def close(self) -> None:
         """See ``Upstream.close``."""
         self._is_closed = True
-        line, self._line = self._line, None
-        if line is not None:
+        self._line = None
+        lines, self._lines = self._lines, set()
+        for line in lines:
             line.close()
+        for line in lines:
             await line.lost.wait()
 
     async def _ask(
@@ -120,6 +123,11 @@ class Http2Upstream:
         async with self._connecting:
             if self._line is None or not self._line.is_usable:
                 self._line = await self._connect()
+                self._lines = {line for line in self._lines if not line.lost.is_set()}
+                self._lines.add(self._line)
+                if self._is_closed:  # meanwhile
+                    await self.close()
+                    raise EngineError("the engine has been closed", code="engine_unavailable")
             return self._line
 
     async def _connect(self) -> "_Line":
@@ -153,12 +161,25 @@ class Http2Upstream:
         return line
 
 
+class _Connection(h2.connection.H2Connection):
+    """``h2`` drops every stream at a GOAWAY; hosts that close gently still finish theirs.
+
+    Source: RFC 9113, section 6.8. Only the state is put back: no new stream is opened here.
+    """
+
+    def _receive_goaway_frame(self, frame: Any) -> Any:
+        before = self.state_machine.state
+        result = super()._receive_goaway_frame(frame)
+        self.state_machine.state = before
+        return result
+
+
 class _Line(asyncio.Protocol):
     """One connection. All methods run on the event loop's thread."""
 
     def __init__(self) -> None:
         config = h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
-        self._h2 = h2.connection.H2Connection(config)
+        self._h2 = _Connection(config)
         self._replies: dict[int, Http2Reply] = {}
         self._transport: asyncio.Transport | None = None
         self._window = asyncio.Event()  # set when the host has granted more
@@ -232,11 +253,10 @@ class _Line(asyncio.Protocol):
     def reset(self, stream_id: int) -> None:
         """Tell the host that nobody reads this stream any more."""
         self._replies.pop(stream_id, None)
-        try:
+        with suppress(h2.exceptions.ProtocolError):  # it has ended
             self._h2.reset_stream(stream_id, h2.errors.ErrorCodes.CANCEL)
-        except h2.exceptions.ProtocolError:
-            return  # it has ended
         self.write()
+        self._close_if_done()
 
     def write(self) -> None:
         """Hand to the socket what there is."""
@@ -282,8 +302,10 @@ class _Line(asyncio.Protocol):
                     reply.take(event.data or b"")
             case h2.events.ResponseReceived() if reply is not None:
                 reply.begin(dict(_pairs(event.headers)))
+                self._window.set()  # whoever still sends the body need not go on
             case h2.events.StreamEnded() if reply is not None:
-                self._replies.pop(reply.stream_id, None)
+                # A body that was not sent whole ends here; of other streams h2 knows that they have.
+                self.reset(reply.stream_id)
                 reply.end(None)
             case h2.events.StreamReset() if reply is not None:
                 self._replies.pop(reply.stream_id, None)
@@ -291,6 +313,7 @@ class _Line(asyncio.Protocol):
                 text = f"the host reset the stream (error {event.error_code})"
                 is_calm = event.error_code in _CALM_CODES and not reply.has_begun
                 reply.end(_NotProcessed(text) if is_calm else UpstreamError(text))
+                self._close_if_done()
             case h2.events.WindowUpdated() | h2.events.RemoteSettingsChanged():
                 self._window.set()
             case h2.events.ConnectionTerminated():
@@ -304,6 +327,12 @@ class _Line(asyncio.Protocol):
             if stream_id > (event.last_stream_id or 0):
                 del self._replies[stream_id]
                 reply.end(_NotProcessed("the host is closing the connection"))
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        """A connection that takes no more streams ends with its last one."""
+        if self._is_going and not self._replies:
+            self.close()
 
     def _end_all(self, error: UpstreamError, unanswered: UpstreamError) -> None:
         self._is_going = True
