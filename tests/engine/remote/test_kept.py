@@ -104,3 +104,26 @@ def test_a_refused_request_leaves_what_was_kept() -> None:
         assert kept.num_bytes == before
     else:
         raise AssertionError("it must be refused")
+
+
+def test_a_node_that_was_read_again_belongs_to_the_newer_tree() -> None:
+    """Its first tree may outlive the second one, and is given up without it."""
+    kept = Transcripts(Words(), max_bytes=10)
+
+    def asked(name: str, text: str, parent: Node | None) -> GenerationRequest:
+        return replace(request((user_message(text),)), parent=parent, response_id=name)
+
+    def node(one: GenerationRequest) -> Node:
+        return Node(one.response_id, one.parent, one.items)
+
+    root = asked("root", "aa", None)
+    child = asked("child", "bb", node(root))
+    for one in (root, child):
+        kept.of(one)
+    again = Node("root", None, (user_message("aa"),))
+    kept.of(asked("fork", "cc", again))
+    kept.of(asked("grandchild", "d", node(child)))
+    for number in range(3):
+        words = kept.of(asked(f"other{number}", "eeeeeeee", None))
+        assert words.texts == ("eeeeeeee",)
+        assert kept.num_bytes <= 10

@@ -145,5 +145,6 @@ class Transcripts(Generic[W]):
     def _give_up(self, _key: int, tree: _Tree) -> None:
         self.num_bytes -= tree.num_bytes
         for node_id in tree.node_ids:
-            if self._entries[node_id].tree is tree:
+            entry = self._entries.get(node_id)  # None: it went over to a tree that was given up
+            if entry is not None and entry.tree is tree:
                 del self._entries[node_id]
