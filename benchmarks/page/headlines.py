@@ -9,6 +9,7 @@ from benchmarks.net.trips import KEPT, NEW, STREAMED, TIGHT, TUNED
 from benchmarks.page.results import Results, missing
 
 BASELINES = (NEW, KEPT, TUNED)
+OURS_WEBSOCKET = "tightloop, websocket"
 OURS_SCRIPTED = "tightloop scripted, websocket"
 SMALL_PERCENT = 20.0
 """A reduction below this is called small."""
@@ -105,7 +106,7 @@ def small_words(places: Sequence[str]) -> list[str]:
     """Plainly, where little or nothing was gained."""
     if not places:
         return [f"No reduction here is below {SMALL_PERCENT:.0f} %, and no interval reaches zero."]
-    head = f"Below {SMALL_PERCENT:.0f} %, or with an interval that reaches zero:"
+    head = f"Below {SMALL_PERCENT:.0f} %, dearer than the baseline, or with an interval that reaches zero:"
     return [head, "", *(f"- {place}" for place in places)]
 
 
@@ -166,16 +167,22 @@ def per_token_lines(results: Results) -> list[str]:
     experiment = results.experiments["per-token"]
     others = list(dict.fromkeys((row.variant, str(row.params["api"])) for row in rows))
     lines = ["| baseline | " + " | ".join(rates) + " |", "|---" * (len(rates) + 1) + "|"]
+    small: dict[str, list[str]] = {}
     for variant, api in others:
-        if (variant, api) == ("tightloop", "websocket"):
+        found = {
+            rate: inverse(ratio)
+            for rate in rates
+            if (ratio := find(experiment, f"{variant}, {api}", OURS_WEBSOCKET, f"cpu {rate}"))
+        }
+        if not found:
             continue
-        cells = []
-        for rate in rates:
-            found = find(experiment, f"{variant}, {api}", "tightloop, websocket", f"cpu {rate}")
-            cells.append(reduction(inverse(found)) if found else "-")
-        if set(cells) != {"-"}:
-            lines.append(f"| {variant}, {api} | " + " | ".join(cells) + " |")
-    return lines
+        cells = [reduction(found[rate]) if rate in found else "-" for rate in rates]
+        lines.append(f"| {variant}, {api} | " + " | ".join(cells) + " |")
+        for rate, ratio in found.items():
+            if is_small(ratio):
+                small.setdefault(rate, []).append(f"{variant} ({api})")
+    places = [f"{rate}, against {', '.join(names)}" for rate, names in small.items()]
+    return [*lines, "", *small_words(places)]
 
 
 def inverse(ratio: Ratio) -> Ratio:
