@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 from hypothesis import given
+from msgspec import Raw
 
 from tests.strategies import items as any_items
 from tightloop.protocol.item_chain import (
@@ -22,6 +23,7 @@ from tightloop.protocol.items import (
     Item,
     Message,
     OpaqueItem,
+    OpaquePart,
     Reasoning,
     TextPart,
     decode_input,
@@ -33,6 +35,9 @@ CALL = FunctionCall("call_1", "shell", '{"cmd": "ls"}', id="fc_1")
 RESPELT = FunctionCall("call_1", "shell", '{"cmd":"ls"}')
 TEXT = Message("assistant", (TextPart("output_text", "ab"),), id="msg_1")
 THOUGHT = Reasoning(("plan",), id="rs_1")
+OUTPUT = FunctionCallOutput("call_1", "x")
+PICTURE = OpaquePart("input_image", Raw(b'{"type":"input_image","image_url":"data:a"}'))
+OTHER_PICTURE = OpaquePart("input_image", Raw(b'{"type":"input_image","image_url":"data:b"}'))
 
 
 def said(*texts: str) -> Message:
@@ -61,6 +66,11 @@ def test_an_item_is_the_same_after_the_wire_and_without_its_id(item: Item) -> No
         (FunctionCallOutput("call_1", "x"), FunctionCallOutput("call_1", "y")),
         (THOUGHT, Reasoning(("another plan",))),
         (CALL, RESPELT),
+        (said("ab"), said("a", "b")),
+        (TEXT, msgspec.structs.replace(TEXT, phase="commentary")),
+        (OUTPUT, msgspec.structs.replace(OUTPUT, parts=(PICTURE,))),
+        (Message("user", (PICTURE,)), Message("user", (OTHER_PICTURE,))),
+        (CALL, msgspec.structs.replace(CALL, namespace="mcp")),
     ],
 )
 def test_what_a_model_would_read_differently_is_not_the_same(one: Item, other: Item) -> None:
@@ -83,6 +93,18 @@ def test_an_answer_may_come_back_without_reasoning_and_with_its_arguments_respel
     assert not answers([TEXT, FunctionCall("call_1", "shell", '{"cmd":"rm"}')], [TEXT, CALL])
     assert not answers([TEXT, FunctionCall("call_1", "shell", "{")], [TEXT, CALL])
     assert not answers([TEXT, FunctionCall("call_2", "shell", CALL.arguments)], [TEXT, CALL])
+
+
+def test_an_answer_may_come_back_without_its_phase() -> None:
+    spoken = msgspec.structs.replace(TEXT, phase="commentary")
+    assert answers([TEXT], [spoken])
+    assert not answers([said_as("ab", "c")], [spoken])
+
+
+def test_arguments_that_are_nested_deeper_than_python_compares() -> None:
+    """They are another answer, and no error."""
+    deep = [FunctionCall("call_1", "f", '{"a":' * 1000 + end + "}" * 1000) for end in ("1", " 2")]
+    assert not answers(deep[:1], deep[1:])
 
 
 def test_an_answer_in_the_words_of_other_dialects() -> None:

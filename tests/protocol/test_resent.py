@@ -222,6 +222,101 @@ def test_no_more_is_kept_than_allowed() -> None:
     assert small.shorten(b"x" * (MIN_BYTES - 1)) is None
 
 
+def test_what_stands_before_the_list_counts() -> None:
+    """A client may send megabytes of instructions, again and again."""
+    resent = Resent("input", max_bytes=4 * len(PAD))
+    for number in range(9):
+        body = request("input", [item("a" * MIN_BYTES), item("b")], head=f"{number}{PAD}")
+        resent.keep(body, (), (0, 0))
+        assert resent.shorten(body) is not None  # it is taken apart now
+        assert 2 * len(PAD) < resent.num_bytes <= 4 * len(PAD)
+
+
+@DIALECTS
+def test_much_space_and_many_small_elements(
+    make: Callable[[], Decode], field: str, turn: Callable[..., list[Any]]
+) -> None:
+    """Taken apart in one pass over the bytes, and what comes after them is read at its place."""
+    body = request(field, [item("a")] * 4_000 + turn(1))
+    for old, new in ((b"}, {", b"} , {"), (b"[{", b"[" + b" " * (1 << 20) + b"{")):
+        decode = make()
+        spaced = body.replace(old, new, 1)
+        assert decode(spaced) == make()(spaced)
+        more = spaced.replace(b'"stream"', b'"stream" ').replace(b"}], ", b"}, 5], ")
+        assert outcome(make(), more) == outcome(decode, more)
+        longer = spaced.replace(b"}], ", b"}, " + json.dumps(item("z")).encode() + b"], ")
+        assert items_of(decode(longer))[0] is items_of(decode(spaced))[0]
+        assert decode(longer) == make()(longer)
+
+
+def test_a_text_that_was_mended_stays_with_its_client() -> None:
+    """A lone surrogate is replaced, and the mended body is kept for the same client."""
+    decoder = ChatDecoder()
+    broken = request("messages", [item(PAD), item("b"), item("\ud800")])
+    assert "\\ud800" in broken.decode()
+    mended = request("messages", [item(PAD), item("b"), item("\ufffd"), item("c")])
+    theirs = items_of(decoder.decode(broken, "one"))
+    assert items_of(decoder.decode(mended, ""))[0] is not theirs[0]
+
+
+FRAGMENTS = [
+    b"",
+    b",",
+    b"NaN",
+    b"\xff",
+    b'"\xff"',
+    b'{"role":"user","content":"\xff"}',
+    b'{"role":"user","content":"\\ud800"}',
+    b'{"role":"user","content":"x","role":"assistant"}',
+    b'{"role":"user","content":"x","n":NaN}',
+    b'{"role":"user","content":"x","n":1e999}',
+    b'{"role":"user","content":"x","n":' + b"[" * 5000 + b"]" * 5000 + b"}",
+    b'{"role":"user"}',
+    b'],"input":[',
+    b'],"messages":[{"role":"user","content":"x"}',
+    b"null",
+    b"]",
+    b"}",
+    b"\n\t ",
+    b"\0",
+    b"\\",
+]
+
+
+@DIALECTS
+@settings(max_examples=150, deadline=None)
+@given(
+    fragments=st.lists(st.sampled_from(FRAGMENTS), min_size=1, max_size=3),
+    place=st.integers(0, 400),
+    num_cut=st.integers(0, 3),
+    with_comma=st.booleans(),
+    from_end=st.booleans(),
+)
+def test_bytes_that_are_put_anywhere_are_read_as_in_a_body_by_itself(
+    make: Callable[[], Decode],
+    field: str,
+    turn: Callable[..., list[Any]],
+    fragments: list[bytes],
+    place: int,
+    num_cut: int,
+    with_comma: bool,
+    from_end: bool,
+) -> None:
+    """Duplicate keys, broken texts, numbers that are none, nesting: the same refusal, the same items."""
+    decode = make()
+    body = request(field, [item(PAD), *turn(1), item("b"), *turn(2)])
+    start = len(body) - place if from_end else body.index(PAD.encode()) + len(PAD) + place
+    start = max(0, min(start, len(body)))
+    decode(body)
+    decode(body)
+    comma = b"," if with_comma else b""
+    wrong = body[:start] + comma + comma.join(fragments) + body[start + num_cut :]
+    found = outcome(decode, wrong)
+    assert outcome(make(), wrong) == found
+    assert outcome(decode, wrong) == found  # it may have been kept by now
+    assert outcome(decode, body) == outcome(make(), body)
+
+
 EDITS = st.lists(
     st.tuples(
         st.sampled_from(["add", "add", "add", "edit", "cut", "head", "space"]), st.integers(0, 9)

@@ -1,8 +1,11 @@
 """Shortening a context: the oldest go first, pairs stay together, rules and the last item stay."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from tests.server.test_resume import serving
 from tests.strategies import items
@@ -15,10 +18,20 @@ from tightloop.protocol.items import (
     FunctionCallOutput,
     Item,
     Message,
+    OpaquePart,
     TextPart,
     user_message,
 )
-from tightloop.server.fitting import fitted, is_ground, without_oldest
+from tightloop.protocol.output_format import OutputFormat
+from tightloop.protocol.tools import FunctionTool
+from tightloop.server.fitting import (
+    UNKNOWN_BYTES,
+    fitted,
+    is_ground,
+    most_tokens,
+    setup_of,
+    without_oldest,
+)
 
 RULES = Message("developer", (TextPart("input_text", "rules"),))
 CALL = FunctionCall("c1", "shell", "{}")
@@ -87,3 +100,40 @@ async def test_truncation_auto_drops_the_oldest_and_disabled_does_not() -> None:
         await engine.close()
     assert seen[0] == seen[1] < 20
     assert seen[2] == 20
+
+
+def test_an_image_may_be_any_number_of_tokens() -> None:
+    """So the prompt is counted. In bytes it would be nothing, or far too much."""
+    image = OpaquePart("input_image", Raw(b'{"type":"input_image","image_url":"data:"}'))
+    for item in (Message("user", (image,)), FunctionCallOutput("c1", "", None, (image,))):
+        assert most_tokens([item]) > UNKNOWN_BYTES
+    assert most_tokens([user_message("abc"), CALL, OUTPUT]) < 1000
+    assert most_tokens([FunctionCall("c" * 5000, "f", "{}")]) > 5000
+
+
+SETUPS: list[dict[str, Any]] = [
+    {},
+    {"model": "another"},
+    {"instructions": "Be brief."},
+    {"tools": (FunctionTool("f", "", {"type": "object"}),)},
+    {"tools": (FunctionTool("f", "", {"type": "array"}),)},
+    {"tool_choice": "none"},
+    {"parallel_tool_calls": False},
+    {"output_format": OutputFormat("json_object")},
+    {"reasoning_effort": "high"},
+]
+
+
+def test_whatever_a_template_may_write_around_items_is_part_of_the_setup() -> None:
+    """A bound that was counted with one model or without tools says nothing of another prompt."""
+    plain: dict[str, Any] = {"response_id": "r", "model": "m", "parent": None, "items": ()}
+    found = [setup_of(GenerationRequest(**{**plain, **fields})) for fields in SETUPS]
+    again = [setup_of(GenerationRequest(**{**plain, **fields})) for fields in SETUPS]
+    assert found == again
+    assert len(set(found)) == len(SETUPS)
+    assert None not in found
+    deep: dict[str, Any] = {}
+    for _ in range(20_000):
+        deep = {"a": deep}
+    tools = (FunctionTool("f", "", deep),)
+    assert setup_of(GenerationRequest(**plain, tools=tools)) is None

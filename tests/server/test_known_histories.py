@@ -4,17 +4,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from tightloop.engine.interface import Node
 from tightloop.protocol.item_chain import is_same, without_reasoning
 from tightloop.protocol.items import (
+    Compaction,
+    CustomToolCall,
+    CustomToolCallOutput,
     FunctionCall,
     FunctionCallOutput,
     Item,
     Message,
     OpaqueItem,
+    OpaquePart,
     Reasoning,
     TextPart,
     decode_input,
@@ -186,6 +192,56 @@ def test_the_latest_stays_however_large() -> None:
     server.ask([user_message("y" * 1000)], [])
     assert len(server.histories) == 1
     assert server.histories.num_bytes == ITEM_BYTES + 1000
+
+
+LARGE = 100_000
+IMAGE = OpaquePart("input_image", Raw(b'{"image_url":"%b"}' % (b"x" * LARGE)))
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        Reasoning(("x" * LARGE,)),
+        Reasoning((), "x" * LARGE),
+        Reasoning((), None, None, ("x" * LARGE,)),
+        Compaction("x" * LARGE),
+        Message("user", (IMAGE,)),
+        FunctionCallOutput("call_1", "", None, (IMAGE,)),
+        CustomToolCallOutput("call_1", "", None, (IMAGE,)),
+        CustomToolCall("call_1", "f", "x" * LARGE),
+        FunctionCall("call_1", "f", "x" * LARGE),
+        OpaqueItem("x", IMAGE.raw),
+        user_message("\N{GRINNING FACE}" + "x" * (LARGE // 4)),
+        Message("user", (TextPart("input_text", ""),) * (LARGE // 100)),
+    ],
+    ids=lambda item: type(item).__name__,
+)
+def test_whatever_is_large_counts(item: Item) -> None:
+    """In what a client says, in what a model says, and in an answer as it comes back."""
+    for items, answer in (([item], []), ([HI], [item])):
+        server = Server()
+        server.ask(items, answer)
+        assert server.histories.num_bytes > LARGE
+
+
+def test_an_answer_that_came_back_in_other_words_is_held_twice() -> None:
+    """As it was made, where the turn that made it ends, and as it came back, below the next one."""
+    server = Server()
+    thought = Reasoning(("x" * LARGE,))
+    other = Reasoning(("y" * LARGE * 2,))
+    first: list[Item] = [HI]
+    server.ask(first, [thought, said("one")])
+    once = server.histories.num_bytes
+    server.ask([*first, said("one"), user_message("b")], [])
+    assert server.histories.num_bytes > once
+    server = Server()
+    server.ask(first, [thought, said("one")])
+    server.ask([*first, other, said("one"), user_message("b")], [])
+    assert server.histories.num_bytes > 3 * LARGE
+    server.histories.forget("resp_2")
+    assert server.histories.num_bytes == once
+    server.histories.forget("resp_1")
+    assert server.histories.num_bytes == 0
 
 
 ANSWERS: st.SearchStrategy[list[Item]] = st.lists(

@@ -101,7 +101,7 @@ class ChatDecoder:
         except ApiError as error:
             if error.code != "invalid_json" or not has_surrogate_escape(body):
                 raise
-        return self._decode(replace_lone_surrogates(body).encode())
+        return self._decode(replace_lone_surrogates(body).encode(), scope)
 
     def _decode(self, body: bytes, scope: str = "", short: Shortened | None = None) -> ChatRequest:
         wire = _decode_wire(body if short is None else short.text)

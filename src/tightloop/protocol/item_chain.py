@@ -24,6 +24,7 @@ from tightloop.protocol.items import (
     Message,
     OpaqueItem,
     OpaquePart,
+    Part,
     Reasoning,
     TextPart,
 )
@@ -57,11 +58,12 @@ def chain(before: int, items: Iterable[Item]) -> int:
 
 
 def is_same(one: Item, other: Item) -> bool:
-    """Whether a model reads the same in both: ids and the types of text parts may differ."""
+    """Whether an engine is told the same by both: ids and the types of text parts may differ."""
     if one is other:
         return True
     if isinstance(one, Message) and isinstance(other, Message):
-        return one.role == other.role and _parts(one) == _parts(other)
+        same = one.role == other.role and one.phase == other.phase
+        return same and _parts(one.content) == _parts(other.content)
     if isinstance(one, FunctionCall) and isinstance(other, FunctionCall):
         return _call(one) == _call(other) and one.arguments == other.arguments
     if isinstance(one, CustomToolCall) and isinstance(other, CustomToolCall):
@@ -87,8 +89,8 @@ def are_same(ones: Sequence[Item], others: Sequence[Item]) -> bool:
 def answers(given: Sequence[Item], made: Sequence[Item]) -> bool:
     """Whether ``given`` is how a client sends the answer ``made`` again.
 
-    Beyond what ``is_same`` allows it may leave reasoning out or change it, and write the arguments of
-    a call, which are JSON, in another way. ``made`` holds no reasoning.
+    Beyond what ``is_same`` allows it may leave reasoning out or change it, join the texts of a message,
+    forget its ``phase``, and write the arguments of a call, which are JSON, in another way. ``made`` holds no reasoning.
     """
     said = [item for item in given if type(item) is not Reasoning]
     return len(said) == len(made) and all(map(_is_answer, said, made))
@@ -134,18 +136,24 @@ def _is_answer(given: Item, made: Item) -> bool:
             return False
         try:
             return bool(orjson.loads(given.arguments) == orjson.loads(made.arguments))
-        except orjson.JSONDecodeError:
+        except (orjson.JSONDecodeError, RecursionError):  # the latter: nested too deep to compare
             return False
+    if isinstance(given, Message) and isinstance(made, Message):
+        return given.role == made.role and _joined_parts(given) == _joined_parts(made)
     return False
 
 
-def _parts(message: Message) -> object:
+def _joined_parts(message: Message) -> object:
     """Its one text, or its parts where there is more than text."""
     if all(type(part) is TextPart for part in message.content):
         return message.text
+    return _parts(message.content)
+
+
+def _parts(parts: Sequence[Part]) -> object:
     return [
         (part.type, bytes(part.raw)) if isinstance(part, OpaquePart) else part.text
-        for part in message.content
+        for part in parts
     ]
 
 

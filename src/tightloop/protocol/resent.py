@@ -12,6 +12,7 @@ know, is not the first element of the decoded list, and the body is decoded whol
 short one is refused: errors name the element at its own number.
 """
 
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ NUM_LOOSE: Final = 8
 """The latest elements are compared one by one: a client may write these anew. Older ones in blocks."""
 
 _BLANK: Final = b" \t\r\n"
+_OPENING: Final = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*\[")
+_BETWEEN: Final = re.compile(rb"[ \t\r\n,]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,16 +182,9 @@ class Resent:
 
     def _start(self, text: bytes) -> int:
         """Where the elements of the list begin, by the looks of it; -1 if there is no list."""
-        place = text.find(self._name) + len(self._name)
-        if place < len(self._name):
-            return -1
-        for wanted in (b":", b"["):
-            while text[place : place + 1] in _SPACES:
-                place += 1
-            if text[place : place + 1] != wanted:
-                return -1
-            place += 1
-        return place
+        place = text.find(self._name)
+        found = _OPENING.match(text, place + len(self._name)) if place >= 0 else None
+        return -1 if found is None else found.end()
 
     def _take_apart(self, kept: _Kept, text: bytes, start: int) -> None:
         """Add a block for each element of ``text``, as far as they are found where they must be."""
@@ -204,9 +200,8 @@ class Resent:
         blocks = list(kept.blocks)
         for raw in raws[: len(kept.ends) - number]:
             element = bytes(raw)
-            place = start
-            while text[place : place + 1] in _SEPARATORS:
-                place += 1
+            between = _BETWEEN.match(text, start)
+            place = start if between is None else between.end()
             end = place + len(element)
             if not element.endswith(b"}") or not text.startswith(element, place):
                 break
@@ -214,12 +209,9 @@ class Resent:
             blocks.append((text[start:end], number))
             start = end
         kept.blocks = tuple(_merged(blocks))
-        kept.num_bytes, before = sum(len(data) for data, _ in blocks), kept.num_bytes
+        size = len(kept.head) + sum(len(data) for data, _ in blocks)
+        kept.num_bytes, before = size, kept.num_bytes
         self._num_bytes += kept.num_bytes - before
-
-
-_SPACES: Final = frozenset({b" ", b"\t", b"\r", b"\n"})
-_SEPARATORS: Final = _SPACES | {b","}
 
 
 def _begin(kept: _Kept, text: bytes, start: int) -> bytes:
@@ -248,8 +240,14 @@ def _merged(blocks: list[tuple[bytes, int]]) -> list[tuple[bytes, int]]:
     if size < NUM_LOOSE:
         return blocks
     merged: list[tuple[bytes, int]] = []
+    pieces: list[bytes] = []  # joined once: there may be a million
+    num_bytes = 0
     for data, number in blocks[:size]:
-        if merged and len(merged[-1][0]) < BLOCK_BYTES:
-            data = merged.pop()[0] + data
-        merged.append((data, number))
+        pieces.append(data)
+        num_bytes += len(data)
+        if num_bytes >= BLOCK_BYTES:
+            merged.append((b"".join(pieces), number))
+            pieces, num_bytes = [], 0
+    if pieces:
+        merged.append((b"".join(pieces), blocks[size - 1][1]))
     return merged + blocks[size:]

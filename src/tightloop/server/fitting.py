@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
+
+import msgspec
 
 from tightloop.engine.interface import Engine, GenerationRequest
 from tightloop.protocol.items import (
@@ -115,15 +118,39 @@ def most_tokens(items: Sequence[Item]) -> int:
     return sum(ITEM_TOKENS + _most_bytes(item) for item in items)
 
 
+def setup_of(request: GenerationRequest) -> bytes | None:
+    """What else than items a prompt is made from, as a digest: the same one, the same tokens.
+
+    None where that cannot be told.
+    """
+    fields = (
+        request.model,
+        request.instructions,
+        request.tools,
+        request.tool_choice,
+        request.parallel_tool_calls,
+        request.output_format,
+        request.reasoning_effort,
+    )
+    try:
+        return blake2b(msgspec.json.encode(fields), digest_size=16).digest()
+    except (RecursionError, ValueError):  # schemas nested too deep, lone surrogates
+        return None
+
+
 def _most_bytes(item: Item) -> int:
     if isinstance(item, Message):
         texts = [part.text for part in item.content if isinstance(part, TextPart)]
+        if len(texts) < len(item.content):  # an image has tokens that are not in its bytes
+            return UNKNOWN_BYTES
     elif isinstance(item, FunctionCallOutput | CustomToolCallOutput):
-        texts = [item.output]
+        texts = [item.call_id, item.output]
+        if item.parts:
+            return UNKNOWN_BYTES
     elif isinstance(item, FunctionCall):
-        texts = [item.name, item.arguments, item.arguments]
+        texts = [item.call_id, item.name, item.arguments, item.arguments]
     elif isinstance(item, CustomToolCall):
-        texts = [item.name, item.input, item.input]
+        texts = [item.call_id, item.name, item.input, item.input]
     elif isinstance(item, Reasoning):
         texts = [*item.content, *item.summary]
     else:  # a summary, or something that engines read in their own way

@@ -13,11 +13,13 @@ has sent its beginning before, is as far as the scope: not shared between keys.
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from sys import getsizeof
 from typing import Final, NamedTuple
 
 from tightloop.engine.interface import Node
-from tightloop.protocol.item_chain import answers, are_same, link, without_reasoning
+from tightloop.protocol.item_chain import answers, are_same, chain, link, without_reasoning
 from tightloop.protocol.items import (
+    Compaction,
     CustomToolCall,
     CustomToolCallOutput,
     FunctionCall,
@@ -26,6 +28,7 @@ from tightloop.protocol.items import (
     Message,
     OpaqueItem,
     OpaquePart,
+    Part,
     Reasoning,
 )
 from tightloop.protocol.tools import Tool
@@ -69,7 +72,8 @@ class Known:
 
     ``num_given`` of the node's items came with the request. ``resent`` is the answer as the client will
     send it again, without reasoning. ``end`` is the path to its end, so spelt. ``num_tokens`` is what its
-    prompt had at most when it was counted, with the ``setup`` (instructions, tools) that stood around it.
+    prompt had at most when it was counted, with the ``setup`` that stood around it (``fitting.setup_of``).
+    ``num_answer_bytes`` are in the answer as it was made.
     """
 
     node: Node
@@ -79,8 +83,9 @@ class Known:
     end: Path
     scope: str
     tools: tuple[Tool, ...]
-    setup: object = None
+    setup: bytes | None = None
     num_tokens: int | None = None
+    num_answer_bytes: int = 0
     cost: int = 0
     above: "Known | None" = None
 
@@ -120,8 +125,7 @@ class KnownHistories:
         match = self._same_objects(items, scope)
         if match is not None:
             self._ends.move_to_end(match.known.end.chain)
-            path = match.known.end.then(items[match.num_items :])
-            return match, Path(path.chain, len(items), path.num_bytes)
+            return match, _longer(match, items)
         chain, num_bytes = start(scope).chain, 0
         hashes: list[int | None] = []
         for item in items:
@@ -164,8 +168,11 @@ class KnownHistories:
         if known.num_given:
             self._by_item[id(known.node.items[known.num_given - 1])] = known
         self._charge(known, known.end.num_bytes)
-        if known.above is not None:  # what it holds, this one holds too
-            self._charge(known.above, 0)
+        above = known.above
+        if above is not None and self._ends.get(above.end.chain) is above:
+            # What it holds, this one holds too, but for an answer that came back in other words.
+            is_shared = known.node.parent is above.node
+            self._charge(above, 0 if is_shared else above.num_answer_bytes)
         while len(self._ends) > self._max_known or (
             len(self._ends) > 1 and self._num_bytes > self._max_bytes
         ):
@@ -206,7 +213,7 @@ def known_end(
     *,
     scope: str,
     tools: tuple[Tool, ...],
-    setup: object = None,
+    setup: bytes | None = None,
     num_tokens: int | None = None,
     above: Known | None = None,
 ) -> Known:
@@ -216,11 +223,30 @@ def known_end(
     """
     said = without_reasoning(resent)
     num_above = before.num_items - num_given
-    chain, _, num_bytes = before.then(said)
-    end = Path(chain, num_above + len(node.items), num_bytes)
+    num_made = sum(map(_num_bytes, node.items[num_given:]))
+    end = Path(chain(before.chain, said), num_above + len(node.items), before.num_bytes + num_made)
     return Known(
-        node, num_given, num_above, said, end, scope, tools, setup, num_tokens, above=above
+        node,
+        num_given,
+        num_above,
+        said,
+        end,
+        scope,
+        tools,
+        setup,
+        num_tokens,
+        num_made,
+        above=above,
     )
+
+
+def _longer(match: Match, items: Sequence[Item]) -> Path:
+    """The path of ``items``, which go on from the match."""
+    known = match.known
+    num_asked = known.end.num_bytes - known.num_answer_bytes
+    said = items[known.num_before + known.num_given :]  # an answer counts as it is held from now on
+    new = items[match.num_items :]
+    return Path(chain(known.end.chain, new), len(items), num_asked + sum(map(_num_bytes, said)))
 
 
 def _matched(known: Known, items: Sequence[Item], size: int, scope: str) -> Match | None:
@@ -253,17 +279,30 @@ def _num_answer(items: Sequence[Item], num_said: int) -> int:
 
 
 def _num_bytes(item: Item) -> int:
-    """About what it holds; a character counts as one byte."""
+    """About what it keeps in memory."""
     kind = type(item)
     if kind is FunctionCallOutput or kind is CustomToolCallOutput:
-        return ITEM_BYTES + len(item.output)  # type: ignore[union-attr]
+        return ITEM_BYTES + _size(item.output) + _parts_size(item.parts)  # type: ignore[union-attr]
     if kind is FunctionCall:
-        return ITEM_BYTES + len(item.arguments)  # type: ignore[union-attr]
+        return ITEM_BYTES + _size(item.arguments)  # type: ignore[union-attr]
     if kind is CustomToolCall:
-        return ITEM_BYTES + len(item.input)  # type: ignore[union-attr]
+        return ITEM_BYTES + _size(item.input)  # type: ignore[union-attr]
     if isinstance(item, Message):
-        return ITEM_BYTES + sum(
-            len(part.raw) if isinstance(part, OpaquePart) else len(part.text)
-            for part in item.content
-        )
+        return ITEM_BYTES + _parts_size(item.content)
+    if isinstance(item, Reasoning):
+        texts = (*item.summary, *item.content, item.encrypted_content or "")
+        return ITEM_BYTES + sum(map(_size, texts))
+    if isinstance(item, Compaction):
+        return ITEM_BYTES + _size(item.encrypted_content)
     return ITEM_BYTES + (len(item.raw) if isinstance(item, OpaqueItem) else 0)
+
+
+def _parts_size(parts: Sequence[Part]) -> int:
+    """Each part after the first counts as an item: a list of empty ones is not for nothing."""
+    sizes = [len(part.raw) if isinstance(part, OpaquePart) else _size(part.text) for part in parts]
+    return sum(sizes) + ITEM_BYTES * max(0, len(sizes) - 1)
+
+
+def _size(text: str) -> int:
+    """Bytes of a text; one character in another script may take four, and so do all beside it."""
+    return len(text) if text.isascii() else getsizeof(text)

@@ -43,7 +43,7 @@ def end_of_turn(
     standing: Standing,
     scope: str,
     *,
-    setup: object,
+    setup: bytes | None = None,
     num_tokens: int | None = None,
     resent: Callable[[Sequence[Item]], Sequence[Item]] | None = None,
 ) -> Known | None:

@@ -33,16 +33,16 @@ class Standing(NamedTuple):
             return self.before
         return self.before.then(request.input)
 
-    def most_tokens(self, request: ResponseRequest, tools: tuple[Tool, ...]) -> int | None:
+    def most_tokens(self, request: ResponseRequest, setup: bytes | None) -> int | None:
         """What the prompt's tokens cannot be more than; None when that cannot be told.
 
         Where the prompt before was counted it has grown by what was added, and a token holds at least
-        a byte. Only a request with the same ``instructions`` and ``tools`` goes on from it.
+        a byte. Only a request with the same ``setup`` (``fitting.setup_of``) goes on from it.
         """
         known = self.known
         if known is None or self.above is None or known.num_tokens is None:
             return None
-        if known.setup != (request.instructions, tools):
+        if setup is None or known.setup != setup:
             return None
         answer = self.above.items[known.num_given :]
         new = request.input[self.first :]

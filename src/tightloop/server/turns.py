@@ -33,7 +33,7 @@ from tightloop.server.compacting import asks_for_compaction
 from tightloop.server.conversation_book import Hold
 from tightloop.server.conversations import Record, tools_among
 from tightloop.server.diagnostics import diagnose
-from tightloop.server.fitting import Length, context_window
+from tightloop.server.fitting import Length, context_window, setup_of
 from tightloop.server.generating import (
     check_request,
     check_tool_choice,
@@ -102,7 +102,7 @@ class Turn:
         self._hold: Hold | None = None
         self._standing: Standing | None = None
         self._tools: tuple[Tool, ...] = ()
-        self._setup: object = None
+        self._setup: bytes | None = None
         self._length = Length()
         self._cancellation: Cancellation | None = None
         self._stream: OutgoingStream | None = None
@@ -136,7 +136,6 @@ class Turn:
         if self._tools:
             request = msgspec.structs.replace(request, tools=request.tools + self._tools)
         check_tool_choice(request)
-        self._setup = (request.instructions, request.tools)
         self._parent = parent
         self._start_stream(request)
         self.phase = Phase.RUNNING
@@ -269,7 +268,8 @@ class Turn:
         """Say what is known of the prompt's length, where the client cares for it."""
         asked = self.request
         if self._standing is not None and (asked.compact_threshold or asked.truncates):
-            self._length.at_most = self._standing.most_tokens(asked, request.tools)
+            self._setup = setup_of(request)
+            self._length.at_most = self._standing.most_tokens(asked, self._setup)
 
     def _prewarm(self, request: GenerationRequest) -> None:
         """Answer at once; the engine fills its cache while the client prepares its first turn.
