@@ -692,3 +692,64 @@ async def test_nothing_is_compressed_for_this_machine() -> None:
     async with serving(stream(chunk("stop"))) as (engine, host):
         await ask(engine, request(LARGE))
     assert host.encodings == [None]
+
+
+KEY = "TIGHTLOOP_TEST_KEY"
+
+
+async def test_a_key_is_sent_without_the_end_of_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files with a key end in one."""
+    monkeypatch.setenv(KEY, "k-123456\r\n")
+    async with serving(stream(chunk("stop"))) as (engine, host):
+        assert (await ask(engine, request("hi"))).finished.reason is FinishReason.STOP
+        assert host.headers[0]["Authorization"] == "Bearer k-123456"
+
+
+@pytest.mark.parametrize("key", ["k-1\nX-Evil: 1", "k-1\x7f", "ключ"])
+async def test_a_key_that_cannot_be_sent_is_an_error(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(stream(chunk("stop"))) as (engine, host):
+        monkeypatch.setenv(KEY, key)
+        done = (await ask(engine, request("hi"))).finished
+        assert (done.reason, done.error_code) == (FinishReason.ERROR, "invalid_api_key")
+        assert key not in str(done.error_message)
+        assert not host.bodies
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        refusal(401, "there is no key k-s3cret here"),
+        in_parts({"error": {"message": "no key k-s3cret"}}),
+        stream({"error": {"message": "no key k-s3cret"}}, done=False),
+    ],
+)
+async def test_a_host_that_repeats_the_key_does_not_tell_clients(
+    reply: Reply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY, "k-s3cret")
+    done = (await answered(reply)).finished
+    assert done.reason is FinishReason.ERROR
+    assert "k-s3cret" not in str(done.error_message)
+    assert "[key]" in str(done.error_message)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_conversations_are_not_sent_where_a_host_points(status: int) -> None:
+    async def elsewhere(_http: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, headers={"Location": "/v1/chat/completions?again"})
+
+    async with serving(elsewhere) as (engine, host):
+        done = (await ask(engine, request("hi"))).finished
+        assert done.error_code == "upstream_error"
+        assert "redirects are not followed" in str(done.error_message)
+        assert len(host.bodies) == 1
+
+
+async def test_a_fault_of_ours_is_no_cancelled_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(stream(chunk("stop"))) as (engine, _host):
+        assert engine.api is not None
+        monkeypatch.setattr(engine.api, "converse", None)
+        done = (await ask(engine, request("hi"))).finished
+        assert (done.reason, done.error_code) == (FinishReason.ERROR, "server_error")

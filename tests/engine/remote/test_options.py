@@ -62,3 +62,31 @@ def test_an_engine_from_a_name() -> None:
     assert (engine.host.key_env, engine.host.base_url) == ("B_KEY", "https://h/v1")
     assert engine.models()[0].context_window == 5
     assert create_remote("remote:m@https://h/v1", api_key_env="A").host.key_env == "A"
+
+
+@pytest.mark.parametrize("url", ["https://[::1/v1", "https://h:99999/v1", "https://h:ab/v1"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(EngineError, match="does not name a remote model"):
+        parse_remote_name(f"remote:m@{url}")
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "u:s3cret@h/v1",
+        "s3cret@h/v1",
+        "h/v1?key=s3cret",
+        "h/v1#key_env=sk-s3cret",
+    ],
+)
+def test_secrets_in_a_name_are_refused_and_not_repeated(rest: str) -> None:
+    """The name is shown in tables, the address to every client."""
+    with pytest.raises(EngineError) as raised:
+        parse_remote_name(f"remote:m@https://{rest}")
+    assert "s3cret" not in str(raised.value)
+
+
+def test_a_key_in_the_place_of_its_variable_is_not_repeated() -> None:
+    with pytest.raises(EngineError, match="names the variable") as raised:
+        create_remote("remote:m@https://h/v1", api_key_env="sk-s3cret")
+    assert "s3cret" not in str(raised.value)

@@ -1,6 +1,6 @@
 """What one request to a host has said so far, and what the host says of its own time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -61,12 +61,16 @@ def _host_time_s(value: object) -> float:
 class Call:
     """One request's answer on its way to the sink; ends with exactly one ``Finished``."""
 
-    def __init__(self, clock: Clock, sink: Sink, who: str) -> None:
+    def __init__(
+        self, clock: Clock, sink: Sink, who: str, *, hide: Callable[[str], str] = str
+    ) -> None:
+        """``hide`` takes out of an error's text what clients must not see."""
         self.times: HostTimes | None = None
         self.who = who
         """The host and model, as errors name them."""
         self._clock = clock
         self._sink = sink
+        self._hide = hide
         self._submitted_ns = clock.now_ns()
         self._first_ns = 0
         self._is_ended = False
@@ -83,7 +87,7 @@ class Call:
 
     def aside(self) -> "Call":
         """A call for the same host whose answer nobody reads."""
-        return Call(self._clock, _unread, self.who)
+        return Call(self._clock, _unread, self.who, hide=self._hide)
 
     def say(self, deltas: Sequence[Delta]) -> None:
         """Hand the deltas on, the last one complete with its timing."""
@@ -119,7 +123,12 @@ class Call:
         self._is_ended = True
         last = deltas[-1]
         assert isinstance(last, Finished)
-        timed = msgspec.structs.replace(last, timing=self._timing(last.usage))
+        text = last.error_message
+        timed = msgspec.structs.replace(
+            last,
+            timing=self._timing(last.usage),
+            error_message=self._hide(text) if text is not None else None,
+        )
         self._sink([*deltas[:-1], timed])
 
     def _timing(self, usage: Usage) -> EngineTiming:

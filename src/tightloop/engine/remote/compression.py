@@ -114,5 +114,6 @@ class Compression:
         return self._mode == "auto" and self._is_taken is None and status in REFUSED
 
     def learn(self, is_taken: bool) -> None:
-        """The host took a compressed body, or took the same one only plain."""
-        self._is_taken = is_taken
+        """The host took a compressed body, or took the same one only plain; the first word counts."""
+        if self._is_taken is None:
+            self._is_taken = is_taken

@@ -6,6 +6,7 @@ seen: a second answer could repeat tool calls.
 """
 
 import asyncio
+import logging
 import socket
 import ssl
 from collections.abc import Coroutine, Sequence
@@ -19,12 +20,19 @@ from tightloop.engine.remote.catalog import PATH as MODELS_PATH
 from tightloop.engine.remote.catalog import Catalog
 from tightloop.engine.remote.chat import ChatApi
 from tightloop.engine.remote.host import Host
-from tightloop.engine.remote.options import RemoteName, RemoteOptions, parse_remote_name
+from tightloop.engine.remote.options import (
+    RemoteName,
+    RemoteOptions,
+    check_key_env,
+    parse_remote_name,
+)
 from tightloop.engine.remote.upstream import UpstreamError, open_socket
 from tightloop.engine.remote.warming import Warmer
 from tightloop.protocol.deltas import Finished, FinishReason, Usage
 from tightloop.protocol.errors import ApiError, RemoteProtocolError
 from tightloop.trace.clock import Clock, MonotonicClock
+
+_log = logging.getLogger(__name__)
 
 
 class RemoteGeneration:
@@ -99,7 +107,11 @@ class RemoteEngine:
 
         host = self._host
         host.upstream = await connect(host.base_url, host.headers, options, self._ssl)
-        self._api = await choose_api(self._host, self._chat)
+        try:
+            self._api = await choose_api(self._host, self._chat)
+        except BaseException:
+            await host.upstream.close()
+            raise
         if self._is_all:
             try:
                 await self._catalog.refresh()
@@ -140,7 +152,8 @@ class RemoteEngine:
 
     def submit(self, request: GenerationRequest, sink: Sink) -> RemoteGeneration:
         """Ask the host. Prefill hints cost money there: passed on only with ``warms_up``."""
-        call = Call(self._clock, sink, f"{self._host.address} (model {self._name(request)})")
+        who = f"{self._host.address} (model {self._name(request)})"
+        call = Call(self._clock, sink, who, hide=self._host.without_key)
         task = self._keep(self._run(request, call))
         # A task that is cancelled before its first step never runs, and still must end.
         task.add_done_callback(lambda _: call.end(Finished(FinishReason.CANCELLED, Usage())))
@@ -199,9 +212,14 @@ class RemoteEngine:
             call.fail("upstream_timeout", f"{call.who} was silent for too long")
         except (UpstreamError, OSError) as error:
             call.fail("upstream_error", f"the connection to {call.who} failed: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the response has an end
+            # A fault of ours, which must not look like a cancelled response.
+            _log.exception("asking %s failed", call.who)
+            call.fail("server_error", f"asking {call.who} failed: {type(error).__name__}: {error}")
 
 
 def create_remote(spec: str, *, api_key_env: str = "OPENAI_API_KEY") -> RemoteEngine:
     """The engine that ``spec`` names (see ``options``), not started. Raises ``EngineError``."""
     name = parse_remote_name(spec)
+    check_key_env(api_key_env)
     return RemoteEngine(name.model, name.base_url, options=name.options, api_key_env=api_key_env)

@@ -103,6 +103,8 @@ def refusal(error: ApiError, who: str, key_env: str) -> Refusal:
     advice = ""
     if status == 401:
         advice = f"; set a valid key in {key_env}"
+    elif 300 <= status < 400:
+        advice = "; redirects are not followed, check the base URL"
     elif status == 404:
         advice = "; check the model's name and the base URL, models are retired often"
     elif status == 429:

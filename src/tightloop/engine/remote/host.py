@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from tightloop.engine.interface import EngineError
 from tightloop.engine.remote.bodies import Body
 from tightloop.engine.remote.compression import Compression
 from tightloop.engine.remote.errors import refusal, retry_after_s
@@ -23,6 +24,9 @@ from tightloop.engine.remote.upstream import Reply, Upstream, read_whole
 from tightloop.protocol.chat_chunk import host_error
 
 MAX_ERROR_BYTES: Final = 64 * 1024
+
+MIN_KEY_CHARS: Final = 6
+"""A shorter one, such as ``none`` for a host on this machine, is no secret but a word."""
 
 
 class Host:
@@ -53,8 +57,23 @@ class Host:
             self.kind = kind_of_owner(owners) or self.kind
 
     def api_key(self) -> str | None:
-        """The key as it is now."""
-        return os.environ.get(self.key_env) or None
+        """The key as it is now, without the end of its line.
+
+        Raises ``EngineError`` for one that cannot stand in a header.
+        """
+        key = os.environ.get(self.key_env, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise EngineError(
+                f"what the variable {self.key_env} holds is no key: there are characters in it that"
+                " cannot be sent",
+                code="invalid_api_key",
+            )
+        return key or None
+
+    def without_key(self, text: str) -> str:
+        """``text`` with the key hidden, which some hosts repeat in their errors."""
+        key = os.environ.get(self.key_env, "").strip()
+        return text.replace(key, "[key]") if len(key) >= MIN_KEY_CHARS else text
 
     def headers(self) -> dict[str, str]:
         """What every request carries."""

@@ -57,7 +57,9 @@ class Http1Upstream:
         """See ``Upstream.get``."""
         try:
             response = await self._opened().get(
-                f"{self._base_url}{path}", headers={**self._headers(), **headers}
+                f"{self._base_url}{path}",
+                headers={**self._headers(), **headers},
+                allow_redirects=False,
             )
         except (aiohttp.ClientError, OSError) as error:
             raise _mapped(error) from error
@@ -91,7 +93,10 @@ class Http1Upstream:
     async def _post(self, path: str, body: bytes, headers: Mapping[str, str]) -> "Http1Reply":
         data = body if len(body) <= PART_BYTES else _Parts(body)
         sent = {"Content-Type": "application/json", **self._headers(), **headers}
-        response = await self._opened().post(f"{self._base_url}{path}", data=data, headers=sent)
+        # A conversation goes to the host that was named and to no other.
+        response = await self._opened().post(
+            f"{self._base_url}{path}", data=data, headers=sent, allow_redirects=False
+        )
         return Http1Reply(response)
 
     def _opened(self) -> aiohttp.ClientSession:

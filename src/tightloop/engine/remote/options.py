@@ -25,6 +25,7 @@ HTTP_VERSIONS: Final = ("1", "2", "auto")
 _NAME: Final = re.compile(
     r"remote:(?:(?P<model>.+)@)?(?P<url>(?:https?|wss?)://[^\s#]+)(?:#(?P<options>\S*))?$"
 )
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WORDS: Final = {"yes": True, "on": True, "true": True, "1": True,
                  "no": False, "off": False, "false": False, "0": False}  # fmt: skip
 
@@ -86,17 +87,47 @@ class RemoteName:
 def parse_remote_name(spec: str) -> RemoteName:
     """What ``spec`` names. Raises ``EngineError`` showing the form, or the option at fault."""
     match = _NAME.match(spec)
-    if match is None or not urlsplit(match["url"]).hostname:
+    if match is None or not _is_address(match["url"]):
         raise EngineError(
             f"{spec!r} does not name a remote model; write remote:MODEL@https://HOST/v1",
             code="model_not_found",
         )
+    check_address(match["url"])
     options = parse_options(match["options"] or "")
     url = match["url"].rstrip("/")
     if url.startswith("ws"):
         url = f"http{url[2:]}"
         options = replace(options, api="responses-ws")
     return RemoteName(match["model"] or ALL_MODELS, url, options)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0 and url.isprintable()
+    except ValueError:  # a port or an IPv6 address that is none
+        return False
+
+
+def check_address(url: str) -> None:
+    """Raises ``EngineError`` where ``url`` may hold a secret: addresses are shown to every client."""
+    parts = urlsplit(url)
+    if parts.username is not None or parts.query:
+        raise EngineError(
+            "the address of a remote host must have neither a user nor a query in it: it is shown to"
+            " clients; put the key into a variable and name that with key_env",
+            code="invalid_value",
+        )
+
+
+def check_key_env(name: str) -> None:
+    """Raises ``EngineError`` unless ``name`` can be a variable's; it is not told: it may be the key."""
+    if not _VARIABLE.fullmatch(name):
+        raise EngineError(
+            "key_env names the variable that holds the key, in letters, digits and underscores, as"
+            " in OPENAI_API_KEY; what was given is no such name",
+            code="invalid_value",
+        )
 
 
 def parse_options(text: str) -> RemoteOptions:
@@ -107,6 +138,8 @@ def parse_options(text: str) -> RemoteOptions:
         if name not in types:
             raise _bad(f"there is no option {name!r}; there are {', '.join(types)}")
         values[name] = _read(name, value, types[name])
+    if values.get("key_env"):
+        check_key_env(values["key_env"])
     return RemoteOptions(**values)
 
 

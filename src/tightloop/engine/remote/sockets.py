@@ -16,7 +16,7 @@ from typing import Any, Final
 from tightloop.client.session import LOST_CONTEXT
 from tightloop.client.transport import TransportError
 from tightloop.client.websocket import WebSocketTransport
-from tightloop.engine.interface import GenerationRequest, Node
+from tightloop.engine.interface import EngineError, GenerationRequest, Node
 from tightloop.engine.remote.call import Call
 from tightloop.engine.remote.chat import ChatApi, new_id
 from tightloop.engine.remote.errors import refusal
@@ -202,7 +202,7 @@ class ResponsesSockets:
             line.timer = None
 
     async def _replace_spare(self) -> None:
-        with suppress(TransportError, ApiError):  # whoever needs it says what is wrong
+        with suppress(TransportError, ApiError, EngineError):  # whoever needs it says what is wrong
             await self.open_spare()
 
     def _aside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
