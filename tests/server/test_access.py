@@ -4,7 +4,7 @@ import pytest
 
 from tightloop.governance.keys import KeyRing
 from tightloop.protocol.errors import ApiError
-from tightloop.server.access import Access, is_loopback
+from tightloop.server.access import Access, client_of, is_loopback
 
 
 @pytest.mark.parametrize(
@@ -90,3 +90,20 @@ def test_without_keys_pages_of_other_sites_are_refused(
     with pytest.raises(ApiError) as caught:
         access.check(headers)
     assert caught.value.status == 403
+
+
+def test_clients_with_different_keys_are_told_apart() -> None:
+    """Whichever header the key is in, and whatever stands in the other one."""
+    bearer = {"Authorization": "Bearer dummy"}
+    clients = [
+        {},
+        bearer,
+        {"x-api-key": "a"},
+        {"x-api-key": "b"},
+        {**bearer, "x-api-key": "a"},
+        {**bearer, "x-api-key": "b"},
+    ]
+    found = [client_of(headers) for headers in clients]
+    assert len(set(found)) == len(clients)
+    assert found == [client_of(headers) for headers in clients]
+    assert found[0] == ""

@@ -54,12 +54,13 @@ class Access:
 def client_of(headers: Mapping[str, str]) -> str:
     """What is the same for all requests with one API key, and tells nothing of the key.
 
-    Empty for those without; they are all one client.
+    Empty for those without; they are all one client. Both headers count: either may hold the key, and
+    the other one what many clients send alike.
     """
-    key = headers.get("Authorization") or headers.get("x-api-key")
-    return (
-        hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=16).hexdigest() if key else ""
-    )
+    given = [headers.get(name) or "" for name in ("Authorization", "x-api-key")]
+    if not any(given):
+        return ""
+    return hashlib.blake2b("\n".join(given).encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
 def is_loopback(host: str) -> bool:
