@@ -66,6 +66,13 @@ def check_name(spec: str) -> None:
         parse_remote_name(spec)
 
 
+def check_key_env(name: str) -> None:
+    """Return when ``name`` can be the variable with a key; else ``EngineError``, without the name."""
+    from tightloop.engine.remote import options
+
+    options.check_key_env(name)
+
+
 def is_local(spec: str) -> bool:
     """Whether the engine computes in this process."""
     return _kind(spec) in ("patchling", "file")

@@ -1,7 +1,15 @@
 """One backend: what is measured of it, and how it starts."""
 
+import asyncio
+from functools import partial
+
+import pytest
+
 from tests.engine.fleet.members import Backend
-from tightloop.engine.fleet.member import MAX_WAITING, Member
+from tightloop.engine.fleet.fleet import Fleet
+from tightloop.engine.fleet.groups import ModelGroup
+from tightloop.engine.fleet.member import MAX_WAITING, Member, MemberSpec
+from tightloop.engine.scripted import ScriptedEngine, echo_script
 from tightloop.protocol.deltas import EngineTiming
 
 S = 1_000_000_000
@@ -70,3 +78,46 @@ async def test_a_member_that_does_not_start_says_why() -> None:
     odd = Member(member.spec, broken)  # type: ignore[arg-type]
     assert not await odd.start()
     assert str(odd.start_error) == "OSError: disk gone"
+
+
+class Stubborn(ScriptedEngine):
+    """Waits for ever when it starts, where it is told to; and cannot be closed without a complaint."""
+
+    def __init__(self, *, starts: bool) -> None:
+        super().__init__(echo_script)
+        self.closed = 0
+        self._starts = starts
+
+    async def start(self) -> None:
+        if not self._starts:
+            await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        self.closed += 1
+        raise RuntimeError("it is jammed")
+
+
+def _same(engine: Stubborn) -> Stubborn:
+    return engine
+
+
+async def test_a_start_that_is_broken_off_leaves_no_engine() -> None:
+    engine = Stubborn(starts=False)
+    start = asyncio.create_task(Member(MemberSpec("a"), lambda: engine).start())
+    await asyncio.sleep(0)
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    assert engine.closed == 1
+
+
+async def test_a_member_that_cannot_be_closed_does_not_keep_others_open() -> None:
+    engines = [Stubborn(starts=True), Stubborn(starts=True)]
+    members = [
+        Member(MemberSpec(f"m{number}"), partial(_same, engine))
+        for number, engine in enumerate(engines)
+    ]
+    fleet = Fleet([ModelGroup("m", members)])
+    await fleet.start()
+    await fleet.close()
+    assert [engine.closed for engine in engines] == [1, 1]

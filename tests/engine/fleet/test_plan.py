@@ -123,7 +123,7 @@ MISTAKES = [
         "[routing]\npolices = 'x'",
         "f.toml: routing: there is no 'polices' here; there are long_output",
     ),
-    ("[breaker]\nmax_error_rate = 2", "f.toml: breaker: max_error_rate must be from 0 to 1"),
+    ("[breaker]\nmax_error_rate = 2", "f.toml: breaker: max_error_rate must be above 0 and"),
     (MODEL, f"{PLACE}: it has no engine"),
     (f"{MODEL}engine = 'scripted'\n{MEMBER}", f"{PLACE}: it has an engine of its own and members"),
     (f"{MODEL}engine = 'gpt'", f"{PLACE}: there is no engine 'gpt'; choose one of"),
@@ -224,3 +224,44 @@ def test_every_key_is_documented(text: str, tmp_path: Path) -> None:
     documented = set(re.findall(r"`\[*([a-z_.]+)\]*`", page))
     assert len(known) > 1
     assert set(known) - documented == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[breaker]\nwindow_s = 1e400", "window_s must be at most 1000000000, got 1E\\+400"),
+        ("[breaker]\nmax_pause_s = 1e300", "max_pause_s must be at most"),
+        ("[breaker]\nmin_requests = 10000000000", "min_requests must be at most"),
+        ("[breaker]\nmax_error_rate = 0", "max_error_rate must be above 0 and at most 1"),
+        ('[routing]\ndecision_log = "a\\u0000b"', "decision_log must have no control characters"),
+        ('[[model]]\nengine = "scripted"\nname = "a\\nb"', "name must have no control characters"),
+        ('[[model]]\nengine = "remote:m@https://[::1/v1"', "does not name a remote model"),
+        (
+            '[[model]]\nengine = "scripted"\nprice = { input = 1e999999 }',
+            "input must be at most 1000000000, got 1E\\+999999",
+        ),
+    ],
+)
+def test_values_that_would_break_something_later_are_named(
+    text: str, words: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "f.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=words) as raised:
+        read_plan(file)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_key_in_the_place_of_its_variable_is_not_repeated(tmp_path: Path) -> None:
+    file = tmp_path / "f.toml"
+    file.write_text('[[model]]\nengine = "remote:m@https://h/v1"\nkey_env = "sk-s3cret"\n')
+    with pytest.raises(ConfigError, match="names the variable") as raised:
+        read_plan(file)
+    assert "s3cret" not in str(raised.value)
+
+
+def test_a_home_that_there_is_not_is_a_path_like_any_other(tmp_path: Path) -> None:
+    file = tmp_path / "f.toml"
+    file.write_text('[[model]]\nengine = "~nobody-of-this-name/a.gguf"\n')
+    (model,) = read_plan(file).models
+    assert model.members[0].spec.engine == str(tmp_path / "~nobody-of-this-name/a.gguf")

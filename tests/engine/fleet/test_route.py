@@ -47,6 +47,32 @@ async def test_a_failure_before_the_first_delta_is_not_seen(code: str) -> None:
     await fleet.close()
 
 
+async def test_a_word_of_a_host_s_own_is_followed_too() -> None:
+    """It may mean anything: the next member is asked, and the breaker hears nothing of it."""
+    a, b = Backend("a"), Backend("b", tier="bulk")
+    a.says = [error("their_own_word")]
+    fleet = await started(group("m", a, b))
+    for number in range(5):
+        assert (await ask(fleet, asked(f"r{number}", service_tier="priority"))).text == "b"
+    assert a.num_asked == 5
+    assert a.member.num_open == 0
+    await fleet.close()
+
+
+async def test_any_failure_can_ask_for_a_pause() -> None:
+    """Hosts say how long to wait with a 503, too."""
+    clock = ManualClock()
+    a, b = Backend("a"), Backend("b", tier="bulk")
+    a.says = [error("upstream_error", 30)]
+    fleet = await started(group("m", a, b), clock=clock)
+    assert (await ask(fleet, asked("1"))).text == "b"
+    assert a.member.breaker.is_asked_to_wait(clock.now_ns())
+    clock.advance_s(29)
+    assert (await ask(fleet, asked("2", service_tier="priority"))).text == "b"
+    assert a.num_asked == 1
+    await fleet.close()
+
+
 async def test_after_a_delta_nothing_is_asked_again() -> None:
     """A second answer could repeat tool calls."""
     a, b = Backend("a"), Backend("b")

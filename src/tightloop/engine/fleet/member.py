@@ -1,5 +1,6 @@
 """One backend of a model: its engine, its breaker, its line of waiting requests, its measured load."""
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from tightloop.engine.fleet.breaker import BreakerSettings, CircuitBreaker
 from tightloop.engine.fleet.policy import FAST, Price, Standing
 from tightloop.engine.interface import Engine, EngineError, ModelInfo
 from tightloop.protocol.deltas import EngineTiming
+
+_log = logging.getLogger(__name__)
 
 MAX_WAITING = 512
 """In one member's line. A wait with heartbeats serves an agent better than a refusal."""
@@ -81,11 +84,13 @@ class Member:
         except Exception as error:  # noqa: BLE001 - one backend's fault must not end the others
             text = f"{type(error).__name__}: {error}"
             self.start_error = EngineError(text, code="engine_unavailable")
+        except BaseException:  # the fleet is closed meanwhile
+            await self._close(engine)
+            raise
         else:
             self.engine, self.start_error = engine, None
             return True
-        if engine is not None:
-            await engine.close()
+        await self._close(engine)
         return False
 
     def models(self) -> Sequence[ModelInfo]:
@@ -101,8 +106,15 @@ class Member:
     async def close(self) -> None:
         """The engine is closed. May be called twice."""
         engine, self.engine = self.engine, None
-        if engine is not None:
+        await self._close(engine)
+
+    async def _close(self, engine: Engine | None) -> None:
+        if engine is None:
+            return
+        try:
             await engine.close()
+        except Exception:  # noqa: BLE001 - one backend's fault must not keep the others open
+            _log.exception("%s could not be closed", self.name)
 
     # ------------------------------------------------------------------ places
 

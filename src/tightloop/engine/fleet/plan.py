@@ -3,6 +3,7 @@
 ``docs/serving.md`` shows a file with everything in it. Nothing is started here.
 """
 
+import os
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from tightloop.engine.fleet.settings_table import ConfigError, Table
 from tightloop.engine.interface import EngineError
 from tightloop.engine.registry import (
     EngineOptions,
+    check_key_env,
     check_name,
     option_names,
     served_name,
@@ -125,7 +127,9 @@ def _breaker(table: Table) -> BreakerSettings:
     )
     table.end()
     if not 0 < settings.max_error_rate <= 1:
-        raise table.error(f"max_error_rate must be from 0 to 1, got {settings.max_error_rate}")
+        raise table.error(
+            f"max_error_rate must be above 0 and at most 1, got {settings.max_error_rate}"
+        )
     return settings
 
 
@@ -200,7 +204,7 @@ _OPTIONS: Final[dict[str, Callable[[Table], Any]]] = {
     "has_drafts": lambda table: table.choice("drafts", ("auto", "off"), "auto") == "auto",
     "warm_bytes": lambda table: _bytes(table, "warm_memory_mb"),
     "saved_bytes": lambda table: _bytes(table, "saved_memory_mb"),
-    "api_key_env": lambda table: table.text("key_env", _KNOWN.api_key_env),
+    "api_key_env": lambda table: _variable(table, "key_env"),
 }
 """How a field of the engine's options is read."""
 
@@ -215,11 +219,20 @@ def _bytes(table: Table, name: str) -> int | None:
     return None if value is None else value * 1_000_000
 
 
+def _variable(table: Table, name: str) -> str:
+    value: str = table.text(name, _KNOWN.api_key_env)
+    try:
+        check_key_env(value)
+    except EngineError as error:
+        raise table.error(str(error)) from error
+    return value
+
+
 def _located(engine: str, folder: Path) -> str:
     """The engine's name with its file's path made absolute."""
     kind, colon, rest = engine.partition(":")
     if kind == "scripted" and rest:
         return f"{kind}{colon}{folder / rest}"
     if engine.endswith(".gguf") and not engine.startswith("hf:"):
-        return str(folder / Path(engine).expanduser())
+        return str(folder / os.path.expanduser(engine))
     return engine

@@ -43,6 +43,23 @@ MEMBER_FAULTS: Final = frozenset(
 MEMBER_LIMITS: Final = frozenset({"context_length_exceeded", "unsupported_content"})
 """Codes of a healthy backend to which another one may say something else."""
 
+REQUEST_FAULTS: Final = MEMBER_LIMITS | {
+    "content_filter",
+    "invalid_encrypted_content",
+    "invalid_grammar",
+    "invalid_json",
+    "invalid_json_schema",
+    "invalid_prompt",
+    "invalid_request",
+    "invalid_type",
+    "invalid_value",
+    "missing_required_parameter",
+    "string_above_max_length",
+    "unsupported_parameter",
+}
+"""Codes that any backend would end the request with. One that is in no list, as hosts have them of
+their own, is asked about elsewhere, but tells nothing of how the backend is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -139,7 +156,7 @@ class Route:
             return False
         if code in MEMBER_LIMITS:
             return bool(self._candidates)
-        return code in MEMBER_FAULTS
+        return code not in REQUEST_FAULTS
 
     @property
     def reason(self) -> str:
@@ -344,14 +361,16 @@ class _Attempt:
         if finished.reason is FinishReason.CANCELLED:
             member.breaker.release(self._ticket)
         elif finished.reason is FinishReason.ERROR and code in MEMBER_FAULTS:
-            is_busy = code in ("rate_limit_exceeded", "server_is_overloaded")
-            retry_after_s = finished.retry_after_s if is_busy else None
             was_open = member.breaker.state(now_ns) is State.OPEN
-            member.breaker.fail(self._ticket, now_ns, retry_after_s=retry_after_s)
+            member.breaker.fail(self._ticket, now_ns, retry_after_s=finished.retry_after_s)
             pause_s = member.breaker.pause_left_s(now_ns)
             if pause_s and not was_open:
                 text = finished.error_message
                 _log.warning("%s is left alone for %.1f s: %s", member.name, pause_s, text)
+        elif finished.reason is FinishReason.ERROR and code not in REQUEST_FAULTS:
+            member.breaker.release(
+                self._ticket
+            )  # a word of the host's own, which may mean anything
         elif not self._has_begun:
             member.breaker.succeed(self._ticket, now_ns)
         if finished.timing is not None and finished.reason is not FinishReason.ERROR:

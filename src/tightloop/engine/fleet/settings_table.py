@@ -8,6 +8,9 @@ from tightloop.engine.interface import EngineError
 
 _NONE: Any = object()
 
+MOST = 1_000_000_000
+"""Of any number: 30 years in seconds, a petabyte in MB. Larger ones break arithmetic further on."""
+
 
 class ConfigError(EngineError):
     """The configuration cannot be used; the text names the place, the value and what would do."""
@@ -32,12 +35,14 @@ class Table:
         return name in self._values
 
     def text(self, name: str, default: str | None = _NONE) -> Any:
-        """A text that is not empty; the default, if there is one, where it is missing."""
+        """A text of one line that is not empty; the default, if there is one, where it is missing."""
         value = self._take(name, default)
         if value is default:
             return value
         if not isinstance(value, str) or not value.strip():
-            raise self.error(f"{name} must be a text, got {value!r}")
+            raise self.error(f"{name} must be a text, got {_shown(value)}")
+        if not value.isprintable():
+            raise self.error(f"{name} must have no control characters in it, got {value!r}")
         return value
 
     def flag(self, name: str, default: bool) -> bool:
@@ -48,22 +53,26 @@ class Table:
         return value
 
     def integer(self, name: str, default: int | None, *, least: int = 1) -> Any:
-        """A whole number of at least ``least``."""
+        """A whole number of at least ``least``, ``MOST`` at most."""
         value = self._take(name, default)
         if value is default:
             return value
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise self.error(f"{name} must be a whole number of {least} or more, got {value!r}")
+            raise self.error(
+                f"{name} must be a whole number of {least} or more, got {_shown(value)}"
+            )
+        self._check_size(name, value)
         return value
 
     def number(self, name: str, default: Decimal | float | None, *, least: float = 0) -> Any:
-        """A number of at least ``least``, as a Decimal."""
+        """A number of at least ``least``, ``MOST`` at most, as a Decimal."""
         value = self._take(name, default)
         if value is default:
             return value
         is_number = isinstance(value, int | Decimal) and not isinstance(value, bool)
         if not is_number or not Decimal(value).is_finite() or value < least:
             raise self.error(f"{name} must be a number of {least} or more, got {_shown(value)}")
+        self._check_size(name, value)
         return Decimal(value)
 
     def choice(self, name: str, choices: Sequence[str], default: str) -> str:
@@ -98,6 +107,10 @@ class Table:
     def error(self, text: str) -> ConfigError:
         """What is wrong in this table."""
         return ConfigError(f"{self.place}: {text}")
+
+    def _check_size(self, name: str, value: Decimal | int) -> None:
+        if value > MOST:
+            raise self.error(f"{name} must be at most {MOST}, got {_shown(value)[:40]}")
 
     def _take(self, name: str, default: Any) -> Any:
         if name not in self._known:
