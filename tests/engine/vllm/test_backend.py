@@ -18,7 +18,9 @@ from tightloop.engine.interface import (
 )
 from tightloop.engine.scripted_backend import END_OF_TEXT, ScriptedBackend, replying
 from tightloop.engine.token_engine import TokenEngine
+from tightloop.engine.vllm.anchor import Anchor
 from tightloop.engine.vllm.backend import FIRST_RUN, VllmBackend
+from tightloop.engine.vllm.host import Sampled
 from tightloop.engine.vllm.scripted_host import ScriptedHost
 from tightloop.protocol.deltas import FinishReason
 
@@ -175,6 +177,35 @@ def test_one_cancel_stops_one_evaluation(backend: VllmBackend) -> None:
         backend.evaluate(sequence, TOKENS)
     assert backend.num_tokens(sequence) == 0
     assert rule(TOKENS) == int(backend.evaluate(sequence, TOKENS).argmax())
+
+
+@pytest.mark.parametrize("num_waits", range(6))
+def test_a_cancelled_step_takes_no_token_of_any_part(
+    backend: VllmBackend, num_waits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever in the step it comes: before, between or after the parts' answers."""
+    first, second = backend.open(), backend.open()
+    backend.evaluate(first, TOKENS)
+    backend.evaluate(second, TOKENS)
+    waits = iter(range(100))
+    wait = backend._wait
+
+    def cancelled(anchor: Anchor, index: int) -> Sampled | None:
+        if next(waits) == num_waits:
+            raise Cancelled
+        return wait(anchor, index)
+
+    parts = [Evaluate(first, [9]), Evaluate(second, [8, 7])]
+    with monkeypatch.context() as patch:
+        patch.setattr(backend, "_wait", cancelled)
+        try:
+            backend.evaluate_many(parts)
+        except Cancelled:
+            assert (backend.num_tokens(first), backend.num_tokens(second)) == (5, 5)
+            backend.evaluate_many(parts)
+    assert (backend.num_tokens(first), backend.num_tokens(second)) == (6, 7)
+    assert rule([*TOKENS, 9, 1]) == int(backend.evaluate(first, [1]).argmax())
+    assert rule([*TOKENS, 8, 7, 1]) == int(backend.evaluate(second, [1]).argmax())
 
 
 def test_saved_tokens_come_back(backend: VllmBackend) -> None:

@@ -200,20 +200,26 @@ class VllmBackend:
         if len({part.sequence for part in parts}) < len(parts):
             raise EngineError("a sequence occurs twice in one step")
         begun: list[int | EngineError] = []
-        for part in parts:
-            try:
-                begun.append(self._begin(part))
-            except EngineError as error:
-                begun.append(error)
         answers: list[NDArray[np.float32] | EngineError] = []
-        for part, before in zip(parts, begun, strict=True):
-            if isinstance(before, EngineError):
-                answers.append(before)
-                continue
-            try:
-                answers.append(self._end(part, before))
-            except EngineError as error:
-                answers.append(error)
+        try:
+            for part in parts:
+                try:
+                    begun.append(self._begin(part))
+                except EngineError as error:
+                    begun.append(error)
+            for part, before in zip(parts, begun, strict=True):
+                if isinstance(before, EngineError):
+                    answers.append(before)
+                    continue
+                try:
+                    answers.append(self._end(part, before))
+                except EngineError as error:
+                    answers.append(error)
+        except BaseException:  # cancelled: nobody has an answer, so nobody keeps the tokens
+            for part, before in zip(parts, begun, strict=False):
+                if not isinstance(before, EngineError):
+                    self._take_back(part.sequence, self._held(part.sequence), before)
+            raise
         return answers
 
     def cancel(self) -> None:
