@@ -1,5 +1,6 @@
 """Finding a client and taking its place. A real launch: tests/cli/test_connect.py."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,4 @@ def test_a_file_that_is_no_program_is_named(tmp_path: Path) -> None:
     path.chmod(0o755)
     with pytest.raises(ConnectError, match=r"cannot start .*codex"):
         become(str(path), [], {})
+    assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN  # a closed pipe is an error again

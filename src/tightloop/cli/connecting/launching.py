@@ -48,8 +48,9 @@ def become(program: str, arguments: Sequence[str], environment: Mapping[str, str
     sys.stdout.flush()
     sys.stderr.flush()
     # Python ignores it, and what is ignored stays ignored in the new program.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         os.execve(program, [program, *arguments], dict(environment))
     except OSError as error:
+        signal.signal(signal.SIGPIPE, before)  # this process goes on
         raise ConnectError(f"cannot start {program}: {error.strerror or error}") from error
