@@ -19,6 +19,7 @@ from tightloop.protocol.items import (
     Item,
     Message,
     OpaquePart,
+    Reasoning,
     TextPart,
     user_message,
 )
@@ -109,6 +110,7 @@ def test_an_image_may_be_any_number_of_tokens() -> None:
         assert most_tokens([item]) > UNKNOWN_BYTES
     assert most_tokens([user_message("abc"), CALL, OUTPUT]) < 1000
     assert most_tokens([FunctionCall("c" * 5000, "f", "{}")]) > 5000
+    assert most_tokens([Reasoning((), "x" * 5000)]) > 5000
 
 
 SETUPS: list[dict[str, Any]] = [

@@ -152,7 +152,7 @@ def _most_bytes(item: Item) -> int:
     elif isinstance(item, CustomToolCall):
         texts = [item.call_id, item.name, item.input, item.input]
     elif isinstance(item, Reasoning):
-        texts = [*item.content, *item.summary]
+        texts = [*item.content, *item.summary, item.encrypted_content or ""]
     else:  # a summary, or something that engines read in their own way
         return UNKNOWN_BYTES
     return sum(len(text) if text.isascii() else len(text.encode()) for text in texts)

@@ -7,7 +7,8 @@ input, and a response that was found here may be deleted meanwhile.
 
 Only what one client itself has sent in full is ever found (``scope``, its key), and every item is
 compared, so nothing can leak. What a stranger could learn from the time a request takes, that somebody
-has sent its beginning before, is as far as the scope: not shared between keys.
+has sent its beginning before, is as far as the scope: not shared between keys. The room is shared: who
+sends much may push out the turns of others, which costs them time.
 """
 
 from collections import OrderedDict
@@ -37,7 +38,7 @@ MAX_KNOWN: Final = 4096
 """Ends of turns remembered; a few of them for each conversation under way."""
 
 MAX_KNOWN_BYTES: Final = 128 << 20
-"""Of the text in them; in memory they take about as much again in objects."""
+"""Of all that their items hold. Measured: real memory is the same with items of 8 kB, 1.6 times with 60 bytes."""
 
 MAX_TRIES: Final = 16
 """Ends with the right hash that are compared. A client that forgets early reasoning of a conversation of a

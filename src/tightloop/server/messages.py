@@ -1,7 +1,7 @@
 """The Anthropic Messages API: the same turns as everywhere, in another dialect.
 
-Clients of it (Claude Code) send their whole history with every request; that the engine finds it
-warm is a matter of rendering it to the same prompt again, not of this server's memory.
+Clients of it (Claude Code) send their whole history with every request; which turn it goes on from is
+found by what it begins with (``known_histories``).
 """
 
 from functools import partial
