@@ -3,14 +3,14 @@
 Each stream is paced; ``late`` is the time from when a token was due upstream until the client had
 read it, over the tokens of the middle of the streams, so that requests are not in it. ``delivered`` is
 the share of the tokens due. A gateway that delivers much less is not asked for more streams. For the
-idle sessions, ``memory`` is what the gateway's resident memory grew by, per open conversation.
+idle sessions, ``memory`` is what the resident memory of a fresh process grew by, per open conversation.
 """
 
 import math
 import random
 from collections.abc import Sequence
 
-from benchmarks.lab.processes import pause
+from benchmarks.lab.processes import NotStarted, pause
 from benchmarks.lab.progress import Progress
 from benchmarks.lab.record import Experiment, Figure, Machine, Ratio, Row, this_machine
 from benchmarks.peers.bodies import Bodies, create
@@ -29,6 +29,7 @@ LEVELS, QUICK_LEVELS = (1, 4, 16, 64, 256), (1, 8)
 FULL_ROUNDS, QUICK_ROUNDS = 2, 1
 SESSIONS, QUICK_SESSIONS = 1000, 50
 SESSIONS_LIMIT_S = 60.0
+NUM_WARMUP = 10
 MIN_SHARE = 0.7
 WAYS = (
     ("direct", "chat"),
@@ -135,13 +136,16 @@ def idle_rows(field: Field, keys: Sequence[Key], num_wanted: int, progress: Prog
     made = []
     for gateway, api in keys:
         progress.step("idle sessions")
-        door = field.doors[gateway]
-        if door.program is None:
+        if field.doors[gateway].program is None:
             continue
         params: dict[str, str | int | float | bool] = {"api": api, "streams": "idle"}
         try:
-            made.append(Row(gateway, params, memory(door, num_wanted)))
-        except (BadReply, OSError) as error:
+            with field.fresh(gateway) as door:
+                way = Way(gateway, door, api, SIZE)
+                way.warm_up(NUM_WARMUP, 1)
+                way.close()
+                made.append(Row(gateway, params, memory(door, num_wanted)))
+        except (BadReply, NotStarted, OSError) as error:
             made.append(Row(gateway, params, {}, missing=one_line(error)))
     return made
 

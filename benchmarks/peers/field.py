@@ -1,12 +1,13 @@
 """The upstream and all gateways that can be started, up at the same time, so that they take turns."""
 
 import contextlib
+import dataclasses
 import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ class Field:
         self._tell = tell
         self._stack = contextlib.ExitStack()
         self._stub: Program
+        self._upstream: Upstream
         self._pace = ""
 
     def __enter__(self) -> "Field":
@@ -52,6 +54,7 @@ class Field:
         self._stub = self._stack.enter_context(Program(argv, has_commands=True))
         ports = self._stub.read_line()
         upstream = Upstream(ports["http"], ports.get("https", 0), folder)
+        self._upstream = upstream
         for gateway in self._gateways:
             try:
                 self.versions[gateway.name] = gateway.version()
@@ -63,8 +66,22 @@ class Field:
             if door.program:
                 self._stack.enter_context(door.program)
             if not certificate and gateway.name == "litellm":
-                door.websocket = ""
+                door.websocket = ""  # it needs an upstream with TLS
             self.doors[gateway.name] = door
+
+    @contextlib.contextmanager
+    def fresh(self, name: str) -> Iterator[Door]:
+        """Another process of a gateway, at the pace set; ended with the block. Raises ``NotStarted``.
+
+        Memory that one has used and freed is taken again by what comes next, and would not show.
+        """
+        gateway = next(each for each in self._gateways if each.name == name)
+        with tempfile.TemporaryDirectory() as folder:
+            door = gateway.open(dataclasses.replace(self._upstream, folder=Path(folder)))
+            with door.program or contextlib.nullcontext():
+                if name == "tightloop scripted" and door.program and self._pace:
+                    door.program.command(self._pace)
+                yield door
 
     def leave_out(self, name: str, reason: str) -> None:
         """This gateway is not measured, and the result says why."""

@@ -35,7 +35,7 @@ RATES = {
 """Tokens a second and tokens an answer."""
 
 QUICK_RATES = {"1000/s": (1000.0, 100), "unpaced": (0.0, 500)}
-FULL_ROUNDS, QUICK_ROUNDS = 6, 2
+FULL_ROUNDS, QUICK_ROUNDS = 5, 2
 FIGURES = {"cpu": "us/token", "transit": "us", "transit p99": "us", "delivered": "tok/s"}
 
 

@@ -50,6 +50,8 @@ def test_what_cannot_be_started_is_said_and_the_rest_is_measured() -> None:
         assert list(field.doors) == ["direct"]
         field.pace(0.0, 3)
         assert field.counts() == {}
+        with field.fresh("direct") as door:
+            assert door.port == field.doors["direct"].port
     reasons = {"broken": "the port is gone", "absent": "not installed; make peers installs it"}
     assert field.missing == reasons
     assert "broken: not measured: the port is gone" in said
