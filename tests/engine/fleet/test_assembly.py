@@ -1,5 +1,6 @@
 """From a plan to a fleet, and to a table."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,9 @@ def test_what_cannot_be_is_told_by_the_check(tmp_path: Path) -> None:
         table_of(plan_of_names(["/no/x.gguf"], EngineOptions()))
     with pytest.raises(EngineError, match="cannot read script"):
         table_of(plan_of_names([f"scripted:{tmp_path}/none.json"], EngineOptions()))
+    log = replace(plan_of_names(["scripted"], EngineOptions()), decision_log=tmp_path)
+    with pytest.raises(EngineError, match="it is a directory"):
+        table_of(log)
     same = plan_of_names(["/a/x.gguf", "/b/x.gguf"], EngineOptions())
     for build in (build_fleet, table_of):
         with pytest.raises(EngineError, match=r"as 'x': /a/x\.gguf and /b/x\.gguf"):

@@ -2,39 +2,8 @@
 
 import pytest
 
-from tightloop.engine.remote.errors import Retry, refusal, retry_advice, retry_after_s
-from tightloop.protocol.deltas import Finished, FinishReason, Usage
+from tightloop.engine.remote.errors import refusal, retry_after_s
 from tightloop.protocol.errors import ApiError
-
-
-def failed(code: str, wait_s: float | None = None) -> Finished:
-    return Finished(FinishReason.ERROR, Usage(), None, code, "no", retry_after_s=wait_s)
-
-
-@pytest.mark.parametrize(
-    ("finished", "advice"),
-    [
-        (failed("upstream_error"), Retry()),
-        (failed("upstream_timeout"), Retry()),
-        (failed("engine_unavailable"), Retry()),
-        (failed("rate_limit_exceeded", 2.5), Retry(2.5)),
-        (failed("their_own_code"), Retry()),
-        (failed("invalid_api_key"), Retry(None, True)),
-        (failed("model_not_found"), Retry(None, True)),
-        (failed("context_length_exceeded"), None),
-        (failed("content_filter"), None),
-        (failed("invalid_request"), None),
-        (Finished(FinishReason.STOP, Usage()), None),
-        (Finished(FinishReason.CANCELLED, Usage()), None),
-    ],
-)
-def test_what_may_be_asked_again(finished: Finished, advice: Retry | None) -> None:
-    assert retry_advice(finished, has_output=False) == advice
-
-
-def test_nothing_is_asked_again_after_output() -> None:
-    """The first answer may have called a tool already."""
-    assert retry_advice(failed("upstream_error"), has_output=True) is None
 
 
 @pytest.mark.parametrize(

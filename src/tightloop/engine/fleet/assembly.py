@@ -78,6 +78,8 @@ def table_of(plan: FleetPlan) -> str:
     """
     plan = divide_cores(plan)
     check_groups([_group(model, plan) for model in plan.models])
+    if plan.decision_log is not None and plan.decision_log.is_dir():
+        raise EngineError(f"cannot write the decision log {plan.decision_log}: it is a directory")
     rows: list[tuple[str, ...]] = []
     rows.append(("model", "backend", "tier", "price in/cached/out", "at once", "engine", "options"))
     for model in plan.models:

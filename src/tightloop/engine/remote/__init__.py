@@ -2,7 +2,6 @@
 
 from tightloop.engine.remote.call import HostTimes, host_times
 from tightloop.engine.remote.engine import RemoteEngine, create_remote
-from tightloop.engine.remote.errors import Retry, retry_advice
 from tightloop.engine.remote.options import (
     RemoteName,
     RemoteOptions,
@@ -15,10 +14,8 @@ __all__ = [
     "RemoteEngine",
     "RemoteName",
     "RemoteOptions",
-    "Retry",
     "create_remote",
     "host_times",
     "parse_options",
     "parse_remote_name",
-    "retry_advice",
 ]

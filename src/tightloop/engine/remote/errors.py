@@ -1,7 +1,7 @@
-"""What went wrong at a host: in which code it ends, and whether asking again makes sense.
+"""What went wrong at a host: in which code it ends, and what to do about it.
 
-A generation that fails ends in ``Finished`` (ERROR) with one of the codes below. Whoever has several
-hosts asks ``retry_advice`` what to do with it; this package never asks another host.
+A generation that fails ends in ``Finished`` (ERROR) with one of the codes below, or with the host's own
+code from within a stream. This package never asks another host; ``fleet.route`` does.
 
 ====================== ================================================================
 ``upstream_error``     the host failed, refused for no reason of the request's, or broke off
@@ -13,11 +13,9 @@ others                 the request's fault, or a setting's (key, quota, model)
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from tightloop.engine.interface import EngineError
-from tightloop.protocol.deltas import Finished, FinishReason
 from tightloop.protocol.errors import ApiError
 
 MAX_RETRY_AFTER_S: Final = 86_400.0
@@ -58,32 +56,6 @@ _STATUS_CODES: Final = {
     429: "rate_limit_exceeded",
     504: "upstream_timeout",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """The same request may be asked again.
-
-    ``after_s`` is what the host said to wait, None when it did not say. ``is_elsewhere_only``: the same
-    host would refuse it again.
-    """
-
-    after_s: float | None = None
-    is_elsewhere_only: bool = False
-
-
-def retry_advice(finished: Finished, *, has_output: bool) -> Retry | None:
-    """Whether and where a response that ended so may be asked for again; None: it must not be.
-
-    ``has_output``: any delta came before ``finished``. Then the answer is None: a second answer could
-    repeat tool calls, and the client has seen the first. A code nobody knows counts as the host's fault.
-    """
-    if finished.reason is not FinishReason.ERROR or has_output:
-        return None
-    code = finished.error_code or ""
-    if code in _REQUEST_CODES:
-        return None
-    return Retry(finished.retry_after_s, is_elsewhere_only=code in _SETTING_CODES)
 
 
 class Refusal(EngineError):
