@@ -105,8 +105,7 @@ class Experiment(Struct, frozen=True, kw_only=True):
         figures = [_figure_column(name, self.rows) for name in names]
         lines += layout(heads, figures)
         lines += dict.fromkeys(_missing(row) for row in self.rows if row.missing)
-        if self.ratios:
-            lines += ["", *layout(*_ratio_columns(self.ratios))]
+        lines += ratio_lines(self.ratios)
         lines += ["", *(f"- {note}" for note in self.notes)] if self.notes else []
         return "\n".join(line.rstrip() for line in lines).rstrip() + "\n"
 
@@ -152,14 +151,18 @@ def _cell(figure: Figure | None) -> str:
     return f"{number(figure.median)} [{number(figure.p10)} {number(figure.p90)}]"
 
 
-def _ratio_columns(ratios: Sequence[Ratio]) -> tuple[list[Column], list[Column]]:
-    said = [times(each) for each in ratios]
-    heads = [
-        Column("ratio of", [each.of for each in ratios]),
-        Column("over", [each.over for each in ratios]),
-        Column("figure", [each.name for each in ratios]),
-    ]
-    return heads, [Column("median [95 %]", said, is_number=True)]
+def ratio_lines(ratios: Sequence[Ratio]) -> list[str]:
+    """One block for each thing compared with, in the order in which they come."""
+    lines: list[str] = []
+    for over in dict.fromkeys(each.over for each in ratios):
+        block = [each for each in ratios if each.over == over]
+        heads = [
+            Column("ratio of", [each.of for each in block]),
+            Column("figure", [each.name for each in block]),
+        ]
+        said = Column("median [95 %]", [times(each) for each in block], is_number=True)
+        lines += ["", f"over {over}", *layout(heads, [said])]
+    return lines
 
 
 def _rounded(value: object) -> object:

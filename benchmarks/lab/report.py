@@ -7,8 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.lab.columns import Column, layout
-from benchmarks.lab.record import RESULTS, Experiment, read, times
+from benchmarks.lab.record import RESULTS, Experiment, ratio_lines, read
 
 
 def experiments(directory: Path) -> list[Experiment]:
@@ -60,17 +59,11 @@ def _versions(found: Iterable[Experiment]) -> list[str]:
 
 
 def _ratios(found: Iterable[Experiment]) -> list[str]:
-    pairs = [(each.name, ratio) for each in found for ratio in each.ratios]
-    if not pairs:
-        return ["no ratios"]
-    said = [times(ratio) for _, ratio in pairs]
-    heads = [
-        Column("experiment", [name for name, _ in pairs]),
-        Column("ratio of", [ratio.of for _, ratio in pairs]),
-        Column("over", [ratio.over for _, ratio in pairs]),
-        Column("figure", [ratio.name for _, ratio in pairs]),
-    ]
-    return layout(heads, [Column("times", said, is_number=True)])
+    lines = []
+    for each in found:
+        if each.ratios:
+            lines += ["", f"== {each.name}: {each.title}", *ratio_lines(each.ratios)]
+    return lines or ["no ratios"]
 
 
 def main() -> None:
