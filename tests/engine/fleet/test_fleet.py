@@ -1,9 +1,13 @@
 """Several engines as one engine."""
 
+import asyncio
+import random
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.engine.collecting import Answer, ask, node_of, request, start
 from tests.engine.fleet.members import (
@@ -20,9 +24,9 @@ from tightloop.engine.fleet.fleet import Fleet
 from tightloop.engine.fleet.groups import ModelGroup
 from tightloop.engine.fleet.member import Member, MemberSpec
 from tightloop.engine.fleet.route import Route
-from tightloop.engine.interface import EngineError, GenerationRequest, ModelInfo, Node
+from tightloop.engine.interface import EngineError, Generation, GenerationRequest, ModelInfo, Node
 from tightloop.engine.scripted import Hold, ScriptedEngine, text_answer
-from tightloop.protocol.deltas import Finished, FinishReason, TextDelta, Usage
+from tightloop.protocol.deltas import Delta, Finished, FinishReason, TextDelta, Usage
 from tightloop.trace.clock import ManualClock
 
 
@@ -310,3 +314,88 @@ async def test_the_recorder_hears_of_every_response_once() -> None:
     hold.release.set()
     await answer.wait()
     await fleet.close()
+
+
+# ---------------------------------------------------------------------- everything at once
+
+FAULTS = (
+    "upstream_error",
+    "rate_limit_exceeded",
+    "context_length_exceeded",
+    "odd",
+    "invalid_value",
+)
+POLICIES = ("latency-first", "throughput-first", "cheapest", "split:fast=1,bulk=1")
+
+
+class _Storm:
+    """Members that fail, wait and answer as ``chance`` has it, and requests that come and go."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        self.clock = ManualClock()
+        tiers = {"a": "fast", "b": "bulk", "c": "fast"}
+        self.members = [
+            Backend(name, tier=tier, max_open=chance.randrange(3)) for name, tier in tiers.items()
+        ]
+        self.holds: list[Hold] = []
+        self.handles: list[Generation] = []
+        self.said: list[list[Delta]] = []
+
+    def change(self, member: Backend) -> None:
+        chance, hold = self.chance, Hold()
+        words = text_answer(member.member.name)
+        fault = error(chance.choice(FAULTS), chance.choice([None, 0.0, 5.0]))
+        member.says = chance.choice([None, [fault], [hold, *words], [words[0], hold, *words[1:]]])
+        member.raises = chance.random() < 0.1
+        self.holds.append(hold)
+
+    def step(self, fleet: Fleet) -> None:
+        chance = self.chance
+        match chance.randrange(6):
+            case 0 | 1 | 2:
+                for member in self.members:
+                    self.change(member)
+                said: list[Delta] = []
+                asked_for = asked(
+                    f"r{len(self.said)}",
+                    is_background=chance.random() < 0.3,
+                    generate=chance.random() < 0.9,
+                )
+                self.said.append(said)
+                self.handles.append(fleet.submit(asked_for, said.extend))
+            case 3 if self.handles:
+                chance.choice(self.handles).cancel()
+            case 4 if self.holds:
+                chance.choice(self.holds).release.set()
+            case _:
+                self.clock.advance_s(chance.choice([1, 10, 100]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.randoms(use_true_random=False), st.booleans())
+def test_every_response_ends_once_whatever_happens(chance: random.Random, is_calm: bool) -> None:
+    """Also those cancelled or closed at any moment; and then every place and probe is free again."""
+
+    async def run() -> None:
+        storm = _Storm(chance)
+        models = group("m", *storm.members, policy=chance.choice(POLICIES))
+        fleet = await started(models, clock=storm.clock)
+        for _ in range(30):
+            storm.step(fleet)
+            for _ in range(chance.randrange(3)):
+                await asyncio.sleep(0)
+        if is_calm:
+            for handle in storm.handles:
+                handle.cancel()
+            await until(lambda: all(m.member.num_open == 0 for m in storm.members))
+            assert [m.member.num_waiting for m in storm.members] == [0, 0, 0]
+            storm.clock.advance_s(1000)
+            now_ns = storm.clock.now_ns()
+            assert all(m.member.breaker.is_admitting(now_ns) for m in storm.members)
+        await fleet.close()
+        await until(lambda: all(said and isinstance(said[-1], Finished) for said in storm.said))
+        for said in storm.said:
+            assert sum(isinstance(delta, Finished) for delta in said) == 1
+
+    asyncio.run(run())

@@ -267,6 +267,16 @@ async def test_an_answer_that_comes_before_the_body_was_read(tls: Tls) -> None:
         await host.cancelled.wait()
 
 
+async def test_whole_answers_are_not_reset(tls: Tls) -> None:
+    """Hosts count resets, and close the connections of clients that send many."""
+    async with upstream(answering, tls) as (made, host):
+        for _ in range(2):
+            reply = await made.post("/chat/completions", b"{}", {})
+            await read_whole(reply, 10_000)
+            reply.close()
+        assert not host.cancelled.is_set()
+
+
 async def test_more_streams_than_the_host_allows(tls: Tls) -> None:
     """They go over another connection, and none of the connections is left behind."""
     async with engine(answering, tls) as (remote, host):

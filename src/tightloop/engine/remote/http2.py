@@ -287,6 +287,7 @@ class _Line(asyncio.Protocol):
                 continue
             part, view = view[:room], view[room:]
             self._h2.send_data(stream_id, part.tobytes(), end_stream=not view)
+        reply.is_sent = not view
         self.write()
 
     # ------------------------------------------------------------------ events
@@ -304,9 +305,11 @@ class _Line(asyncio.Protocol):
                 reply.begin(dict(_pairs(event.headers)))
                 self._window.set()  # whoever still sends the body need not go on
             case h2.events.StreamEnded() if reply is not None:
-                # A body that was not sent whole ends here; of other streams h2 knows that they have.
-                self.reset(reply.stream_id)
+                if not reply.is_sent:  # the rest of the body stays here
+                    self.reset(reply.stream_id)
+                self._replies.pop(reply.stream_id, None)
                 reply.end(None)
+                self._close_if_done()
             case h2.events.StreamReset() if reply is not None:
                 self._replies.pop(reply.stream_id, None)
                 self._window.set()
@@ -354,6 +357,8 @@ class Http2Reply:
 
     def __init__(self, line: _Line, stream_id: int) -> None:
         self.stream_id = stream_id
+        self.is_sent = False
+        """Whether the request's body went out whole."""
         self.status = 0
         self.headers: Mapping[str, str] = {}
         self._line = line
