@@ -101,6 +101,15 @@ def test_an_answer_may_come_back_without_its_phase() -> None:
     assert not answers([said_as("ab", "c")], [spoken])
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("true", "1"), ("false", "0.0"), (f"{2**70}", f"{2**70 + 1}"), ('"1"', "1"), ("NaN", "NaN")],
+)
+def test_arguments_that_only_python_takes_for_the_same(one: str, other: str) -> None:
+    given, made = (FunctionCall("call_1", "f", f'{{"a":{text}}}') for text in (one + " ", other))
+    assert not answers([given], [made])
+
+
 def test_arguments_that_are_nested_deeper_than_python_compares() -> None:
     """They are another answer, and no error."""
     deep = [FunctionCall("call_1", "f", '{"a":' * 1000 + end + "}" * 1000) for end in ("1", " 2")]

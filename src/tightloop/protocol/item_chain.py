@@ -9,10 +9,10 @@ The hash is Python's own: keyed by chance in each process, and kept by a text on
 an item that is still the same object costs no look at its text.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 
 import msgspec
-import orjson
 
 from tightloop.protocol.items import (
     Compaction,
@@ -135,12 +135,25 @@ def _is_answer(given: Item, made: Item) -> bool:
         if _call(given) != _call(made):
             return False
         try:
-            return bool(orjson.loads(given.arguments) == orjson.loads(made.arguments))
-        except (orjson.JSONDecodeError, RecursionError):  # the latter: nested too deep to compare
+            return _value(given.arguments) == _value(made.arguments)
+        except (ValueError, RecursionError):  # the latter: nested too deep to compare
             return False
     if isinstance(given, Message) and isinstance(made, Message):
         return given.role == made.role and _joined_parts(given) == _joined_parts(made)
     return False
+
+
+def _value(text: str) -> object:
+    """What the JSON says. Numbers are as written: in Python 1 is True, and large ones lose digits."""
+    return json.loads(text, parse_int=_number, parse_float=_number, parse_constant=_refuse)
+
+
+def _number(text: str) -> tuple[str]:
+    return (text,)
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _joined_parts(message: Message) -> object:
