@@ -71,7 +71,7 @@ class Case:
 CASES = (
     Case("random-3m", 2_000, 1_000, 2.0, 5),
     Case("random-3m", 8_000, 1_000, 3.0, 1),
-    Case("random-3m", 2_000, 8_000, 15.0, 2, (WARM, INCREMENTAL, STREAMED)),
+    Case("random-3m", 2_000, 8_000, 20.0, 2, (WARM, INCREMENTAL, STREAMED)),
     Case("random-30m", 1_000, 1_000, 5.0, 1),
     Case("random-500m", 256, 256, 8.0, 1),
 )
