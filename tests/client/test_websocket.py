@@ -120,3 +120,12 @@ async def test_nagle_is_off_on_both_sides() -> None:
         (server_side,) = rig.server.transports()
         ends = [server_side.get_extra_info("socket"), line._socket.get_extra_info("socket")]
         assert all(end.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for end in ends)
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    """The conversation and the key would go to whom nobody named."""
+    async with answering(http("307 Temporary Redirect", b"", "Location: http://[::1]:9/v1")) as url:
+        transport = WebSocketTransport(url, "secret")
+        with pytest.raises(TransportError, match=r"redirects to 'http://\[::1\]:9/v1'"):
+            await transport.connect()
+        await transport.close()

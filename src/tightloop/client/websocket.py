@@ -93,7 +93,9 @@ class WebSocketTransport:
 
     async def _open(self) -> aiohttp.ClientWebSocketResponse[bool]:
         if self._session is None:
-            self._session = aiohttp.ClientSession(headers=self._headers)
+            trace = aiohttp.TraceConfig()
+            trace.on_request_redirect.append(_refuse_redirect)
+            self._session = aiohttp.ClientSession(headers=self._headers, trace_configs=[trace])
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 return await self._session.ws_connect(
@@ -120,6 +122,14 @@ class WebSocketTransport:
         line, self._line = self._line, None
         if line is not None:
             await line.close()
+
+
+async def _refuse_redirect(
+    _session: aiohttp.ClientSession, _context: object, seen: aiohttp.TraceRequestRedirectParams
+) -> None:
+    """A conversation and its key go where they were sent, and nowhere else."""
+    place = seen.response.headers.get("Location", "")
+    raise TransportError(f"{seen.url} redirects to {place[:200]!r}; give the address meant")
 
 
 class _Line:
