@@ -22,7 +22,7 @@ def this_machine() -> Machine:
     return Machine(
         num_cores=len(os.sched_getaffinity(0)),
         cpu=_cpu_model(),
-        kernel=f"{platform.system()} {platform.release()}",
+        kernel=f"{platform.system()} {platform.release().partition('-')[0]}",
         python=platform.python_version(),
         load_1min=round(os.getloadavg()[0], 2),
     )

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -25,12 +26,9 @@ def report(found: Sequence[Experiment]) -> str:
     """Machines, versions, every ratio, and what was not measured; at most 100 columns."""
     if not found:
         return "no results; make bench makes them\n"
-    lines = [
-        "Ratios of all experiments: how many times what is in `over` goes into `ratio of`;",
-        "",
-    ]
-    lines[0] += " median [95 % interval]"
-    lines += [*_machines(found), *_versions(found), "", *_ratios(found)]
+    facts = [*_machines(found), *_versions(found)]
+    lines = ["Ratios of all experiments: how many times `over` goes into `ratio of`.", ""]
+    lines += [line for fact in facts for line in textwrap.wrap(fact, WIDTH)] + _ratios(found)
     missing = dict.fromkeys(
         f"{row.variant}: not measured: {row.missing}"
         for experiment in found
