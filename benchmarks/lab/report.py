@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks.lab.columns import WIDTH
 from benchmarks.lab.record import RESULTS, Experiment, ratio_lines, read
 
 
