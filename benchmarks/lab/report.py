@@ -29,7 +29,9 @@ def report(found: Sequence[Experiment]) -> str:
         return "no results; make bench makes them\n"
     facts = [*_machines(found), *_versions(found)]
     lines = ["Ratios of all experiments: how many times `over` goes into `ratio of`.", ""]
-    lines += [line for fact in facts for line in textwrap.wrap(fact, WIDTH)] + _ratios(found)
+    lines += [
+        line for fact in facts for line in textwrap.wrap(fact, WIDTH, break_on_hyphens=False)
+    ] + _ratios(found)
     missing = dict.fromkeys(
         f"{row.variant}: not measured: {row.missing}"
         for experiment in found
