@@ -15,6 +15,7 @@ from pathlib import Path
 
 from benchmarks.peers.pacer import SECOND_NS, Pacer
 from benchmarks.peers.stub import BURST, State, command
+from tightloop.cli.event_loop import run
 from tightloop.engine.interface import GenerationRequest, ModelInfo, Sink
 from tightloop.governance.keys import KeyRing
 from tightloop.protocol.deltas import EngineTiming, Finished, FinishReason, TextDelta, Usage
@@ -150,4 +151,4 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    run(serve())  # the loop that ``tightloop serve`` takes

@@ -15,6 +15,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tightloop.cli.event_loop import LOOPS
+from tightloop.cli.event_loop import run as run_on
+
 if TYPE_CHECKING:
     from tightloop.engine.fleet.plan import FleetPlan
     from tightloop.engine.interface import Engine
@@ -85,6 +88,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="variable with the key of a remote host (default OPENAI_API_KEY)",
     )
+    add(
+        "--loop",
+        choices=LOOPS,
+        default="auto",
+        help="event loop: uvloop where it is installed (auto), or which one",
+    )
     add("--log", choices=LOG_LEVELS, default="warning", help="what to log (default warning)")
     add("--json-ready", action="store_true", help="print the start line as one JSON object")
     add("--ready-file", type=Path, metavar="FILE", help="write that JSON object to FILE when ready")
@@ -96,7 +105,12 @@ def run(arguments: argparse.Namespace) -> int:
         return _check(arguments)
     logging.basicConfig(level=arguments.log.upper(), format="%(levelname)s %(name)s: %(message)s")
     try:
-        asyncio.run(_serve(arguments))
+        run_on(_serve(arguments), arguments.loop)
+    except ImportError:
+        print(
+            "tightloop serve: --loop uvloop: the package uvloop is not installed", file=sys.stderr
+        )
+        return 2
     except StartError as error:
         print(f"tightloop serve: {error}", file=sys.stderr)
         return 2
