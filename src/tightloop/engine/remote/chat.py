@@ -11,7 +11,7 @@ from tightloop.engine.remote.bodies import ChatBodies
 from tightloop.engine.remote.call import Call, host_times
 from tightloop.engine.remote.host import Host, said
 from tightloop.engine.remote.hosts import affinity_fields
-from tightloop.engine.remote.upstream import Reply, read_whole
+from tightloop.engine.remote.upstream import Reply, pour, read_whole
 from tightloop.protocol.chat_chunk import Chunk
 from tightloop.protocol.chat_completions import ChatStreamParser
 from tightloop.protocol.chat_request import custom_tool_names
@@ -64,17 +64,35 @@ async def _read(reply: Reply, call: Call, parser: ChatStreamParser) -> None:
         call.times = host_times(body) if isinstance(body, dict) else None
         call.say(parser.feed_whole(body))
         return
-    decoder = SseDecoder()
-    async for piece in reply.pieces():
-        deltas: list[Delta] = []
+    stream = _Stream(call, parser)
+    await pour(reply, stream.take)
+    stream.end()
+    await reply.finish()
+
+
+class _Stream:
+    """The way of one stream's bytes to the sink, in one call for all that one read brought."""
+
+    def __init__(self, call: Call, parser: ChatStreamParser) -> None:
+        self._call = call
+        self._parser = parser
+        self._feed = SseDecoder().feed
+
+    def take(self, piece: bytes) -> bool:
+        """Whether the answer is complete. Raises ``RemoteProtocolError``."""
+        call, deltas = self._call, list[Delta]()
         try:
-            is_done = _take(decoder.feed(piece), call, parser, deltas)
+            is_done = _take(self._feed(piece), call, self._parser, deltas)
         finally:  # what came before a fault is part of the answer
             call.say(deltas)
-        if is_done or parser.is_finished:
-            break
-    call.say(parser.end())
-    await reply.finish()
+        if not (is_done or self._parser.is_finished):
+            return False
+        self.end()
+        return True
+
+    def end(self) -> None:
+        """The stream has ended, or said that it has. The second time says nothing."""
+        self._call.say(self._parser.end())
 
 
 def _take(

@@ -13,7 +13,7 @@ from tightloop.engine.remote.chat import ChatApi, new_id
 from tightloop.engine.remote.host import Host, said
 from tightloop.engine.remote.hosts import HostKind, affinity_fields
 from tightloop.engine.remote.kept import Transcripts
-from tightloop.engine.remote.upstream import Reply
+from tightloop.engine.remote.upstream import Reply, pour
 from tightloop.engine.tool_names import offered
 from tightloop.protocol.deltas import Delta, Finished, FinishReason, Usage
 from tightloop.protocol.errors import RemoteProtocolError
@@ -126,14 +126,16 @@ def _body(pieces: Sequence[bytes], fields: dict[str, Any]) -> Body:
 
 async def _read(reply: Reply, call: Call) -> None:
     reader, decoder = ResponseReader(new_id=new_id), SseDecoder()
-    async for piece in reply.pieces():
+
+    def take(piece: bytes) -> bool:
         deltas: list[Delta] = []
         try:
             _take(decoder.feed(piece), reader, deltas)
         finally:  # what came before a fault is part of the answer
             conclude(deltas, call, reader)
-        if reader.is_finished:
-            break
+        return reader.is_finished
+
+    await pour(reply, take)
     if not reader.is_finished:
         message = "the upstream's stream ended before its response did"
         call.say([Finished(FinishReason.ERROR, Usage(), None, "upstream_error", message)])

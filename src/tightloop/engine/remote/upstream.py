@@ -1,12 +1,12 @@
 """How bytes reach a host: one interface, an implementation for each version of HTTP beside it.
 
-``http1.py`` is aiohttp's pool of connections, ``http2.py`` one connection with many streams. Nothing
-here knows what the bytes mean.
+``http1.py`` is a pool of connections, ``http2.py`` one connection with many streams. Nothing here
+knows what the bytes mean.
 """
 
 import socket
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Final, Protocol, runtime_checkable
 
 from tightloop.engine.interface import EngineError
 
@@ -41,6 +41,32 @@ class Reply(Protocol):
 
     def close(self) -> None:
         """Stop the answer, if it has not ended. May be called twice."""
+
+
+Take = Callable[[bytes], bool]
+"""Is given each piece of a body, on the event loop; says whether it has enough."""
+
+
+@runtime_checkable
+class PushReply(Protocol):
+    """A reply that can hand its body over in the callback that read it."""
+
+    async def pour(self, take: Take) -> None:
+        """See ``pour``."""
+
+
+async def pour(reply: Reply, take: Take) -> None:
+    """Hand each piece of the body to ``take`` until it has enough, or the body has ended.
+
+    Where the reply can, within the call that brought the piece from the network: no task wakes for it.
+    Raises what ``take`` raises, and as ``Reply.pieces``.
+    """
+    if isinstance(reply, PushReply):
+        return await reply.pour(take)
+    async for piece in reply.pieces():
+        if take(piece):
+            break
+    return None
 
 
 class Upstream(Protocol):
