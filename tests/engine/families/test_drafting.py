@@ -59,7 +59,7 @@ def test_a_file_that_was_shown_is_drafted_in_its_quoted_form(said: str, proposed
 
 def test_what_the_prompt_says_is_drafted_as_it_stands() -> None:
     drafter = made(request(), SHOWN.encode())
-    assert drafts_after(drafter, "\n    return va") == b"lue + 1\n"
+    assert drafts_after(drafter, "\n    return va") == b"lue + 1"
 
 
 def test_a_continuation_goes_on_with_the_index_of_what_it_shares() -> None:
