@@ -42,6 +42,19 @@ def test_a_late_reader_misses_nothing_and_sees_nothing_twice(
     assert expected == late.events
 
 
+@given(st.lists(st.binary(max_size=5), max_size=6), st.integers(-1, 7))
+def test_an_ended_stream_is_read_as_a_running_one(events: list[bytes], after: int) -> None:
+    """Packed or not, the events and their numbers are the same."""
+    journal, reader = Journal("r"), Reader()
+    journal.append(events)
+    running = journal.events(after)
+    journal.end()
+    journal.read(reader.write, after)
+    assert running == journal.events(after) == reader.events
+    assert len(events) == journal.num_events
+    assert not journal.has_readers
+
+
 def test_the_last_reader_to_leave_is_noticed_once() -> None:
     left: list[int] = []
     journal, one, two = Journal("r", lambda: left.append(1)), Reader(), Reader()
@@ -93,7 +106,7 @@ def test_ended_journals_are_kept_within_both_limits() -> None:
     for n in range(5):
         ended(streams, f"r{n}", 10)
     assert [n for n in range(5) if streams.get(f"r{n}")] == [2, 3, 4]
-    ended(streams, "large", 95)
+    ended(streams, "large", 95 - 8)  # and where it ends
     assert streams.get("r4") is None
     assert streams.num_bytes == 95
     ended(streams, "too large", 101)

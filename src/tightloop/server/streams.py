@@ -5,8 +5,10 @@ a client that resumes after a dropped connection, nobody for a while. Events are
 without gaps, so the number of an event is its index here.
 """
 
+from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 
 Write = Callable[[Sequence[bytes]], None]
 """Takes the JSON of some events, in order; called on the event loop, never blocks or raises."""
@@ -17,7 +19,11 @@ MAX_ENDED = 1024
 
 
 class Journal:
-    """What one response has said. ``left`` is called when its last reader goes before its end."""
+    """What one response has said. ``left`` is called when its last reader goes before its end.
+
+    Once it has ended, its events are one object: thousands of journals of hundreds of events were most of
+    what a garbage collection walked over, and each event took a sixth more than its bytes.
+    """
 
     def __init__(
         self, response_id: str, left: Callable[[], None] | None = None, *, keeps: bool = True
@@ -27,6 +33,8 @@ class Journal:
         self.num_bytes = 0
         self._keeps = keeps
         self._events: list[bytes] = []
+        self._whole = b""
+        self._ends = array("Q")
         self._readers: tuple[Write, ...] = ()  # replaced, not changed: one may leave while called
         self._waiting: dict[Callable[[], None], None] = {}
         self._left = left
@@ -34,7 +42,7 @@ class Journal:
     @property
     def num_events(self) -> int:
         """Events kept so far; the next one has this number."""
-        return len(self._events)
+        return len(self._ends) if self.is_over else len(self._events)
 
     @property
     def num_waiting(self) -> int:
@@ -56,7 +64,7 @@ class Journal:
     def end(self) -> None:
         """The terminal event was appended: nothing more comes, and the readers may go."""
         self.is_over = True
-        self.num_bytes = sum(map(len, self._events))
+        self._pack()
         self._readers = ()  # a kept journal must not keep connections
         self._left = None
         waiting, self._waiting = self._waiting, {}
@@ -80,7 +88,18 @@ class Journal:
 
     def events(self, after: int = -1) -> list[bytes]:
         """The events numbered above ``after``, as far as the stream has come."""
-        return self._events[after + 1 :]
+        if not self.is_over:
+            return self._events[after + 1 :]
+        ends, whole = self._ends[max(after, 0) :], self._whole
+        if after < 0:
+            ends.insert(0, 0)
+        return [whole[start:end] for start, end in pairwise(ends)]
+
+    def _pack(self) -> None:
+        self._ends = array("Q", accumulate(map(len, self._events)))
+        self._whole = b"".join(self._events)
+        self._events = []
+        self.num_bytes = len(self._whole) + len(self._ends) * self._ends.itemsize
 
     def when_over(self, call: Callable[[], None]) -> None:
         """Call once the response has ended, at once if it has."""
