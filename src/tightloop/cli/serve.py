@@ -6,7 +6,6 @@ Everything heavy is imported when it is needed, so that a mistake in the options
 import argparse
 import asyncio
 import errno
-import gc
 import json
 import logging
 import os
@@ -133,6 +132,10 @@ def _check(arguments: argparse.Namespace) -> int:
 async def _serve(arguments: argparse.Namespace) -> None:
     store_path = _state_dir(arguments) / STORE_NAME
     server = _server(arguments, store_path)
+
+    from tightloop.server.collecting import IdleCollections
+
+    collections = IdleCollections(lambda: not server.num_running)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -152,13 +155,11 @@ async def _serve(arguments: argparse.Namespace) -> None:
         loop.add_signal_handler(number, end)
     try:
         await _start(server, arguments)
-        # What lives now lives to the end: later collections need not look at it.
-        gc.collect()
-        gc.freeze()
+        collections.start()
         _announce(server, arguments, store_path)
         await stop.wait()
     finally:
-        gc.unfreeze()
+        collections.stop()
         await server.stop()
 
 
