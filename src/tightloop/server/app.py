@@ -116,7 +116,7 @@ class Server:
         """The open connections, HTTP and WebSocket."""
         server = self._runner.server
         found = (connection.transport for connection in server.connections) if server else ()
-        return [transport for transport in found if isinstance(transport, asyncio.Transport)]
+        return [transport for transport in found if transport is not None]
 
 
 def _connection_log() -> logging.Logger:

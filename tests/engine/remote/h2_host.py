@@ -7,7 +7,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import h2.config
 import h2.connection
@@ -103,8 +103,7 @@ class Line(asyncio.Protocol):
         self._streams: dict[int, Stream] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
         self._host.num_connections += 1
         self._host.lines.add(self)
         self.h2.initiate_connection()

@@ -88,6 +88,10 @@ class Http1Upstream:
         }
         return await self._ask("POST", path, body, fields)
 
+    def head(self, method: str, path: str, headers: Mapping[str, str]) -> bytes:
+        """A request's head. Raises ``EngineError``."""
+        return encode_head(method, f"{self._root}{path}", {**self._fixed, **headers})
+
     async def close(self) -> None:
         """See ``Upstream.close``."""
         self._is_closed = True
@@ -109,7 +113,7 @@ class Http1Upstream:
     ) -> Http1Reply:
         if self._is_closed:
             raise EngineError("the engine has been closed", code="engine_unavailable")
-        head = encode_head(method, f"{self._root}{path}", {**self._fixed, **headers})
+        head = self.head(method, path, headers)
         kept = self._kept_line()
         if kept is not None:
             try:

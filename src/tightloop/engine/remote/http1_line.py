@@ -24,7 +24,8 @@ MAX_HELD_BYTES: Final = 1 << 20
 PART_BYTES: Final = 256 << 10
 """A larger body is written in parts of this size, as fast as the host takes them."""
 
-_DRAIN_TIMEOUT_S: Final = 1.0
+DRAIN_TIMEOUT_S: Final = 1.0
+"""How long ``finish`` waits for the end of an answer, so that its connection can be used again."""
 
 _BODILESS: Final = frozenset({204, 304})
 
@@ -105,7 +106,7 @@ class Line(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
-        self._watch(min(self._silence_s, self._keep_alive_s))
+        self._watch(self._silence_s)
 
     def data_received(self, data: bytes) -> None:
         self._moved_s = self._now_s()
@@ -213,7 +214,9 @@ class Line(asyncio.Protocol):
             reply.end(error)
         self.abort()
 
-    def _watch(self, after_s: float) -> None:
+    def _watch(self, limit_s: float) -> None:
+        # What it is used for can change meanwhile, and the other limit be the shorter one.
+        after_s = min(limit_s, self._silence_s, self._keep_alive_s)
         self._timer = self._loop.call_later(after_s, self._look)
 
     def _look(self) -> None:
@@ -307,7 +310,7 @@ class Http1Reply:
         """Whether the request's body went out whole."""
         self.is_paused = False
         """Whether the line waits for somebody to read what is here."""
-        self._line = line
+        self.line = line
         self._held: list[bytes] = []
         self._num_held = 0
         self._take: Take | None = None
@@ -355,7 +358,7 @@ class Http1Reply:
     async def finish(self) -> None:
         """See ``Reply.finish``."""
         try:
-            async with asyncio.timeout(_DRAIN_TIMEOUT_S):
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
                 await self.pour(_nothing)
         except TimeoutError:
             self.close()
@@ -364,7 +367,7 @@ class Http1Reply:
         """See ``Reply.close``."""
         if not self._is_ended:
             self._is_ended = True
-            self._line.give_up(self)
+            self.line.give_up(self)
             self._wake()
 
     # ------------------------------------------------------------------ for the line
@@ -400,7 +403,7 @@ class Http1Reply:
         self._num_held += len(piece)
         if self._num_held > MAX_HELD_BYTES and not self.is_paused:
             self.is_paused = True
-            self._line.pause_reading(True)
+            self.line.pause_reading(True)
         self._wake()
 
     def _unheld(self) -> bytes:
@@ -413,7 +416,7 @@ class Http1Reply:
     def _read_on(self) -> None:
         if self.is_paused:
             self.is_paused = False
-            self._line.pause_reading(False)
+            self.line.pause_reading(False)
 
     async def _changed(self) -> None:
         self._waiter = asyncio.get_running_loop().create_future()
