@@ -17,8 +17,9 @@ LOOK_EVERY_S: Final = 1.0
 DUE: Final = 10
 """Collections of the middle generation after which the interpreter would do a full one by itself."""
 
-NEVER_IDLE: Final = 1000
-"""So many of them, some million objects, bring a full one to a server that is never idle."""
+NEVER_IDLE: Final = 100
+"""So many of them, 700,000 objects made and kept, bring a full one to a server that is never idle: a client
+that hangs up can leave some twenty objects in a cycle, and they must not fill the memory."""
 
 
 class Collector(Protocol):
