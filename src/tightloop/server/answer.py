@@ -165,7 +165,10 @@ class EventStream:
     def write(self, events: Sequence[bytes]) -> None:
         """Send one batch as one chunk."""
         frame = self._frame
-        data = b"".join([frame(event) for event in events])
+        if len(events) == 1:  # a token: nothing to join
+            data = frame(events[0])
+        else:
+            data = b"".join([frame(event) for event in events])
         transport = self._transport
         if transport is None:
             self._early.append(data)

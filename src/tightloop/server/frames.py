@@ -5,7 +5,7 @@ clients mask). Building it here lets a batch of events leave in one write, from 
 aiohttp's own send is a coroutine and a write per frame.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from struct import Struct
 
 _TEXT = 0x81  # FIN and opcode 1
@@ -14,8 +14,10 @@ _MEDIUM = Struct("!BBH").pack
 _LONG = Struct("!BBQ").pack
 
 
-def text_frames(payloads: Iterable[bytes]) -> bytes:
+def text_frames(payloads: Sequence[bytes]) -> bytes:
     """One unmasked, unfragmented text frame per payload, back to back."""
+    if len(payloads) == 1 and 126 <= (size := len(payloads[0])) < 65536:
+        return _MEDIUM(_TEXT, 126, size) + payloads[0]  # a token
     pieces: list[bytes] = []
     for payload in payloads:
         size = len(payload)
