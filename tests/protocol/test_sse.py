@@ -35,6 +35,17 @@ def test_cut_at_every_byte_it_is_the_same() -> None:
     assert decoded([STREAM[n : n + 1] for n in range(len(STREAM))]) == EVENTS
 
 
+PACKETS = [b"data: 1\n\n", b"data: \n\n", b"event: x\n", b"data: ", b"data: 2\ndata: 3\n\n", b"\r", b"data: 4\r\n\n"]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PACKETS), max_size=8))
+@settings(max_examples=100, deadline=None)
+def test_packets_of_one_event_are_no_other_events(packets: list[bytes]) -> None:
+    """They have a shorter way, which must not be taken within an event or a line."""
+    stream = b"".join(packets)
+    assert decoded([stream[n : n + 1] for n in range(len(stream))]) == decoded(packets)
+
+
 @given(st.data())
 @settings(max_examples=40, deadline=None)
 def test_cut_anywhere_it_is_the_same(data: st.DataObject) -> None:

@@ -66,6 +66,8 @@ class SseDecoder:
                 chunk = chunk[1:]
         if not chunk:
             return []
+        if self._is_one_event(chunk):
+            return [SseEvent("message", chunk[6:-2])]
         if b"\n" not in chunk and b"\r" not in chunk:
             # Kept as pieces: joining at each chunk would make a long line cost its square.
             self._partial.append(chunk)
@@ -83,6 +85,20 @@ class SseDecoder:
                 self._field(line)
         self._check_size()
         return events
+
+    def _is_one_event(self, chunk: bytes) -> bool:
+        """Whether ``chunk`` is nothing but one line of data, as most packets of a stream are.
+
+        The way below comes to the same, in more than twice the time.
+        """
+        return (
+            chunk.startswith(b"data: ")
+            and chunk.find(b"\n") == len(chunk) - 2
+            and chunk[-1] == 0x0A
+            and not (self._num_partial or self._data or self._event or self._is_start)
+            and b"\r" not in chunk
+            and len(chunk) <= self._max_event_bytes
+        )
 
     def _split(self, chunk: bytes) -> list[bytes]:
         """The complete lines; the rest is kept."""

@@ -447,3 +447,13 @@ async def test_finish_gives_up_on_a_rest_without_end(monkeypatch: pytest.MonkeyP
     reply = await end.asked(CHUNKED)
     await reply.finish()
     assert end.wire.is_aborted
+
+
+async def test_a_free_line_that_the_host_closes_is_no_longer_one() -> None:
+    end = End()
+    await collected(await end.asked(EMPTY))
+    end.cut()
+    assert not end.line.is_usable
+    assert end.num_lost == 1
+    with pytest.raises(UnansweredError):
+        await end.line.ask(HEAD, b"{}")
