@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from tightloop.server.collecting import DUE, NEVER_IDLE, IdleCollections
+from tightloop.server.collecting import DUE, NEVER_IDLE, IdleCollections, without_collections
 
 
 class CountingCollector:
@@ -15,6 +15,16 @@ class CountingCollector:
         self.threshold = (700, 10, 10)
         self.num_collected = 0
         self.is_frozen = False
+        self.is_enabled = True
+
+    def enable(self) -> None:
+        self.is_enabled = True
+
+    def disable(self) -> None:
+        self.is_enabled = False
+
+    def isenabled(self) -> bool:
+        return self.is_enabled
 
     def collect(self) -> int:
         self.num_collected += 1
@@ -73,7 +83,7 @@ async def test_the_process_is_left_as_it_was_found() -> None:
         collector.threshold,
         collector.is_frozen,
         collector.num_collected,
-    ) == ((700, 10, NEVER_IDLE), True, 1)
+    ) == ((700, 10, NEVER_IDLE), True, 0)
     collections.stop()
     collections.stop()
     assert (collector.threshold, collector.is_frozen) == ((700, 10, 10), False)
@@ -84,3 +94,20 @@ def test_a_stop_without_a_start_changes_nothing() -> None:
     before = gc.get_threshold()
     IdleCollections(lambda: True).stop()
     assert before == gc.get_threshold()
+
+
+@pytest.mark.parametrize("is_enabled", [True, False])
+def test_imports_are_not_interrupted_and_nothing_else_is_changed(is_enabled: bool) -> None:
+    """Also when they fail, and where somebody has switched collections off for good."""
+    collector = CountingCollector()
+    collector.is_enabled = is_enabled
+    seen: list[bool] = []
+
+    def imported() -> None:
+        with without_collections(collector):
+            seen.append(collector.isenabled())
+            raise ImportError
+
+    with pytest.raises(ImportError):
+        imported()
+    assert [*seen, collector.isenabled()] == [False, is_enabled]

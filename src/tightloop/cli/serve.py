@@ -130,11 +130,11 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
+    from tightloop.server.collecting import IdleCollections, without_collections
+
     store_path = _state_dir(arguments) / STORE_NAME
-    server = _server(arguments, store_path)
-
-    from tightloop.server.collecting import IdleCollections
-
+    with without_collections():
+        server = _server(arguments, store_path)
     collections = IdleCollections(lambda: not server.num_running)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

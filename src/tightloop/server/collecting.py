@@ -8,7 +8,8 @@ a millisecond and finds nearly all there is.
 
 import asyncio
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, Protocol
 
 LOOK_EVERY_S: Final = 1.0
@@ -28,6 +29,15 @@ class Collector(Protocol):
     def collect(self) -> int:
         """A full collection."""
 
+    def enable(self) -> None:
+        """Collections happen by themselves."""
+
+    def disable(self) -> None:
+        """None does."""
+
+    def isenabled(self) -> bool:
+        """Whether they happen."""
+
     def freeze(self) -> None:
         """All objects of now are left out of later collections."""
 
@@ -44,6 +54,18 @@ class Collector(Protocol):
         """Other ones from now on."""
 
 
+@contextmanager
+def without_collections(collector: Collector = gc) -> Iterator[None]:
+    """For imports: a seventh of what they take is collections, and what they make stays."""
+    was_enabled = collector.isenabled()
+    collector.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            collector.enable()
+
+
 class IdleCollections:
     """Full collections of this process while ``is_idle``; between ``start`` and ``stop``.
 
@@ -58,8 +80,10 @@ class IdleCollections:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """What lives now lives to the end, and is never looked at again. Called on the event loop."""
-        self._gc.collect()
+        """What lives now lives to the end, and is never looked at again. Called on the event loop.
+
+        So do 2,000 objects of garbage that imports leave: finding them takes 26 to 43 ms of a start.
+        """
         self._gc.freeze()
         young, middle, _ = self._before
         self._gc.set_threshold(young, middle, NEVER_IDLE)
