@@ -4,6 +4,7 @@ Environment variables that name a proxy are not read, redirects are not followed
 """
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -158,7 +159,7 @@ class Http1Upstream:
 
     async def _opened(self) -> Line:
         loop = asyncio.get_running_loop()
-        addresses = await loop.getaddrinfo(self._host, self._port, type=1)
+        addresses = await self._addresses()
         made = await aiohappyeyeballs.start_connection(
             addresses,
             happy_eyeballs_delay=NEXT_ADDRESS_S,
@@ -182,6 +183,16 @@ class Http1Upstream:
             raise ConnectionError("it speaks HTTP/2, which was not to be used")
         use_small_reads(transport)
         return line
+
+    async def _addresses(self) -> list[Any]:
+        kind = socket.SOCK_STREAM
+        try:  # of an address itself: no name server is asked, so no thread is needed
+            return socket.getaddrinfo(
+                self._host, self._port, type=kind, flags=socket.AI_NUMERICHOST
+            )
+        except socket.gaierror:
+            loop = asyncio.get_running_loop()
+            return await loop.getaddrinfo(self._host, self._port, type=kind)
 
     def _context(self) -> ssl.SSLContext:
         if self._ssl is None:  # made late: it reads the system's certificates
