@@ -5,7 +5,8 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from openai import OpenAI
 from tests.e2e.conftest import END_TIMEOUT_S, Serve, command, run
 from tests.e2e.wire import create, open_socket, text_of
 from tightloop.trace.log import read_log
+
+Sdk = Callable[[str], OpenAI]
 
 EXAMPLE = Path(__file__).parents[2] / "examples/tiers/tiers.toml"
 
@@ -88,6 +91,17 @@ def lines(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [line for line in read_log(folder / "decisions.jsonl") if line["kind"] == kind]
 
 
+@pytest.fixture
+def sdk() -> Iterator[Sdk]:
+    """Clients of the URLs given; closed at the end, with their connections."""
+    with ExitStack() as opened:
+
+        def client(url: str) -> OpenAI:
+            return opened.enter_context(OpenAI(base_url=url, api_key="none", max_retries=0))
+
+        yield client
+
+
 def test_910_nobody_sees_a_backend_die(
     serve: Serve, upstreams: tuple[Upstream, Upstream], tmp_path: Path
 ) -> None:
@@ -125,7 +139,7 @@ def test_910_nobody_sees_a_backend_die(
 
 
 def test_911_a_stream_that_was_cut_is_not_begun_again(
-    serve: Serve, upstreams: tuple[Upstream, Upstream], tmp_path: Path
+    serve: Serve, sdk: Sdk, upstreams: tuple[Upstream, Upstream], tmp_path: Path
 ) -> None:
     """After the first delta the client is told; its next request is answered by the other one."""
     alpha, beta = upstreams
@@ -133,7 +147,7 @@ def test_911_a_stream_that_was_cut_is_not_begun_again(
     alpha.script.write_text(json.dumps({"answers": [[{"text": "half"}, {"hold": True}]]}))
     alpha.start()
     served = serve("--config", config(tmp_path, "latency-first", alpha, beta))
-    client = OpenAI(base_url=served.url, api_key="none", max_retries=0)
+    client = sdk(served.url)
     seen = []
     with client.responses.create(model="coder", input="hi", stream=True) as stream:
         for event in stream:
@@ -146,11 +160,11 @@ def test_911_a_stream_that_was_cut_is_not_begun_again(
 
 
 def test_912_a_split_is_an_arm_of_a_test(
-    serve: Serve, upstreams: tuple[Upstream, Upstream], tmp_path: Path
+    serve: Serve, sdk: Sdk, upstreams: tuple[Upstream, Upstream], tmp_path: Path
 ) -> None:
     """Sessions keep their arm, the log says which, and the answer tells its client."""
     served = serve("--config", config(tmp_path, "split:alpha=50,beta=50", *upstreams))
-    client = OpenAI(base_url=served.url, api_key="none", max_retries=0)
+    client = sdk(served.url)
     for number in range(40):
         raw = client.responses.with_raw_response.create(
             model="coder", input="hi", prompt_cache_key=f"session-{number % 20}"
@@ -178,7 +192,7 @@ def test_912_a_split_is_an_arm_of_a_test(
     assert (last["policy"], last["backend"]) == ("only:beta", "beta")
 
 
-def test_913_models_are_listed_and_checked(serve: Serve, tmp_path: Path) -> None:
+def test_913_models_are_listed_and_checked(serve: Serve, sdk: Sdk, tmp_path: Path) -> None:
     """The example as it is: ``--check`` says what it means, and the server has both models."""
     checked = run("serve", "--config", str(EXAMPLE), "--check")
     assert (checked.returncode, checked.stderr) == (0, "")
@@ -186,7 +200,7 @@ def test_913_models_are_listed_and_checked(serve: Serve, tmp_path: Path) -> None
     for file in EXAMPLE.parent.glob("*.*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     served = serve("--config", str(tmp_path / EXAMPLE.name))
-    client = OpenAI(base_url=served.url, api_key="none", max_retries=0)
+    client = sdk(served.url)
     assert [model.id for model in client.models.list()] == ["coder", "echo"]
     with open_socket(served.socket_url) as line:
         events = create(line, model="coder", client_metadata={"tightloop.timing": "1"})
@@ -200,13 +214,13 @@ def test_913_models_are_listed_and_checked(serve: Serve, tmp_path: Path) -> None
         assert "this server has coder, echo" in refused["error"]["message"]
 
 
-def test_914_two_local_engines_at_once(serve: Serve, tmp_path: Path) -> None:
+def test_914_two_local_engines_at_once(serve: Serve, sdk: Sdk, tmp_path: Path) -> None:
     """The bundled model twice, each with its own thread, under two names."""
     text = "".join(f'[[model]]\nname = "{name}"\nengine = "patchling"\n' for name in ("one", "two"))
     path = tmp_path / "two.toml"
     path.write_text(text)
     served = serve("--config", str(path))
-    client = OpenAI(base_url=served.url, api_key="none", max_retries=0)
+    client = sdk(served.url)
     answers = [client.responses.create(model=name, input="hi") for name in ("one", "two", "one")]
     assert [answer.status for answer in answers] == ["completed"] * 3
     assert len(os.listdir(f"/proc/{served.process.pid}/task")) >= 3
