@@ -23,24 +23,29 @@ def answers(home: Home) -> list[Any]:
     ]
 
 
+def environment(home: Home, origin: str) -> dict[str, str]:
+    """What Claude Code is told: whom to ask, and to keep to itself otherwise."""
+    return home.environment(
+        origin,
+        CLAUDE_CONFIG_DIR=str(home.home / "claude"),
+        ANTHROPIC_BASE_URL=origin,
+        ANTHROPIC_API_KEY="none needed",
+        ANTHROPIC_MODEL="scripted",
+        ANTHROPIC_SMALL_FAST_MODEL="scripted",
+        ANTHROPIC_DEFAULT_HAIKU_MODEL="scripted",
+        CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1",
+        DISABLE_TELEMETRY="1",
+        DISABLE_AUTOUPDATER="1",
+        DISABLE_ERROR_REPORTING="1",
+        IS_SANDBOX="1",
+    )
+
+
 async def test_770_bash_and_write(serve: Serve, script: Script, home: Home) -> None:
     """Two tools and a last word, streamed; the same tools and system text each time."""
     served = serve("--model", script(answers(home)))
     async with Relay(served.url) as relay:
-        env = home.environment(
-            relay.origin,
-            CLAUDE_CONFIG_DIR=str(home.home / "claude"),
-            ANTHROPIC_BASE_URL=relay.origin,
-            ANTHROPIC_API_KEY="none needed",
-            ANTHROPIC_MODEL="scripted",
-            ANTHROPIC_SMALL_FAST_MODEL="scripted",
-            ANTHROPIC_DEFAULT_HAIKU_MODEL="scripted",
-            CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1",
-            DISABLE_TELEMETRY="1",
-            DISABLE_AUTOUPDATER="1",
-            DISABLE_ERROR_REPORTING="1",
-            IS_SANDBOX="1",
-        )
+        env = environment(home, relay.origin)
         program = installed("npm", "node_modules", ".bin", "claude")
         options = ["--output-format", "stream-json", "--verbose", "--dangerously-skip-permissions"]
         done = (await run([program, "-p", "write it", *options], home, env)).well()

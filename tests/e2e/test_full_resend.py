@@ -82,20 +82,7 @@ async def test_771_claude_code(home: Home, thinks: bool) -> None:
     """Its mark of the cache moves with each request; calls come back as objects."""
     model = Model(test_claude_code.answers(home), thinks=thinks)
     async with serving(model) as relay:
-        env = home.environment(
-            relay.origin,
-            CLAUDE_CONFIG_DIR=str(home.home / "claude"),
-            ANTHROPIC_BASE_URL=relay.origin,
-            ANTHROPIC_API_KEY="none needed",
-            ANTHROPIC_MODEL="scripted",
-            ANTHROPIC_SMALL_FAST_MODEL="scripted",
-            ANTHROPIC_DEFAULT_HAIKU_MODEL="scripted",
-            CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1",
-            DISABLE_TELEMETRY="1",
-            DISABLE_AUTOUPDATER="1",
-            DISABLE_ERROR_REPORTING="1",
-            IS_SANDBOX="1",
-        )
+        env = test_claude_code.environment(home, relay.origin)
         program = installed("npm", "node_modules", ".bin", "claude")
         options = ["--output-format", "stream-json", "--verbose", "--dangerously-skip-permissions"]
         (await run([program, "-p", "write it", *options], home, env)).well()
