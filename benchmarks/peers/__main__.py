@@ -1,6 +1,7 @@
 """``python -m benchmarks.peers``: tightloop beside its peers, experiments 1, 2 and 6."""
 
 import argparse
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -35,6 +36,8 @@ def main() -> int:
     wanted = [each for each in GATEWAYS if each.name in (arguments.gateway or names)]
     results = arguments.results or (QUICK_RESULTS if arguments.quick else RESULTS)
     num_failed = 0
+    # Ended from outside, it still ends what it started: the stack is left in order.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     with Field(wanted, tell) as field:
         for name in arguments.only or EXPERIMENTS:
             try:
