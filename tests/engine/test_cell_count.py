@@ -54,6 +54,15 @@ def test_what_forks_share_stays_with_the_longest_when_the_origin_ends() -> None:
     assert (sequences.count.own(1), sequences.count.own(2)) == (0, 8)
 
 
+def test_what_a_fork_forgets_is_still_shared_by_its_own_forks_and_the_origin() -> None:
+    sequences = Sequences()
+    sequences.extend(0, 10)
+    sequences.fork(0, 8)
+    sequences.fork(1, 8)
+    sequences.truncate(1, 3)
+    assert [sequences.count.own(number) for number in (0, 1, 2)] == [10, 0, 0]
+
+
 actions = st.lists(
     st.tuples(
         st.sampled_from(["fork", "truncate", "close", "extend"]),

@@ -30,10 +30,13 @@ class CellCount:
     def truncated(self, sequence: int, num_tokens: int) -> None:
         """The sequence has forgotten all but its first tokens."""
         origin, shared = self._base.get(sequence, (0, 0))
+        base = (sequence, num_tokens)
         if shared > num_tokens:
+            # What is forgotten of the origin's tokens is still there, and its forks may have it.
+            base = (origin, shared)
             self._set_base(sequence, origin, num_tokens)
         if self._num_forks[sequence]:
-            self._bequeath(sequence, num_tokens, (sequence, num_tokens))
+            self._bequeath(sequence, num_tokens, base)
 
     def closed(self, sequence: int) -> None:
         """The sequence is gone; what others share of it is counted for one of them."""
