@@ -2,16 +2,18 @@
 
 Client and server live in network namespaces of their own, joined by a relay that holds every
 packet back (``relay``). The engine is scripted and answers at once, so what is seen is connections,
-TCP windows and the server's own work. Five ways:
+TCP windows and the server's own work. Six ways:
 
 - ``new connection``: HTTPS, the whole conversation, a connection a turn;
 - ``kept, defaults``: the same over a connection that is kept as client libraries keep it (5 s);
 - ``kept, tuned``: kept for ten minutes, warm, and the sender's kernel does not fall back to slow
   start after an idle time (``net.ipv4.tcp_slow_start_after_idle=0``, which needs root);
 - ``tight``: one WebSocket, only the new item;
-- ``tight, streamed``: as tight, and the output is also sent while the tool prints it.
+- ``tight, streamed``: as tight, and the output is also sent while the tool prints it;
+- ``tight, tuned``: as tight, with the kernel setting of ``kept, tuned``.
 
-The tuned way needs a kernel setting of its own and therefore a link of its own; both run at once.
+The tuned ways need a kernel setting, on both sides, and therefore a link of their own; both links
+run at once. No socket option stands for the setting.
 """
 
 import asyncio
@@ -30,7 +32,16 @@ from benchmarks.net.child import ChildError, ready_child, run_child
 from benchmarks.net.engine_client import WAYS as ENGINE_WAYS
 from benchmarks.net.link import FAR_ADDRESS, Link, LinkError, Meter
 from benchmarks.net.network_client import Block, Plan
-from benchmarks.net.trips import KEPT, NEW, STREAMED, TIGHT, TUNED, Sample, tls_version
+from benchmarks.net.trips import (
+    KEPT,
+    NEW,
+    STREAMED,
+    TIGHT,
+    TIGHT_TUNED,
+    TUNED,
+    Sample,
+    tls_version,
+)
 
 NAME = "network"
 HISTORIES = {"10k": 53_000, "50k": 209_000, "200k": 789_000}
@@ -38,6 +49,7 @@ HISTORIES = {"10k": 53_000, "50k": 209_000, "200k": 789_000}
 
 SMALL, LARGE = 4096, 30_000
 DEFAULT_WAYS = (NEW, KEPT, TIGHT)
+TUNED_WAYS = (TUNED, TIGHT_TUNED)
 MIDDLE_MS = 50.0
 RUN_LIMIT_S = 240.0
 FAILURES = (ChildError, LinkError)
@@ -53,13 +65,21 @@ class Condition:
     mbit_per_s: float | None = None
 
 
+COMPARED = {
+    TIGHT: (NEW, KEPT, TUNED),
+    STREAMED: (NEW, KEPT, TUNED, TIGHT),
+    TIGHT_TUNED: (TUNED, TIGHT),
+}
+"""What each of our ways is compared with. ``TIGHT`` over ``TUNED`` compares an untuned connection
+with a tuned one; the comparison of like with like is ``TIGHT_TUNED`` over ``TUNED``."""
+
 Key = tuple[Condition, str, str, int, float]
 """Condition, way, history, bytes of the new item, idle time."""
 
 
 def block(name: str, new_bytes: int, idle_s: float, rounds: int) -> Block:
     """All ways at one size."""
-    ways: tuple[str, ...] = (*DEFAULT_WAYS, TUNED)
+    ways: tuple[str, ...] = (*DEFAULT_WAYS, *TUNED_WAYS)
     if new_bytes == LARGE:
         ways += (STREAMED,)
     size = HISTORIES[name]
@@ -138,7 +158,7 @@ async def run(*, is_quick: bool, say: Callable[[str], None]) -> Experiment:
 
 def impossible(reason: str, settings: dict[str, str | int | float | bool]) -> Experiment:
     """The experiment where there can be no link: every way with the reason."""
-    rows = [Row(way, {}, {}, missing=reason) for way in (*DEFAULT_WAYS, TUNED, STREAMED)]
+    rows = [Row(way, {}, {}, missing=reason) for way in (*DEFAULT_WAYS, *TUNED_WAYS, STREAMED)]
     return _experiment(settings, rows, [])
 
 
@@ -194,6 +214,7 @@ async def measure_link(condition: Condition, *, is_tuned: bool) -> tuple[list[Sa
                 *(sys.executable, "-m", "benchmarks.net.server", "--host", FAR_ADDRESS),
                 *("--certificate", str(certificate), "--key", str(key)),
                 *("--congestion-control", condition.congestion_control),
+                *(["--keep-window"] if is_tuned else []),
             ]
             async with ready_child(link.far(*server)) as ready:
                 plan = Plan(
@@ -216,7 +237,7 @@ async def measure_link(condition: Condition, *, is_tuned: bool) -> tuple[list[Sa
 def _blocks(condition: Condition, *, is_tuned: bool) -> tuple[Block, ...]:
     wanted = []
     for each in condition.blocks:
-        ways = tuple(way for way in each.ways if (way == TUNED) == is_tuned)
+        ways = tuple(way for way in each.ways if (way in TUNED_WAYS) == is_tuned)
         wanted.append(msgspec.structs.replace(each, ways=ways))
     return tuple(wanted)
 
@@ -270,13 +291,11 @@ def rows_of(samples: dict[Key, list[Sample]]) -> list[Row]:
 
 
 def ratios_of(samples: dict[Key, list[Sample]]) -> list[Ratio]:
-    """Tight over each baseline, turn by turn; and streamed over tight where both were measured."""
+    """Tight over each baseline, turn by turn; streamed and tuned over tight; both tuned."""
     found = []
     for key, series in samples.items():
         condition, way, history, new_bytes, idle_s = key
-        for over in (NEW, KEPT, TUNED, TIGHT):
-            if way not in (TIGHT, STREAMED) or over == way:
-                continue
+        for over in COMPARED.get(way, ()):
             base = samples.get((condition, over, history, new_bytes, idle_s))
             if base is None or len(base) != len(series):
                 continue
@@ -307,7 +326,10 @@ def _experiment(
             "TLS ends in a small front in the server's namespace and process, as with a reverse proxy:"
             " tightloop's server speaks plain HTTP.",
             f"'{KEPT}' keeps idle connections for 5 s, as httpx and the OpenAI SDK do.",
-            f"'{TUNED}' needs root on the sender: net.ipv4.tcp_slow_start_after_idle=0.",
+            f"'{TUNED}' and '{TIGHT_TUNED}' need root: net.ipv4.tcp_slow_start_after_idle=0 on both sides. It"
+            " is the sender of the requests that it matters to, and no socket option stands for it.",
+            f"The window of '{TIGHT}' and '{TIGHT_TUNED}' was opened by the history, sent once; while a tool"
+            " runs, an untuned one falls back to ten packets.",
             "The ratios are of the round-trip overhead, TTFT less the engine's time, which is 0.1 ms here.",
             "Round trips: TTFT less the fastest of the same way without distance, over the RTT. BBR paces"
             " even the few packets of a small frame over a part of a round trip.",

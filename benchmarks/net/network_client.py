@@ -23,6 +23,7 @@ from benchmarks.net.printing import print_slowly
 from benchmarks.net.trips import (
     STREAMED,
     TIGHT,
+    TIGHT_TUNED,
     Sample,
     ask,
     new_item,
@@ -128,7 +129,8 @@ class Asking:
 
     def __init__(self, transport: Transport, block: Block, way: str) -> None:
         self.request_bytes = 0
-        self._transport, self._block, self._continues = transport, block, way == TIGHT
+        self._transport, self._block = transport, block
+        self._continues = way in (TIGHT, TIGHT_TUNED)
         self._rng = random.Random(f"{way} {block.history} {block.new_bytes}")
         self._items = history(block.history_bytes)
         self._parent = ""

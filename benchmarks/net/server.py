@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.net.namespaces import end_with_parent
+from benchmarks.net import namespaces
 from benchmarks.net.paced_engine import PacedEngine
 from benchmarks.net.tls_front import TlsFront
 from tightloop.engine.interface import Engine, GenerationRequest, ModelInfo
@@ -87,11 +87,14 @@ def main() -> None:
     parser.add_argument("--certificate", type=Path)
     parser.add_argument("--key", type=Path)
     parser.add_argument("--congestion-control", default="")
+    parser.add_argument("--keep-window", action="store_true", help="no slow start after idling")
     parser.add_argument("--script", type=Path)
     parser.add_argument("--tokens-per-s", type=float)
     parser.add_argument("--model", help="a GGUF file")
     arguments = parser.parse_args()
-    end_with_parent()
+    namespaces.end_with_parent()
+    if arguments.keep_window:
+        namespaces.set_ipv4("tcp_slow_start_after_idle", "0")
     asyncio.run(serve(arguments))
 
 

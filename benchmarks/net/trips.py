@@ -25,6 +25,7 @@ LIBRARY_KEEP_S = 5.0
 
 NEW, KEPT, TUNED = "new connection", "kept, defaults", "kept, tuned"
 TIGHT, STREAMED = "tight", "tight, streamed"
+TIGHT_TUNED = "tight, tuned"
 
 
 class Sample(Struct, frozen=True, kw_only=True):
@@ -71,6 +72,7 @@ def transport_of(way: str, url: str) -> Transport:
         KEPT: LibraryTransport(url),
         TUNED: HttpTransport(url),
         TIGHT: WebSocketTransport(url),
+        TIGHT_TUNED: WebSocketTransport(url),
         STREAMED: WebSocketTransport(url),
     }
     return made[way]

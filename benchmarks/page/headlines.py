@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from benchmarks.lab.record import Experiment, Ratio
 from benchmarks.net.follow_up import COLD, INCREMENTAL, WARM
 from benchmarks.net.follow_up import STREAMED as STREAMED_PREFILL
-from benchmarks.net.trips import KEPT, NEW, STREAMED, TIGHT, TUNED
+from benchmarks.net.trips import KEPT, NEW, STREAMED, TIGHT, TIGHT_TUNED, TUNED
 from benchmarks.page.results import Results, missing
 
 BASELINES = (NEW, KEPT, TUNED)
+BOTH_TUNED = "both tuned"
+"""Like with like: ``TIGHT_TUNED`` over ``TUNED``, in the row of ``TIGHT``."""
+
 OURS_WEBSOCKET = "tightloop, websocket"
 OURS_SCRIPTED = "tightloop scripted, websocket"
 SMALL_PERCENT = 20.0
@@ -46,8 +49,10 @@ def overhead_lines(results: Results) -> list[str]:
     if experiment is None or not rows:
         return [missing("network")]
     lines = [
-        "| RTT | congestion control | history | new item | ours | " + " | ".join(BASELINES) + " |",
-        "|---|---|---|---|---|---|---|---|",
+        "| RTT | congestion control | history | new item | ours | "
+        + " | ".join((*BASELINES, BOTH_TUNED))
+        + " |",
+        "|---" * 9 + "|",
     ]
     small: list[str] = []
     for row in rows:
@@ -55,7 +60,12 @@ def overhead_lines(results: Results) -> list[str]:
         if not params["rtt_ms"]:
             continue
         place = place_of(params)
-        ratios = [find(experiment, row.variant, over, f"overhead {place}") for over in BASELINES]
+        name = f"overhead {place}"
+        ratios = [find(experiment, row.variant, over, name) for over in BASELINES]
+        cells = [*map(reduction, ratios), "-"]
+        if row.variant == TIGHT:
+            ratios.append(find(experiment, TIGHT_TUNED, TUNED, name))
+            cells[-1] = reduction(ratios[-1])
         small += [
             f"{place}: '{each.of}' against '{each.over}'"
             for each in ratios
@@ -65,9 +75,7 @@ def overhead_lines(results: Results) -> list[str]:
         cap = f", {params['mbit_per_s']:g} Mbit/s" if "mbit_per_s" in params else ""
         lines.append(
             f"| {params['rtt_ms']:g} ms{cap} | {params['cc']} | {params['history']} |"
-            f" {params['new_kB']} kB{tool} | {row.variant} | "
-            + " | ".join(map(reduction, ratios))
-            + " |"
+            f" {params['new_kB']} kB{tool} | {row.variant} | " + " | ".join(cells) + " |"
         )
     return [*lines, "", *small_words(small)]
 

@@ -40,7 +40,12 @@ OVERHEAD = """\
 ### Round-trip overhead
 
 Time to first token less the engine's own time, over an emulated network; `tight` (a WebSocket and the new item
-only) against each baseline. Below zero is less."""
+only) against each baseline. Below zero is less.
+
+The kernel setting helps a WebSocket as it helps HTTP, so `kept, tuned` is fairly compared with a WebSocket whose
+kernel is tuned as well: the column **both tuned**. The column before it holds an *untuned* WebSocket against a
+tuned connection: where the new item is larger than ten packets, what it loses there is the window that the kernel
+took back while the tool ran. `tight, streamed` keeps its window open by what it sends meanwhile, without root."""
 
 LOOPBACK = """\
 Without any network, tightloop's server with a scripted engine inside, what it adds to an answer; windows and idle

@@ -9,7 +9,7 @@ from benchmarks.net.network import (
     rows_of,
     unmeasured,
 )
-from benchmarks.net.trips import KEPT, NEW, STREAMED, TIGHT, TUNED, Sample
+from benchmarks.net.trips import KEPT, NEW, STREAMED, TIGHT, TIGHT_TUNED, TUNED, Sample
 
 
 def series(way: str, ttfts: list[float]) -> list[Sample]:
@@ -40,6 +40,8 @@ SAMPLES = {
     key(NEAR, TIGHT): series(TIGHT, [0.009, 0.002]),
     key(FAR, NEW): series(NEW, [0.260, 0.260, 0.310]),
     key(FAR, TIGHT): series(TIGHT, [0.052, 0.052, 0.052]),
+    key(FAR, TUNED): series(TUNED, [0.060, 0.060, 0.060]),
+    key(FAR, TIGHT_TUNED): series(TIGHT_TUNED, [0.051, 0.051, 0.051]),
 }
 
 
@@ -63,6 +65,13 @@ def test_ratios_pair_the_turns_of_both_ways() -> None:
     assert round(0.051 / 0.259, 6) == round(ratio.median, 6)
 
 
+def test_tuned_is_compared_with_tuned() -> None:
+    """A tuned WebSocket over the tuned connection and over itself untuned, and nothing untuned else."""
+    pairs = {(each.of, each.over) for each in ratios_of(SAMPLES) if "50 ms" in each.name}
+    assert {over for of, over in pairs if of == TIGHT_TUNED} == {TUNED, TIGHT}
+    assert (TIGHT, TUNED) in pairs
+
+
 def test_a_cap_is_a_parameter_of_its_own() -> None:
     capped = Condition(50, "cubic", (), mbit_per_s=50)
     assert params_of(key(capped, TIGHT))["mbit_per_s"] == 50
@@ -80,7 +89,7 @@ def test_all_distances_sizes_and_controls_are_planned() -> None:
     assert {0.2, 0.6, 6.0} == {block.idle_s for block in blocks}
     assert {"10k", "50k", "200k"} == {block.history for block in blocks}
     assert all((STREAMED in block.ways) == (block.new_bytes == 30_000) for block in blocks)
-    assert all(TUNED in block.ways for block in blocks)
+    assert all({TUNED, TIGHT_TUNED} <= {*block.ways} for block in blocks)
     assert [each.mbit_per_s for each in planned if each.mbit_per_s] == [50]
 
 
@@ -89,7 +98,10 @@ def test_a_link_that_failed_leaves_rows_that_say_so() -> None:
     condition = conditions(["cubic"], is_quick=True)[1]
     tuned = unmeasured(condition, Outcome(is_tuned=True, samples=[], reason="no link"))
     others = unmeasured(condition, Outcome(is_tuned=False, samples=[], reason="no link"))
-    assert [(row.variant, row.missing) for row in tuned] == [(TUNED, "no link")]
+    assert {(row.variant, row.missing) for row in tuned} == {
+        (TUNED, "no link"),
+        (TIGHT_TUNED, "no link"),
+    }
     assert {NEW, KEPT, TIGHT, STREAMED} == {row.variant for row in others}
     assert others[0].params == {"rtt_ms": 20.0, "cc": "cubic"}
 
@@ -97,5 +109,6 @@ def test_a_link_that_failed_leaves_rows_that_say_so() -> None:
 def test_without_the_means_every_way_says_why() -> None:
     """In the table that is printed, too; nothing is left out silently."""
     made = impossible("needs root", {"quick": True})
-    assert {NEW, KEPT, TUNED, TIGHT, STREAMED} == {row.variant for row in made.rows}
-    assert made.table().count("not measured: needs root") == 5
+    ways = {NEW, KEPT, TUNED, TIGHT, TIGHT_TUNED, STREAMED}
+    assert ways == {row.variant for row in made.rows}
+    assert made.table().count("not measured: needs root") == len(ways)

@@ -52,6 +52,7 @@ def network() -> Experiment:
         Ratio(f"overhead {condition}", "tight", "new connection", 0.155, 0.15, 0.16, 9),
         Ratio(f"overhead {condition}", "tight", "kept, defaults", 0.34, 0.33, 0.35, 9),
         Ratio(f"overhead {condition}", "tight", "kept, tuned", 0.93, 0.9, 1.02, 9),
+        Ratio(f"overhead {condition}", "tight, tuned", "kept, tuned", 0.95, 0.92, 0.99, 9),
         Ratio(
             "overhead 50 ms cubic 50k +30 kB idle 0.6 s",
             "tight, streamed",
