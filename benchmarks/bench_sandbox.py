@@ -3,7 +3,7 @@
 The variants of a comparison run in turn, round after round, so that other load on the machine
 disturbs all of them alike. Prints one JSON object with median and quartiles in milliseconds, and
 ratios of the rounds (median), which noise disturbs least.
-Usage: ``python benchmarks/bench_sandbox.py [--rounds N]``.
+Usage: ``python -m benchmarks.bench_sandbox [--rounds N]``.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from tightloop.trace.clock import now_ns
 
 Variant = Callable[[], Awaitable[None]]
 NUM_MODULES = 20
+MIN_ROUNDS = 5
 PYTEST = ["python", "-m", "pytest", "-q"]
 
 
@@ -88,11 +89,17 @@ async def bench_commands(place: Path, rounds: int) -> dict[str, object]:
         "spawn": lambda: spawn(["true"], place),
         "persistent": in_persistent,
         "persistent_bash": in_persistent_shell,
-        "login_shell": lambda: spawn(["bash", "-lc", "true"], place),
         "sandbox_per_command": in_single_use,
     }
+    # A login shell takes what the machine's profile takes, up to half a second: fewer of those.
+    shells = {
+        "spawn_beside_login_shell": variants["spawn"],
+        "login_shell": lambda: spawn(["bash", "-lc", "true"], place),
+    }
     try:
-        return summary(await measure(variants, rounds), "spawn")
+        found = summary(await measure(variants, rounds), "spawn")
+        took = await measure(shells, max(MIN_ROUNDS, rounds // 6))
+        return found | summary(took, "spawn_beside_login_shell")
     finally:
         await persistent.close()
 
@@ -138,11 +145,16 @@ async def bench_workspaces(place: Path, rounds: int) -> dict[str, object]:
     variants: dict[str, Variant] = {
         "worktree": worktree,
         "view": view,
-        "view_copied": lambda: view("copy"),
         "view_and_command_in_new_sandbox": view_and_command,
         "view_and_session_and_command": view_and_session,
     }
-    return summary(await measure(variants, rounds), "worktree")
+    copies: dict[str, Variant] = {
+        "worktree_beside_copy": worktree,
+        "view_copied": lambda: view("copy"),
+    }
+    took = await measure(copies, max(MIN_ROUNDS, rounds // 3))
+    found = summary(await measure(variants, rounds), "worktree")
+    return found | summary(took, "worktree_beside_copy")
 
 
 def make_project(place: Path) -> None:
@@ -190,15 +202,17 @@ async def bench_tests(place: Path, rounds: int) -> dict[str, object]:
 async def main() -> None:
     """Run all three comparisons."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=60, help="rounds for single commands")
+    parser.add_argument(
+        "--rounds", type=int, default=50, help="rounds for single commands; slow ones get fewer"
+    )
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         place = Path(name)
         result = {
             "benchmark": "sandbox",
             "commands": await bench_commands(place, rounds),
-            "workspaces": await bench_workspaces(place, max(4, rounds // 4)),
-            "tests": await bench_tests(place, max(4, rounds // 8)),
+            "workspaces": await bench_workspaces(place, max(MIN_ROUNDS, rounds // 3)),
+            "tests": await bench_tests(place, max(MIN_ROUNDS, rounds // 6)),
         }
     print(json.dumps(result, indent=1))
 

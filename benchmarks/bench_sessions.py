@@ -13,21 +13,18 @@ Prints one JSON object:
 - ``step_costs``: what a step of k tokens of one sequence costs, in steps of one.
 
 Variants take turns within a round; medians over rounds. Usage:
-``python benchmarks/bench_sessions.py [MODEL]``; ``--random WIDTH LAYERS`` makes a model instead.
+``python -m benchmarks.bench_sessions [MODEL]``; ``--random WIDTH LAYERS`` makes a model instead.
 """
 
 import argparse
 import asyncio
 import json
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.engine.gguf_fixture import write_gguf
 from tightloop.engine.families.chat import ChatFamily
@@ -42,6 +39,8 @@ from tightloop.trace.clock import now_ns
 
 SESSIONS = (1, 2, 4, 8, 16)
 PIECES = (64, 128, 256, 512)
+LONG_PROMPT, ROOM = 1500, 128
+"""Tokens of a prompt, and of what stands around it: the model's own words, and an answer."""
 
 
 class Endless(LlamaCppBackend):
@@ -103,6 +102,7 @@ class Bench:
     def __init__(self, path: Path, num_context: int) -> None:
         self.path = path
         self.num_context = num_context
+        self.window = num_context
         self._num_asked = 0
 
     async def engine(
@@ -200,6 +200,7 @@ class Bench:
     def restore(self, rounds: int, sizes: Sequence[int]) -> dict[str, object]:
         """See the module."""
         backend = Endless(self.path, num_sequences=4, num_context=self.num_context)
+        self.window = min(backend.context_window, self.num_context)
         result: dict[str, object] = {"step_costs": {}}
         for size in sizes:
             if size + 8 > min(backend.context_window, self.num_context // 2):
@@ -237,7 +238,7 @@ async def measure(path: Path, arguments: argparse.Namespace) -> dict[str, object
         "restore": restored,
         "parallel": await bench.parallel(arguments.rounds, arguments.tokens),
         "prefill_beside_decode": await bench.prefill_beside_decode(
-            arguments.rounds, arguments.prompt
+            arguments.rounds, arguments.prompt or min(LONG_PROMPT, bench.window - ROOM)
         ),
     }
 
@@ -249,7 +250,9 @@ def main() -> None:
     parser.add_argument("--random", nargs=2, type=int, metavar=("WIDTH", "LAYERS"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=60)
-    parser.add_argument("--prompt", type=int, default=1500)
+    parser.add_argument(
+        "--prompt", type=int, help="tokens of it (default: what the model can hold)"
+    )
     parser.add_argument("--context", type=int, default=16384)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

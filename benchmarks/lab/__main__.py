@@ -9,10 +9,15 @@ import argparse
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import msgspec
+
+from benchmarks.lab.machine import this_machine
 from benchmarks.lab.progress import Progress
 from benchmarks.lab.record import QUICK_RESULTS, RESULTS
 from benchmarks.lab.report import experiments, report
+from tightloop.trace.clock import wall_label
 
 BENCHMARKS = Path(__file__).resolve().parent.parent
 SMALL = "small"
@@ -32,7 +37,7 @@ def parts(*, is_quick: bool, results: Path) -> dict[str, list[str]]:
         "net": [python, "-m", "benchmarks.net", *quick, *(["--no-write"] if is_quick else [])],
     }
     for script in sorted(BENCHMARKS.glob("bench_*.py")):
-        found[script.stem] = [python, str(script)]
+        found[script.stem] = [python, "-m", f"benchmarks.{script.stem}"]
     return found
 
 
@@ -53,11 +58,27 @@ def run(name: str, command: list[str], results: Path) -> bool:
         print(f"{name}: no end in {SMALL_LIMIT_S:.0f} s", file=sys.stderr, flush=True)
         return False
     print(done.stdout, end="", flush=True)
-    if done.returncode == 0:
-        folder = results / SMALL
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name.removeprefix('bench_')}.json").write_text(done.stdout, "utf-8")
-    return done.returncode == 0
+    if done.returncode != 0:
+        return False
+    try:
+        kept = with_facts(done.stdout)
+    except msgspec.DecodeError as error:
+        print(f"{name} printed no JSON object: {error}", file=sys.stderr, flush=True)
+        return False
+    folder = results / SMALL
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name.removeprefix('bench_')}.json").write_bytes(kept)
+    return True
+
+
+def with_facts(printed: str) -> bytes:
+    """What a small program printed, with the machine and the date where it does not say them itself.
+
+    Raises ``msgspec.DecodeError`` for anything but a JSON object.
+    """
+    found = msgspec.json.decode(printed, type=dict[str, Any])
+    facts = {"made": wall_label()[:10], "machine": msgspec.to_builtins(this_machine())}
+    return msgspec.json.format(msgspec.json.encode(facts | found), indent=1) + b"\n"
 
 
 def main() -> int:

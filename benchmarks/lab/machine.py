@@ -6,15 +6,23 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from tightloop.engine.interface import EngineError
+from tightloop.engine.llama_cpp.library import find_library
+
 
 class Machine(Struct, frozen=True):
-    """``load_1min`` is the load average when this was made; ``num_cores`` may be used by us."""
+    """``load_1min`` is the load average when this was made; ``num_cores`` may be used by us.
+
+    ``llama`` is the build of llama.cpp that local engines use, by package and version; "" where the
+    result is older than this field, or there is none.
+    """
 
     num_cores: int
     cpu: str
     kernel: str
     python: str
     load_1min: float
+    llama: str = ""
 
 
 def this_machine() -> Machine:
@@ -25,7 +33,16 @@ def this_machine() -> Machine:
         kernel=f"{platform.system()} {platform.release().partition('-')[0]}",
         python=platform.python_version(),
         load_1min=round(os.getloadavg()[0], 2),
+        llama=_llama(),
     )
+
+
+def _llama() -> str:
+    try:
+        package, version, _ = find_library()
+    except EngineError:
+        return ""
+    return f"{package} {version}"
 
 
 def _cpu_model() -> str:

@@ -47,6 +47,7 @@ def _machines(found: Iterable[Experiment]) -> list[str]:
         machine = each.machine
         text = (
             f"{machine.num_cores} cores, {machine.cpu}, {machine.kernel}, Python {machine.python}"
+            + (f", {machine.llama}" if machine.llama else "")
         )
         said.setdefault(f"{text}, {each.made}", []).append(f"{each.name} {machine.load_1min}")
     return [f"{text}; load at start: {', '.join(loads)}" for text, loads in said.items()]

@@ -61,10 +61,11 @@ def listing(rows: Sequence[Row]) -> list[str]:
 def circumstances(experiment: Experiment) -> list[str]:
     """Date, machine, settings, versions, notes, and what could not be measured."""
     machine = experiment.machine
+    llama = f", {machine.llama}" if machine.llama else ""
     settings = ", ".join(f"{key} {value}" for key, value in experiment.settings.items())
     lines = [
         f"Measured {experiment.made} on {machine.num_cores} cores of {machine.cpu},"
-        f" {machine.kernel}, Python {machine.python}, load {machine.load_1min} at the time."
+        f" {machine.kernel}, Python {machine.python}{llama}, load {machine.load_1min} at the time."
         f" Settings: {settings}.",
     ]
     if experiment.versions:
