@@ -12,7 +12,7 @@ from tightloop.engine.interface import EngineError
 from tightloop.engine.remote.catalog import FRESH_S, Catalog, ListedModel, read_listing
 from tightloop.engine.remote.host import Host
 from tightloop.engine.remote.options import RemoteOptions
-from tightloop.engine.remote.upstream import UpstreamError
+from tightloop.engine.remote.upstream import Take, UpstreamError
 from tightloop.trace.clock import ManualClock
 
 
@@ -59,6 +59,9 @@ class OneReply:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         yield self._body
+
+    async def pour(self, take: Take) -> None:
+        take(self._body)
 
     async def finish(self) -> None:
         """Nothing more comes."""

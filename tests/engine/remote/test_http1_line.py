@@ -1,6 +1,8 @@
 """One connection over HTTP/1.1, against bytes that a host may send, cut anywhere."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import pairwise
@@ -10,16 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tightloop.engine.remote import http1_line
+from tightloop.engine.remote import answer
+from tightloop.engine.remote.answer import MAX_HELD_BYTES
 from tightloop.engine.remote.http1_line import (
     MAX_HEAD_BYTES,
-    MAX_HELD_BYTES,
     PART_BYTES,
     Http1Reply,
     Line,
     UnansweredError,
 )
-from tightloop.engine.remote.upstream import PushReply, Take, UpstreamError, pour, read_whole
+from tightloop.engine.remote.upstream import Take, UpstreamError, read_whole
 
 HEAD = b"POST /v1/x HTTP/1.1\r\nHost: h\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -109,7 +111,7 @@ async def test_a_packet_is_handed_over_in_the_call_that_brought_it() -> None:
         pieces.append(piece)
         return piece.endswith(b"enough")
 
-    pouring = asyncio.create_task(pour(reply, take))
+    pouring = asyncio.create_task(reply.pour(take))
     await asyncio.sleep(0)
     end.line.data_received(chunk(b"one ") + chunk(b"two"))
     assert pieces == [b"one two"]
@@ -126,7 +128,7 @@ async def test_what_came_before_somebody_reads_is_kept_for_them() -> None:
     end = End()
     reply = await end.asked(CHUNKED + chunk(b"a"), chunk(b"b") + b"0\r\n\r\n")
     pieces: list[bytes] = []
-    await pour(reply, into(pieces))
+    await reply.pour(into(pieces))
     assert pieces == [b"ab"]
     assert end.num_free == 1
 
@@ -135,7 +137,7 @@ async def test_nothing_is_handed_over_after_a_cancel() -> None:
     end = End()
     reply = await end.asked(CHUNKED)
     pieces: list[bytes] = []
-    pouring = asyncio.create_task(pour(reply, into(pieces)))
+    pouring = asyncio.create_task(reply.pour(into(pieces)))
     await asyncio.sleep(0)
     pouring.cancel()
     end.line.data_received(chunk(b"late"))
@@ -153,7 +155,7 @@ async def test_what_a_reader_raises_comes_out_where_it_waits() -> None:
     def take(_piece: bytes) -> bool:
         raise ValueError("cannot be read")
 
-    pouring = asyncio.create_task(pour(reply, take))
+    pouring = asyncio.create_task(reply.pour(take))
     await asyncio.sleep(0)
     end.line.data_received(chunk(b"x"))
     end.line.data_received(chunk(b"y"))
@@ -162,20 +164,6 @@ async def test_what_a_reader_raises_comes_out_where_it_waits() -> None:
     reply.close()
     reply.close()
     assert end.wire.is_aborted
-
-
-async def test_a_reply_that_only_pulls_is_pumped() -> None:
-    end = End()
-    inner = await end.asked(CHUNKED, chunk(b"a"), chunk(b"b"))
-
-    class Pulling:
-        status, headers = inner.status, inner.headers
-        pieces, finish, close = inner.pieces, inner.finish, inner.close
-
-    assert not isinstance(Pulling(), PushReply)
-    pieces: list[bytes] = []
-    await pour(Pulling(), into(pieces, is_enough=True))
-    assert pieces == [b"ab"]
 
 
 BODIES = [
@@ -271,7 +259,7 @@ async def test_an_answer_that_breaks_off_is_no_answer(said: bytes, text: str) ->
     end.cut()
     pieces: list[bytes] = []
     with pytest.raises(UpstreamError, match=text):
-        await pour(reply, into(pieces))
+        await reply.pour(into(pieces))
     assert pieces == [b"a"]
     assert end.num_free == 0
 
@@ -442,7 +430,7 @@ async def test_finish_reads_the_rest() -> None:
 
 
 async def test_finish_gives_up_on_a_rest_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http1_line, "DRAIN_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(answer, "DRAIN_TIMEOUT_S", 0.01)
     end = End()
     reply = await end.asked(CHUNKED)
     await reply.finish()
@@ -457,3 +445,28 @@ async def test_a_free_line_that_the_host_closes_is_no_longer_one() -> None:
     assert end.num_lost == 1
     with pytest.raises(UnansweredError):
         await end.line.ask(HEAD, b"{}")
+
+
+@pytest.mark.parametrize(
+    "said", [(), (CHUNKED + chunk(b"a"),), (EMPTY,), (OK + b"\r\nto the end",)]
+)
+async def test_a_line_that_ended_is_no_work_for_the_collector(said: tuple[bytes, ...]) -> None:
+    """Thousands of conversations later it would stop the program to look for them."""
+    ends: list[weakref.ref[Any]] = []
+
+    async def life() -> None:
+        end = End()
+        ends.append(weakref.ref(end.line))
+        ends.append(weakref.ref(end.line._head))
+        if said:
+            ends.append(weakref.ref(await end.asked(*said)))
+        end.cut()
+        del end.line  # which knows ``end``
+
+    gc.disable()
+    try:
+        await life()
+        await asyncio.sleep(0)  # the loop lets go of the task that asked
+        assert [end() for end in ends if end() is not None] == []
+    finally:
+        gc.enable()

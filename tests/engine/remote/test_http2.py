@@ -1,5 +1,6 @@
 """HTTP/2 to a host: the same interface, other failures."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from tests.engine.fleet.members import until
 from tests.engine.remote.conftest import Tls
 from tests.engine.remote.h2_host import Host, Reply, Stream, serving
 from tightloop.engine.interface import EngineError
-from tightloop.engine.remote import RemoteEngine, RemoteOptions
+from tightloop.engine.remote import RemoteEngine, RemoteOptions, http2
 from tightloop.engine.remote.http1 import Http1Upstream
 from tightloop.engine.remote.http2 import Http2Upstream
 from tightloop.engine.remote.upstream import UpstreamError, read_whole
@@ -79,6 +80,53 @@ async def test_many_answers_over_one_connection(tls: Tls) -> None:
         assert {answer.text for answer in answers} == {"Good day"}
     assert host.num_connections == 1
     assert len(host.posts) == 20
+
+
+async def test_what_one_read_brought_is_handed_over_in_the_call_that_brought_it(tls: Tls) -> None:
+    """No task wakes for a token: there is none while the reader is called. Frames of a read are one piece."""
+    said: list[tuple[bytes, bool]] = []
+
+    def reply(stream: Stream) -> None:
+        stream.begin(content_type="text/event-stream")
+        for letter in (b"a", b"b", b"c"):
+            stream.line.h2.send_data(stream._id, letter)
+        stream.line.write()
+        going.append(stream)
+
+    def take(piece: bytes) -> bool:
+        said.append((piece, asyncio.current_task() is None))
+        for stream in going:
+            stream.say(b"d")
+            stream.end()
+        going.clear()
+        return False
+
+    going: list[Stream] = []
+    async with upstream(reply, tls) as (made, host):
+        answer = await made.post("/x", b"{}", {})
+        await answer.pour(take)
+        await answer.finish()
+        assert not host.cancelled.is_set()
+    assert b"".join(piece for piece, _ in said) == b"abcd"
+    assert said[-1] == (b"d", True)
+    assert len(said) <= 2
+
+
+async def test_silence_ends_an_answer_and_not_the_connection(
+    tls: Tls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(stream: Stream) -> None:
+        stream.begin(content_type="text/event-stream")
+        stream.say(event(delta={"content": "a"}))
+
+    async with engine(in_turn(half), tls) as (remote, host):
+        monkeypatch.setattr(http2, "SILENCE_TIMEOUT_S", 0.2)
+        answer = await ask(remote, request("hi"))
+        monkeypatch.undo()
+        assert (answer.text, answer.finished.reason) == ("a", FinishReason.ERROR)
+        await host.cancelled.wait()
+        assert (await ask(remote, request("hi", name="r2"))).text == "Good day"
+        assert host.num_connections == 1
 
 
 async def test_headers_and_body_arrive_whole(tls: Tls) -> None:

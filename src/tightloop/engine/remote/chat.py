@@ -11,7 +11,7 @@ from tightloop.engine.remote.bodies import ChatBodies
 from tightloop.engine.remote.call import Call, host_times
 from tightloop.engine.remote.host import Host, said
 from tightloop.engine.remote.hosts import affinity_fields
-from tightloop.engine.remote.upstream import Reply, pour, read_whole
+from tightloop.engine.remote.upstream import Reply, read_whole
 from tightloop.protocol.chat_chunk import Chunk
 from tightloop.protocol.chat_completions import ChatStreamParser
 from tightloop.protocol.chat_request import custom_tool_names
@@ -65,7 +65,7 @@ async def _read(reply: Reply, call: Call, parser: ChatStreamParser) -> None:
         call.say(parser.feed_whole(body))
         return
     stream = _Stream(call, parser)
-    await pour(reply, stream.take)
+    await reply.pour(stream.take)
     stream.end()
     await reply.finish()
 

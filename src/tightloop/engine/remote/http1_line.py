@@ -8,24 +8,19 @@ It is given up when that end cannot be known: a cancelled answer, broken framing
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable
 from typing import Final, cast
 
 import httptools
 
-from tightloop.engine.remote.upstream import Take, UpstreamError
+from tightloop.engine.remote.answer import Answer
+from tightloop.engine.remote.upstream import UpstreamError
 
 MAX_HEAD_BYTES: Final = 64 << 10
 """Most bytes in a row that are no body: a head, trailers, interim answers, extensions of chunks."""
 
-MAX_HELD_BYTES: Final = 1 << 20
-"""An answer that nobody reads is not read from the network either beyond this."""
-
 PART_BYTES: Final = 256 << 10
 """A larger body is written in parts of this size, as fast as the host takes them."""
-
-DRAIN_TIMEOUT_S: Final = 1.0
-"""How long ``finish`` waits for the end of an answer, so that its connection can be used again."""
 
 _BODILESS: Final = frozenset({204, 304})
 
@@ -150,6 +145,7 @@ class Line(asyncio.Protocol):
         elif reply is not None:
             text = f"the host closed it: {exc!r}" if exc else "the host closed it"
             self._fail(UpstreamError(text) if reply.is_heard else UnansweredError(text))
+        self._head.release()
         self._on_lost(self)
 
     def pause_writing(self) -> None:
@@ -264,6 +260,12 @@ class _Head:
         self.parts.clear()
         self.is_complete = self.is_kept_alive = self.ends_with_connection = False
 
+    def release(self) -> None:
+        """Nothing more is parsed. The parser refers to this object, so both would wait for the collector."""
+        self._reply = None
+        self._stop_sending = _nobody
+        del self.parser
+
     def on_message_begin(self) -> None:
         if self.is_complete:
             raise _BrokenFramingError("a second answer came to one request")
@@ -298,136 +300,23 @@ class _Head:
             self.is_complete = True
 
 
-class Http1Reply:
-    """See ``upstream.Reply``; it can also push, see ``upstream.PushReply``."""
+def _nobody() -> None:
+    """Who is told after the end."""
+
+
+class Http1Reply(Answer):
+    """The answer to the one request of a line."""
 
     def __init__(self, line: Line) -> None:
-        self.status = 0
-        self.headers: Mapping[str, str] = {}
+        super().__init__()
         self.is_heard = False
         """Whether any byte came since the request."""
-        self.is_sent = False
-        """Whether the request's body went out whole."""
-        self.is_paused = False
-        """Whether the line waits for somebody to read what is here."""
         self.line = line
-        self._held: list[bytes] = []
-        self._num_held = 0
-        self._take: Take | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._is_ended = False
-        self._error: Exception | None = None
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether the head came, or never will."""
-        return self.status != 0 or self._is_ended
+    def give_up(self) -> None:
+        """See ``Answer.give_up``: nothing else can come on this line."""
+        self.line.give_up(self)
 
-    async def head(self) -> None:
-        """Wait for the status. Raises the line's error."""
-        while not self.has_begun:
-            await self._changed()
-        if self._error is not None and self.status == 0:
-            raise self._error
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """See ``Reply.pieces``."""
-        while True:
-            if self._held:
-                yield self._unheld()
-            elif self._error is not None:
-                raise self._error
-            elif self._is_ended:
-                return
-            else:
-                await self._changed()
-
-    async def pour(self, take: Take) -> None:
-        """See ``PushReply.pour``."""
-        if self._held and take(self._unheld()):
-            return
-        if not self._is_ended:
-            self._take = take
-            try:
-                await self._changed()
-            finally:
-                self._take = None
-        if self._error is not None:
-            raise self._error
-
-    async def finish(self) -> None:
-        """See ``Reply.finish``."""
-        try:
-            async with asyncio.timeout(DRAIN_TIMEOUT_S):
-                await self.pour(_nothing)
-        except TimeoutError:
-            self.close()
-
-    def close(self) -> None:
-        """See ``Reply.close``."""
-        if not self._is_ended:
-            self._is_ended = True
-            self.line.give_up(self)
-            self._wake()
-
-    # ------------------------------------------------------------------ for the line
-
-    def begin(self, status: int, headers: Mapping[str, str]) -> None:
-        """The head came."""
-        self.status = status
-        self.headers = headers
-        self._wake()
-
-    def take(self, piece: bytes) -> None:
-        """What one read brought of the body."""
-        take, waiter = self._take, self._waiter
-        if take is None or waiter is None or waiter.done():  # done: cancelled, or has enough
-            self._hold(piece)
-            return
-        try:
-            if not take(piece):
-                return
-        except Exception as error:  # noqa: BLE001 - raised where the reader waits
-            self._error = error
-        self._wake()
-
-    def end(self, error: Exception | None) -> None:
-        """Nothing more will come."""
-        self._is_ended = True
-        self._error = self._error or error
-        self._read_on()
-        self._wake()
-
-    def _hold(self, piece: bytes) -> None:
-        self._held.append(piece)
-        self._num_held += len(piece)
-        if self._num_held > MAX_HELD_BYTES and not self.is_paused:
-            self.is_paused = True
-            self.line.pause_reading(True)
-        self._wake()
-
-    def _unheld(self) -> bytes:
-        piece = b"".join(self._held)
-        self._held.clear()
-        self._num_held = 0
-        self._read_on()
-        return piece
-
-    def _read_on(self) -> None:
-        if self.is_paused:
-            self.is_paused = False
-            self.line.pause_reading(False)
-
-    async def _changed(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        await self._waiter
-
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
-
-def _nothing(_piece: bytes) -> bool:
-    """The rest of a body is of no interest, but its end is."""
-    return False
+    def pause_reading(self, is_paused: bool) -> None:
+        """See ``Answer.pause_reading``."""
+        self.line.pause_reading(is_paused)

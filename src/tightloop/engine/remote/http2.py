@@ -6,8 +6,7 @@ congestion window. A lost connection is replaced at the next request.
 
 import asyncio
 import ssl
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
@@ -19,8 +18,10 @@ import h2.events
 import h2.exceptions
 import h2.settings
 
+from tightloop.client.quiet import Quiet
 from tightloop.client.reads import use_small_reads
 from tightloop.engine.interface import EngineError
+from tightloop.engine.remote.answer import Answer
 from tightloop.engine.remote.upstream import (
     CONNECT_TIMEOUT_S,
     SILENCE_TIMEOUT_S,
@@ -32,7 +33,6 @@ from tightloop.engine.remote.upstream import (
 WINDOW_BYTES: Final = 16 << 20
 """What a host may send before we acknowledge it: an answer must never wait for us."""
 
-_DRAIN_TIMEOUT_S: Final = 1.0
 _CALM_CODES: Final = frozenset({h2.errors.ErrorCodes.REFUSED_STREAM, h2.errors.ErrorCodes.NO_ERROR})
 
 
@@ -181,6 +181,7 @@ class _Line(asyncio.Protocol):
         config = h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
         self._h2 = _Connection(config)
         self._replies: dict[int, Http2Reply] = {}
+        self._filled: list[Http2Reply] = []  # by the read that is being taken in
         self._transport: asyncio.Transport | None = None
         self._window = asyncio.Event()  # set when the host has granted more
         self._is_going = False
@@ -221,6 +222,9 @@ class _Line(asyncio.Protocol):
             return
         for event in events:
             self._take(event)
+        filled, self._filled = self._filled, []
+        for reply in filled:
+            reply.deliver()
         self.write()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -298,10 +302,12 @@ class _Line(asyncio.Protocol):
                 self._h2.acknowledge_received_data(
                     event.flow_controlled_length or 0, event.stream_id or 0
                 )
-                if reply is not None:
-                    reply.take(event.data or b"")
+                if reply is not None and reply.add(event.data or b""):
+                    self._filled.append(reply)
             case h2.events.ResponseReceived() if reply is not None:
-                reply.begin(dict(_pairs(event.headers)))
+                fields = dict(_pairs(event.headers))
+                status = fields.get(":status", "")
+                reply.begin(int(status) if status.isdecimal() else 500, fields)
                 self._window.set()  # whoever still sends the body need not go on
             case h2.events.StreamEnded() if reply is not None:
                 if not reply.is_sent:  # the rest of the body stays here
@@ -351,89 +357,54 @@ def _str(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode("utf-8", "replace")
 
 
-class Http2Reply:
-    """See ``upstream.Reply``."""
+class Http2Reply(Answer):
+    """The answer on one stream."""
 
     def __init__(self, line: _Line, stream_id: int) -> None:
+        super().__init__()
         self.stream_id = stream_id
-        self.is_sent = False
-        """Whether the request's body went out whole."""
-        self.status = 0
-        self.headers: Mapping[str, str] = {}
         self._line = line
-        self._pieces: deque[bytes] = deque()
-        self._is_ended = False
-        self._error: UpstreamError | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._parts: list[bytes] = []
+        self._quiet: Quiet | None = None  # until the head comes, ``ask`` has a limit of its own
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether the head came, or never will."""
-        return self.status != 0 or self._is_ended
+    def begin(self, status: int, headers: Mapping[str, str]) -> None:
+        """See ``Answer.begin``."""
+        self._quiet = Quiet(SILENCE_TIMEOUT_S, self._too_quiet)
+        super().begin(status, headers)
 
-    async def head(self) -> None:
-        """Wait for the status. Raises the stream's error."""
-        while not self.has_begun:
-            await self._changed()
-        if self._error is not None and self.status == 0:
-            raise self._error
+    def add(self, data: bytes) -> bool:
+        """Keep the data of one frame until the read is through; whether it is the first of the read."""
+        self._parts.append(data)
+        return len(self._parts) == 1
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """See ``Reply.pieces``."""
-        while True:
-            if self._pieces:
-                piece = b"".join(self._pieces)
-                self._pieces.clear()
-                yield piece
-            elif self._error is not None:
-                raise self._error
-            elif self._is_ended:
-                return
-            else:
-                async with asyncio.timeout(SILENCE_TIMEOUT_S):
-                    await self._changed()
+    def deliver(self) -> None:
+        """Hand on what one read brought."""
+        parts = self._parts
+        if parts:
+            if self._quiet is not None:
+                self._quiet.moved()
+            piece = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
+            self.take(piece)
 
-    async def finish(self) -> None:
-        """See ``Reply.finish``."""
-        try:
-            async with asyncio.timeout(_DRAIN_TIMEOUT_S):
-                async for _ in self.pieces():
-                    pass
-        except TimeoutError:
-            self.close()
+    def end(self, error: Exception | None) -> None:
+        """See ``Answer.end``."""
+        self.deliver()
+        self._stop_watching()
+        super().end(error)
 
-    def close(self) -> None:
-        """See ``Reply.close``."""
-        if not self._is_ended:
-            self._is_ended = True
-            self._line.reset(self.stream_id)
-            self._wake()
+    def give_up(self) -> None:
+        """See ``Answer.give_up``: the connection goes on."""
+        self._stop_watching()
+        self._line.reset(self.stream_id)
 
-    # ------------------------------------------------------------------ for the line
+    def pause_reading(self, is_paused: bool) -> None:
+        """See ``Answer.pause_reading``. The other streams of the connection must not wait for this one."""
 
-    def begin(self, headers: dict[str, str]) -> None:
-        """The head came."""
-        status = headers.get(":status", "")
-        self.status = int(status) if status.isdecimal() else 500
-        self.headers = headers
-        self._wake()
+    def _too_quiet(self) -> None:
+        self.end(TimeoutError(f"nothing came for {SILENCE_TIMEOUT_S:g} s"))
+        self._line.reset(self.stream_id)
 
-    def take(self, data: bytes) -> None:
-        """A piece came."""
-        self._pieces.append(data)
-        self._wake()
-
-    def end(self, error: UpstreamError | None) -> None:
-        """Nothing more will come."""
-        self._is_ended = True
-        self._error = error
-        self._wake()
-
-    async def _changed(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        await self._waiter
-
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+    def _stop_watching(self) -> None:
+        if self._quiet is not None:
+            self._quiet.stop()

@@ -13,7 +13,7 @@ from tightloop.engine.remote.chat import ChatApi, new_id
 from tightloop.engine.remote.host import Host, said
 from tightloop.engine.remote.hosts import HostKind, affinity_fields
 from tightloop.engine.remote.kept import Transcripts
-from tightloop.engine.remote.upstream import Reply, pour
+from tightloop.engine.remote.upstream import Reply
 from tightloop.engine.tool_names import offered
 from tightloop.protocol.deltas import Delta, Finished, FinishReason, Usage
 from tightloop.protocol.errors import RemoteProtocolError
@@ -135,7 +135,7 @@ async def _read(reply: Reply, call: Call) -> None:
             conclude(deltas, call, reader)
         return reader.is_finished
 
-    await pour(reply, take)
+    await reply.pour(take)
     if not reader.is_finished:
         message = "the upstream's stream ended before its response did"
         call.say([Finished(FinishReason.ERROR, Usage(), None, "upstream_error", message)])

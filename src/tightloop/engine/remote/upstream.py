@@ -6,7 +6,7 @@ knows what the bytes mean.
 
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol
 
 from tightloop.engine.interface import EngineError
 
@@ -19,6 +19,10 @@ SILENCE_TIMEOUT_S: Final = 600.0
 
 class UpstreamError(Exception):
     """The connection could not be made, or broke. ``TimeoutError`` is raised for silence instead."""
+
+
+Take = Callable[[bytes], bool]
+"""Is given each piece of a body, on the event loop; says whether it has enough."""
 
 
 class Reply(Protocol):
@@ -36,37 +40,18 @@ class Reply(Protocol):
         Raises ``UpstreamError`` when it breaks off, ``TimeoutError`` when nothing comes for too long.
         """
 
+    async def pour(self, take: Take) -> None:
+        """Hand each piece of the body to ``take`` until it has enough, or the body has ended.
+
+        That happens within the call that brought the piece from the network: no task wakes for it.
+        Raises what ``take`` raises, and as ``pieces``.
+        """
+
     async def finish(self) -> None:
         """Read to the end, so that the connection can be used again; gives up after a second."""
 
     def close(self) -> None:
         """Stop the answer, if it has not ended. May be called twice."""
-
-
-Take = Callable[[bytes], bool]
-"""Is given each piece of a body, on the event loop; says whether it has enough."""
-
-
-@runtime_checkable
-class PushReply(Protocol):
-    """A reply that can hand its body over in the callback that read it."""
-
-    async def pour(self, take: Take) -> None:
-        """See ``pour``."""
-
-
-async def pour(reply: Reply, take: Take) -> None:
-    """Hand each piece of the body to ``take`` until it has enough, or the body has ended.
-
-    Where the reply can, within the call that brought the piece from the network: no task wakes for it.
-    Raises what ``take`` raises, and as ``Reply.pieces``.
-    """
-    if isinstance(reply, PushReply):
-        return await reply.pour(take)
-    async for piece in reply.pieces():
-        if take(piece):
-            break
-    return None
 
 
 class Upstream(Protocol):
