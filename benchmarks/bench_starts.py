@@ -1,12 +1,15 @@
 """How long starting takes: the import, ``tightloop --help``, and ``tightloop serve`` until it answers.
 
 Each is a new process, in turn, round after round. The import is what ``import tightloop`` takes inside
-the interpreter; the others are whole processes, the interpreter's own start included. Prints one
+the interpreter; the others are whole processes, the interpreter's own start included. All of them find
+bytecode, as they do wherever pip has installed the package: an environment that forbids writing it has
+every module compiled anew at each start, which takes half as long again. Prints one
 JSON object: median and quartiles in milliseconds. Usage: ``python benchmarks/bench_starts.py``.
 """
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -37,13 +40,13 @@ def help_ms() -> float:
     return (now_ns() - start_ns) / 1e6
 
 
-def serve_ms() -> float:
-    """``tightloop serve --model scripted`` until it says that it answers."""
+def serve_ms(model: str) -> float:
+    """``tightloop serve --model MODEL`` until it says that it answers."""
     with tempfile.TemporaryDirectory() as folder:
         start_ns = now_ns()
         with subprocess.Popen(
             [
-                *(sys.executable, "-m", "tightloop", "serve", "--model", "scripted", "--port", "0"),
+                *(sys.executable, "-m", "tightloop", "serve", "--model", model, "--port", "0"),
                 *("--json-ready", "--state-dir", str(Path(folder))),
             ],
             stdout=subprocess.PIPE,
@@ -63,14 +66,13 @@ def main() -> None:
     measures: dict[str, Callable[[], float]] = {
         "import": import_ms,
         "help": help_ms,
-        "serve": serve_ms,
+        "serve": lambda: serve_ms("scripted"),
+        "serve_bundled_model": lambda: serve_ms("patchling"),
     }
-    took: dict[str, list[float]] = {name: [] for name in measures}
-    for number in range(-1, rounds):
-        for name, measure in measures.items():
-            value = measure()
-            if number >= 0:
-                took[name].append(value)
+    with tempfile.TemporaryDirectory() as compiled:
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = compiled  # filled by the round that does not count
+        took = measured(measures, rounds)
     result: dict[str, object] = {"benchmark": "starts", "rounds": rounds}
     for name, values in took.items():
         low, middle, high = statistics.quantiles(values, n=4)
@@ -79,6 +81,17 @@ def main() -> None:
             "quartiles_ms": [round(low, 1), round(high, 1)],
         }
     print(json.dumps(result))
+
+
+def measured(measures: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Each measure in turn, round after round; the round before the first is thrown away."""
+    took: dict[str, list[float]] = {name: [] for name in measures}
+    for number in range(-1, rounds):
+        for name, measure in measures.items():
+            value = measure()
+            if number >= 0:
+                took[name].append(value)
+    return took
 
 
 if __name__ == "__main__":

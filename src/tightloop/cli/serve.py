@@ -154,7 +154,8 @@ async def _serve(arguments: argparse.Namespace) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end)
     try:
-        await _start(server, arguments)
+        with without_collections():
+            await _start(server, arguments)
         collections.start()
         _announce(server, arguments, store_path)
         await stop.wait()
