@@ -155,6 +155,11 @@ class ChatStreamParser:
         """Whether the ``Finished`` was given out."""
         return self._is_finished
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether more text or reasoning would be one delta, and would change nothing here."""
+        return self._open is None and self._reason is None and not self._is_finished
+
     def feed(self, chunk: dict[str, Any]) -> list[Delta]:
         """The deltas of one decoded chunk.
 

@@ -105,6 +105,11 @@ class Call:
             last = msgspec.structs.replace(last, error_message=text)
         self._finish([*deltas[:-1], last])
 
+    def say_more(self, deltas: Sequence[Delta]) -> None:
+        """``say`` for an answer that has begun; no ``Finished`` is among the deltas."""
+        if deltas and not self._is_ended:
+            self._sink(deltas)
+
     def fail(self, code: str, message: str, retry_after_s: float | None = None) -> None:
         """End with an error."""
         self.end(

@@ -15,6 +15,7 @@ from tightloop.engine.remote.upstream import Reply, read_whole
 from tightloop.protocol.chat_chunk import Chunk
 from tightloop.protocol.chat_completions import ChatStreamParser
 from tightloop.protocol.chat_request import custom_tool_names
+from tightloop.protocol.chat_stencil import Stencil, stencil_of
 from tightloop.protocol.deltas import Delta
 from tightloop.protocol.errors import RemoteProtocolError
 from tightloop.protocol.sse import DONE_DATA, SseDecoder, SseEvent
@@ -23,6 +24,9 @@ PATH: Final = "/chat/completions"
 
 MAX_WHOLE_BYTES: Final = 16 * 1024 * 1024
 """Largest answer taken from a host that sends one JSON document instead of a stream."""
+
+MAX_VAIN_STENCILS: Final = 8
+"""After so many that fitted nothing, the chunks of an answer are taken to differ in more than a text."""
 
 
 class ChatApi:
@@ -64,31 +68,61 @@ async def _read(reply: Reply, call: Call, parser: ChatStreamParser) -> None:
         call.times = host_times(body) if isinstance(body, dict) else None
         call.say(parser.feed_whole(body))
         return
-    stream = _Stream(call, parser)
+    stream = StreamReader(call, parser)
     await reply.pour(stream.take)
     stream.end()
     await reply.finish()
 
 
-class _Stream:
+class StreamReader:
     """The way of one stream's bytes to the sink, in one call for all that one read brought."""
 
     def __init__(self, call: Call, parser: ChatStreamParser) -> None:
         self._call = call
         self._parser = parser
         self._feed = SseDecoder().feed
+        self._stencil: Stencil | None = None
+        self._num_vain = 0  # stencils in a row that fitted nothing
+        self._is_second = False  # the chunk before was a text too
 
     def take(self, piece: bytes) -> bool:
         """Whether the answer is complete. Raises ``RemoteProtocolError``."""
+        stencil = self._stencil
+        if stencil is not None:
+            # While there is one, neither the decoder nor the parser is in the middle of anything.
+            deltas = stencil.read(piece)
+            if deltas is not None:
+                self._num_vain = 0
+                self._call.say_more(deltas)
+                return False
+            self._stencil = None
+        return self._take_in_full(piece)
+
+    def _take_in_full(self, piece: bytes) -> bool:
         call, deltas = self._call, list[Delta]()
+        events = self._feed(piece)
         try:
-            is_done = _take(self._feed(piece), call, self._parser, deltas)
+            is_done = _take(events, call, self._parser, deltas)
         finally:  # what came before a fault is part of the answer
             call.say(deltas)
-        if not (is_done or self._parser.is_finished):
-            return False
-        self.end()
-        return True
+        if is_done or self._parser.is_finished:
+            self.end()
+            return True
+        if len(events) == len(deltas) == 1 and self._parser.is_plain:
+            self._learn(piece, events[0])
+        else:
+            self._is_second = False
+        return False
+
+    def _learn(self, piece: bytes, event: SseEvent) -> None:
+        """Have a stencil for the texts to come, if this one, which has just been said, gives one.
+
+        Not from the first text, in whose chunk many hosts say who speaks: it is like no other.
+        """
+        is_second, self._is_second = self._is_second, not self._is_second
+        if is_second and event.event == "message" and self._num_vain < MAX_VAIN_STENCILS:
+            self._stencil = stencil_of(piece, event.data)
+            self._num_vain += 1
 
     def end(self) -> None:
         """The stream has ended, or said that it has. The second time says nothing."""

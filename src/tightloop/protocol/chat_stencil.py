@@ -1,0 +1,103 @@
+"""Chunks that differ from one read before in nothing but a text, read without their JSON.
+
+A host says the same in every chunk of an answer but for a few characters in the middle: its id, its
+model, the choice. Once a chunk was read in full, the bytes around its text are a stencil: what has
+the same bytes around one JSON string means the same with that string's text. ``stencil_of`` proves
+that a string is where the text comes from; what a stencil does not fit is read in full.
+"""
+
+import re
+from typing import Final
+
+import msgspec
+
+from tightloop.protocol.chat_chunk import ChoiceDelta, Chunk
+from tightloop.protocol.deltas import Delta, ReasoningDelta, TextDelta
+
+_decode_chunk: Final = msgspec.json.Decoder(Chunk).decode
+_decode_text: Final = msgspec.json.Decoder(str).decode
+
+_KINDS: Final[dict[str, type[TextDelta] | type[ReasoningDelta]]] = {
+    "content": TextDelta,
+    "reasoning_content": ReasoningDelta,
+    "reasoning": ReasoningDelta,
+}
+_STRINGS: Final = re.compile(rb'"(?:content|reasoning_content|reasoning)": ?("(?:[^"\\]|\\.)*")')
+_NO_TEXT: Final = b'""'
+
+
+class Stencil:
+    """The bytes around the text of one kind of delta, from ``data:`` to the end of the event."""
+
+    __slots__ = ("_after", "_before", "_delta", "_inside")
+
+    def __init__(
+        self, before: bytes, after: bytes, delta: type[TextDelta] | type[ReasoningDelta]
+    ) -> None:
+        """``before`` ends, and ``after`` begins, with the quote of the string."""
+        self._before = before
+        self._after = after
+        self._delta = delta
+        self._inside = slice(len(before) - 1, 1 - len(after))  # the quotes are the string's
+
+    def read(self, piece: bytes) -> list[Delta] | None:
+        """The deltas of ``piece``; None when it is anything but whole events of this shape.
+
+        An empty text is no delta.
+        """
+        if not (piece.startswith(self._before) and piece.endswith(self._after)):
+            return None
+        string = piece[self._inside]
+        try:
+            if b"\n" in string:  # which no JSON string holds: the ends of other events
+                return self._read_several(piece)
+            text = _decode_text(string)
+        except (msgspec.DecodeError, UnicodeError):
+            return None
+        return [self._delta(text)] if text else []
+
+    def _read_several(self, piece: bytes) -> list[Delta]:
+        inside = piece[len(self._before) : -len(self._after)]
+        strings = inside.split(self._after + self._before)
+        texts = [_decode_text(b'"%b"' % string) for string in strings]
+        return [self._delta(text) for text in texts if text]
+
+
+def stencil_of(piece: bytes, data: bytes) -> Stencil | None:
+    """The stencil of ``piece``, which is one event with the chunk ``data``; None if it has none.
+
+    The chunk must have been read as one text or reasoning delta and nothing else. That still holds for
+    a chunk with another text, as long as ``ChatStreamParser.is_plain`` does.
+    """
+    if not piece.startswith(b"data: ") or piece[6 : 6 + len(data)] != data:
+        return None
+    end = piece[6 + len(data) :]
+    if end not in (b"\n\n", b"\r\n\r\n"):
+        return None
+    try:
+        chunk = _decode_chunk(data)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None  # it was read as an odd one
+    delta = _only_delta(chunk)
+    if delta is None:
+        return None
+    said = [name for name in _KINDS if getattr(delta, name)]
+    if len(said) != 1:
+        return None
+    setattr(delta, said[0], "")
+    for match in _STRINGS.finditer(data):
+        before, after = data[: match.start(1)], data[match.end(1) :]
+        if _decode_chunk(before + _NO_TEXT + after) == chunk:
+            return Stencil(b'data: %b"' % before, b'"%b%b' % (after, end), _KINDS[said[0]])
+    return None
+
+
+def _only_delta(chunk: Chunk) -> ChoiceDelta | None:
+    """The delta of a chunk that says nothing else; None for any other."""
+    if not chunk.is_usual or chunk.choices is None or len(chunk.choices) != 1:
+        return None
+    choice = chunk.choices[0]
+    delta = choice.delta
+    if choice.index or choice.finish_reason or choice.error or delta is None:
+        return None
+    return None if delta.refusal or delta.tool_calls else delta

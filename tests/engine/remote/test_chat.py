@@ -1,0 +1,151 @@
+"""The way of a chat stream's bytes to the sink: the same deltas however they come."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.engine.remote.test_engine import USAGE, call_chunk, chunk
+from tests.strategies import texts
+from tightloop.engine.remote.call import Call
+from tightloop.engine.remote.chat import MAX_VAIN_STENCILS, StreamReader
+from tightloop.protocol.chat_completions import ChatStreamParser
+from tightloop.protocol.deltas import Delta, Finished, FinishReason, TextDelta
+from tightloop.protocol.errors import RemoteProtocolError
+from tightloop.protocol.sse import DONE
+from tightloop.trace.clock import ManualClock
+
+
+class Read:
+    """What a reader made of a stream: every batch its sink had, up to the end or the fault."""
+
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        self.batches: list[Sequence[Delta]] = []
+        self.fault = ""
+        call = Call(ManualClock(), self.batches.append, "host")
+        self.reader = StreamReader(call, ChatStreamParser(new_id=str))
+        try:
+            self.is_complete = any(self.reader.take(piece) for piece in pieces)
+        except RemoteProtocolError as error:
+            self.fault = str(error)
+
+    @property
+    def deltas(self) -> list[Delta]:
+        return [delta for batch in self.batches for delta in batch]
+
+
+def event(data: Any, end: str = "\n\n") -> bytes:
+    return f"data: {json.dumps(data)}{end}".encode()
+
+
+def text_events(*said: str) -> list[bytes]:
+    return [event(chunk(content=text)) for text in said]
+
+
+def byte_by_byte(stream: bytes) -> list[bytes]:
+    return [bytes([byte]) for byte in stream]
+
+
+def test_texts_alike_but_for_the_text() -> None:
+    """One batch for each piece; the role before them and the end after them are read in full."""
+    role = event(chunk(role="assistant", content=""))
+    ending = [event(chunk("stop")), event(USAGE), DONE]
+    read = Read([role, *text_events("a", "b", "c", "", "d"), *ending])
+    assert read.is_complete
+    assert read.batches[:4] == [[TextDelta(text)] for text in "abcd"]
+    (finished,) = read.batches[4]
+    assert isinstance(finished, Finished)
+    assert (finished.reason, finished.usage.output_tokens) == (FinishReason.STOP, 5)
+
+
+def test_nothing_is_said_after_a_cancel() -> None:
+    read = Read(text_events("a", "b", "c"))
+    read.reader.end()
+    for piece in text_events("d", "e"):
+        read.reader.take(piece)
+    assert isinstance(read.deltas[-1], Finished)
+    assert len(read.deltas) == 4
+
+
+def test_a_text_cut_in_two_and_the_texts_after_it() -> None:
+    """Between the halves the decoder is in the middle of an event."""
+    pieces = text_events("a", "b", "c", "d", "e", "f", "g")
+    middle = len(pieces[3]) // 2
+    read = Read([*pieces[:3], pieces[3][:middle], pieces[3][middle:], *pieces[4:]])
+    assert read.deltas == [TextDelta(text) for text in "abcdefg"]
+
+
+def test_a_bad_chunk_after_good_ones_is_named() -> None:
+    read = Read([*text_events("a", "b", "c"), b'data: {"broken\n\n'])
+    assert "is not JSON" in read.fault
+    assert read.deltas == [TextDelta(text) for text in "abc"]
+
+
+def test_text_after_a_call_closes_it_however_alike_its_chunks() -> None:
+    """White space beside an open call is layout, and was text before."""
+    call = [event(call_chunk("{", id="c", name="f")), *text_events(" ", "  ")]
+    stream = [*text_events("a", "b", "c"), *call, event(call_chunk("}")), *text_events("d", "e")]
+    assert Read(stream).deltas == Read(byte_by_byte(b"".join(stream))).deltas
+
+
+def test_chunks_that_differ_in_more_are_given_up_after_a_while() -> None:
+    """Some hosts add noise to each. All are read."""
+    num = 3 * MAX_VAIN_STENCILS
+    pieces = [event({**chunk(content="a"), "noise": n}) for n in range(num)]
+    assert Read(pieces).deltas == [TextDelta("a")] * num
+
+
+CHUNKS = st.one_of(
+    st.builds(lambda text: chunk(content=text), texts),
+    st.builds(lambda text: chunk(content=text), texts),
+    st.builds(lambda text: chunk(reasoning_content=text, content=None), texts),
+    st.builds(lambda text: chunk(content=text, refusal="no"), texts),
+    st.builds(lambda text: {**chunk(content=text), "id": "x"}, texts),
+    st.sampled_from(
+        [
+            call_chunk("{", id="c", name="f"),
+            call_chunk("}"),
+            chunk("stop"),
+            chunk("length", content="x"),
+            chunk("error"),
+            USAGE,
+            {"error": {"message": "died"}},
+            {**chunk(content="a"), "usage": USAGE["usage"]},
+            {"choices": [{"index": 1, "delta": {"content": "b"}}]},
+        ]
+    ),
+)
+
+
+@given(
+    st.lists(st.tuples(CHUNKS, st.integers(1, 4)), max_size=12),
+    st.sampled_from(["\n\n", "\r\n\r\n"]),
+    st.lists(st.integers(1, 300), max_size=8),
+)
+@settings(max_examples=200, deadline=None)
+def test_any_stream_in_any_pieces_gives_the_same_deltas(
+    chunks: list[tuple[Any, int]], end: str, sizes: list[int]
+) -> None:
+    """Whole events, several at a time or cut anywhere: as when every byte comes alone."""
+    events = [event(data, end) for data, num in chunks for _ in range(num)]
+    stream = b"".join(events)
+    expected = Read(byte_by_byte(stream))
+    cuts: list[bytes] = []
+    rest = stream
+    for size in sizes:
+        cuts.append(rest[:size])
+        rest = rest[size:]
+    for pieces in (events, [*cuts, rest], [stream]):
+        read = Read(pieces)
+        assert (expected.deltas, expected.fault) == (read.deltas, read.fault)
+
+
+@pytest.mark.parametrize("end", ["\n\n", "\r\n\r\n"])
+def test_all_of_a_read_is_one_batch(end: str) -> None:
+    """However many texts it brought."""
+    pieces = [event(chunk(content=text), end) for text in "abcdef"]
+    read = Read([*pieces[:3], b"".join(pieces[3:])])
+    assert read.batches[3] == [TextDelta(text) for text in "def"]
