@@ -249,7 +249,7 @@ async def test_what_is_no_event_is_named_and_harms_nothing(
 async def test_cancel_reaches_the_response_named_or_the_lanes_oldest(
     held: Held, wire: Wire
 ) -> None:
-    """Ids of other lanes work; a response that is over is no error."""
+    """Ids of other lanes work; a response that is named and over is no error."""
     wire.create("one")
     wire.create("two")
     wire.create("lane", stream_id="a")
@@ -259,10 +259,49 @@ async def test_cancel_reaches_the_response_named_or_the_lanes_oldest(
     wire.send({"type": "response.cancel"})
     assert (await wire.end(2))["type"] == "response.incomplete"
     wire.send({"type": "response.cancel", "response_id": ids["a"]})
-    wire.send({"type": "response.cancel", "stream_id": "a"})
     wire.send({"type": "response.interrupt", "mode": "discard_partial_items"})
     assert (await wire.end(3))["response"]["incomplete_details"] == {"reason": "interrupted"}
     assert len(wire.ends()) == 3
+
+
+@pytest.mark.parametrize("kind", ["response.cancel", "response.interrupt"])
+@pytest.mark.parametrize(
+    ("fields", "code", "param"),
+    [
+        ({}, "response_not_active", None),
+        ({"stream_id": "a"}, "response_not_active", "stream_id"),
+        ({"stream_id": "never"}, "response_not_active", "stream_id"),
+        ({"response_id": "resp_nobodys"}, "response_not_found", "response_id"),
+    ],
+)
+async def test_a_wish_to_end_what_there_is_not_is_answered(
+    kind: str, fields: dict[str, str], code: str, param: str | None, echo: Wire
+) -> None:
+    """On the lane that was meant; the connection goes on."""
+    echo.create("one", stream_id="a")
+    await echo.end()
+    echo.send({"type": kind, **fields})
+    error = await echo.end(2)
+    assert (error["type"], error["error"]["code"], error["error"]["param"]) == (
+        "error",
+        code,
+        param,
+    )
+    assert error.get("stream_id") == fields.get("stream_id")
+    echo.create("still here")
+    assert text_of(await echo.end(3)) == "echo: still here"
+
+
+async def test_a_response_of_another_connection_cannot_be_ended_and_goes_on(held: Held) -> None:
+    """Whoever guesses an id learns nothing more than that it is not theirs."""
+    endpoint = Endpoint(ScriptedEngine(held))
+    wire, other = Wire(endpoint), Wire(endpoint)
+    wire.create("one")
+    response_id = wire.events[0]["response"]["id"]
+    other.send({"type": "response.cancel", "response_id": response_id})
+    assert (await other.end())["error"]["code"] == "response_not_found"
+    held.release("one")
+    assert (await wire.end())["type"] == "response.completed"
 
 
 async def test_an_expired_connection_ends_what_runs_first(held: Held, wire: Wire) -> None:

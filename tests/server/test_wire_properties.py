@@ -101,10 +101,17 @@ def test_any_interleaving_gives_a_legal_sequence_on_every_lane(
         return model
 
     model = asyncio.run(run())
-    check_lanes(model.wire.events)
-    answered = [event for event in model.wire.events if event["type"] in TERMINAL]
+    events = [event for event in model.wire.events if not refuses_wish(event)]
+    check_lanes(events)
+    answered = [event for event in events if event["type"] in TERMINAL]
     successors = num_successors(model.wire.events)
     assert len(answered) == model.num_creates + successors
+
+
+def refuses_wish(event: dict[str, Any]) -> bool:
+    """Whether it says that there was nothing to cancel or interrupt, which answers no create."""
+    codes = ("response_not_found", "response_not_active")
+    return event["type"] == "error" and event["error"]["code"] in codes
 
 
 def num_successors(events: list[dict[str, Any]]) -> int:

@@ -33,6 +33,7 @@ from tightloop.protocol.websocket_mode import (
 )
 from tightloop.server.backstage import Backstage, Phase
 from tightloop.server.conversations import Record
+from tightloop.server.ending_early import nothing_to_end, unknown_here
 from tightloop.server.lane_order import Create, Lane, Lanes, Refusal
 from tightloop.server.openings import Opening, needs_opening, open_turn
 from tightloop.server.prefilling import Prefiller, capabilities
@@ -196,7 +197,7 @@ class Session:
         self._enqueue(lane, Refusal(error, peek.previous_response_id))
 
     def _cancel(self, response_id: str | None, stream_id: str | None, how: Cancellation) -> None:
-        """Cancel a response by id, or the oldest one of the lane. One that is over is no error."""
+        """Cancel a response by id, or the oldest one of the lane. One named that is over is no error."""
         if response_id is None:
             lane = self._lanes.get(stream_id)
         else:
@@ -204,6 +205,17 @@ class Session:
         turn = lane.oldest if lane is not None else None
         if turn is not None:
             turn.cancel(how)
+        elif response_id is None:
+            raise nothing_to_end(stream_id)
+        elif not self._has_ended(response_id):
+            raise unknown_here(response_id, is_elsewhere=response_id in self._backstage.running)
+
+    def _has_ended(self, response_id: str) -> bool:
+        """Whether the response is one of those that are remembered after their end."""
+        if response_id in self._backstage.running:
+            return False
+        found = self._recall(response_id) or self._backstage.streams.get(response_id)
+        return found is not None
 
     def _steer(self, event: ResponseSteer) -> None:
         lane = self._lanes.running(event.previous_response_id)
@@ -225,14 +237,12 @@ class Session:
             raise SteerRefused("invalid_input", text)
         turn = lane.active if lane is not None else None
         if lane is None or turn is None:
-            if response_id in self._backstage.running:
-                text = f"{response_id!r} was asked for on another connection"
-                raise SteerRefused("response_not_found", text)
-            if self._recall(response_id) or self._backstage.streams.get(response_id):
+            if self._has_ended(response_id):
                 text = f"{response_id[:200]!r} has ended; continue it with response.create"
                 raise SteerRefused("response_already_completed", text)
-            text = f"this connection has no response {response_id[:200]!r}"
-            raise SteerRefused("response_not_found", text)
+            is_elsewhere = response_id in self._backstage.running
+            error = unknown_here(response_id, is_elsewhere=is_elsewhere)
+            raise SteerRefused("response_not_found", error.message)
         if turn.phase is not Phase.RUNNING:
             text = f"{response_id!r} is ending; continue it with response.create"
             raise SteerRefused("response_already_completed", text)
