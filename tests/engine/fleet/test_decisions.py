@@ -34,7 +34,9 @@ async def test_a_failover_can_be_read(tmp_path: Path) -> None:
     wanted = {
         "response_id": "r", "parent_id": None, "session": "k", "model": "m",
         "policy": "latency-first", "backend": "b", "tier": "fast",
-        "reason": "cheaper ($0.000000, b $0.012000)", "ranked": ["a", "b"],
+        "reason": "b answers, because a failed: upstream_error;"
+        " a had been chosen: cheaper ($0.000000, b $0.012000)",
+        "ranked": ["a", "b"],
         "failures": [{"member": "a", "code": "upstream_error",
                       "message": "upstream_error happened"}],
         "asked_tier": "auto", "is_background": False, "expected_output": 400,

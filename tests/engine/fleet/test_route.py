@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import re
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
@@ -42,7 +43,21 @@ async def test_a_failure_before_the_first_delta_is_not_seen(code: str) -> None:
     assert answer.finished.reason is FinishReason.STOP
     assert answer.finished.backend == "b"
     assert answer.finished.route_reason == (
-        f"latency-first: short answer, about 400 tokens: tier fast; a failed: {code}"
+        f"latency-first: b answers, because a failed: {code};"
+        " a had been chosen: short answer, about 400 tokens: tier fast"
+    )
+    await fleet.close()
+
+
+async def test_where_nobody_answers_the_reason_says_so() -> None:
+    """With everyone who failed, and the one that had been chosen."""
+    a, b = Backend("a"), Backend("b", tier="bulk")
+    a.says, b.says = [error("upstream_error")], [error("upstream_timeout")]
+    fleet = await started(group("m", a, b))
+    answer = await ask(fleet, asked())
+    assert answer.finished.route_reason == (
+        "latency-first: nobody answers, because a failed: upstream_error; b failed: upstream_timeout;"
+        " a had been chosen: short answer, about 400 tokens: tier fast"
     )
     await fleet.close()
 
@@ -288,8 +303,8 @@ def test_whatever_members_do(script: list[tuple[list[list[Step]], int, bool, boo
         for answer in answers:
             finished = await answer.wait()
             assert len([d for d in answer.deltas if isinstance(d, TextDelta)]) <= 1
-            reasons = (finished.route_reason or "").split("; ")[1:]
-            assert len(reasons) == len(set(reasons))
+            failed = re.findall(r"(\w) failed:", finished.route_reason or "")
+            assert len(failed) == len(set(failed))
         assert [s.num_open for s in fleet.standings()["m"]] == [0, 0, 0]
         await fleet.close()
 

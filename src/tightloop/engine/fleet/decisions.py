@@ -66,7 +66,7 @@ def decision(route: Route) -> dict[str, Any]:
         "policy": decided.policy,
         "backend": member.name if member is not None else None,
         "tier": member.spec.tier if member is not None else None,
-        "reason": decided.reason,
+        "reason": route.story,
         "ranked": decided.ranked,
         "failures": route.failures,
         "asked_tier": request.service_tier,

@@ -160,12 +160,23 @@ class Route:
 
     @property
     def reason(self) -> str:
-        """Why it is where it is: the decision's reason, and what failed since."""
-        failures = "; ".join(
-            f"{failure.member} failed: {failure.code}" for failure in self.failures
-        )
-        text = f"{self.decision.policy}: {self.decision.reason}"
-        return f"{text}; {failures}" if failures else text
+        """The policy, and why the response is where it is; see ``story``."""
+        return f"{self.decision.policy}: {self.story}"
+
+    @property
+    def story(self) -> str:
+        """Why the response is where it is: the decision's reason, unless its choice did not answer.
+
+        Then: who does, what failed before, and why another had been chosen.
+        """
+        decided, member, failures = self.decision, self.member, self.failures
+        if not failures and (member is None or member.name == decided.member):
+            return decided.reason
+        is_answered = member is not None and (not failures or failures[-1].member != member.name)
+        who = f"{member.name} answers" if member is not None and is_answered else "nobody answers"
+        failed = "; ".join(f"{failure.member} failed: {failure.code}" for failure in failures)
+        why = failed or f"{decided.member} could not be asked"
+        return f"{who}, because {why}; {decided.member} had been chosen: {decided.reason}"
 
     def _go_on(self) -> None:
         while self._candidates and not self.is_cancelled:
