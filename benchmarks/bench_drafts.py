@@ -197,7 +197,7 @@ def main() -> None:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="*", default=["random-3m", "random-30m"])
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=128)
     given = parser.parse_args()
     SHAPES.setdefault("random-110m", Shape(width=768, layers=12, heads=12, inner=2816))

@@ -47,6 +47,9 @@ from tightloop.server.app import Server
 from tightloop.server.endpoint import Endpoint
 from tightloop.trace.latency import RoundTrip, ttft_s
 
+OUTPUT_TOKENS = {"random-3m": 8_000, "random-30m": 3_000}
+"""Of the tool, for each model: more would take minutes a round with the larger one."""
+
 PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": False}
 TOOL = {"type": "function", "name": "run", "parameters": PARAMETERS}
 WORDS = [
@@ -178,7 +181,8 @@ async def compare(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     sample = lines(rng, 20_000)
     chars_per_token = len(sample) / len(backend.tokenize(sample, special=False))
     backend.shutdown()
-    size = round(arguments.tokens * chars_per_token)
+    num_tokens = arguments.tokens or OUTPUT_TOKENS.get(name, 1_000)
+    size = round(num_tokens * chars_per_token)
     trips: dict[str, list[Trip]] = {"plain": [], "streamed": []}
     engine = engine_of(name, path)
     access = Access(KeyRing(()), "127.0.0.1")
@@ -196,7 +200,7 @@ async def compare(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
                 print(f"{said}, {one.cpu_s:.3f} s of CPU", file=sys.stderr, flush=True)
     finally:
         await server.stop(grace_s=0)
-    result: dict[str, Any] = {"model": name, "output_tokens": arguments.tokens}
+    result: dict[str, Any] = {"model": name, "output_tokens": num_tokens}
     for way, measured in trips.items():
         result[way] = {
             "ttft_ms": [round(1e3 * first_token_s(one.trip)) for one in measured],
@@ -204,10 +208,16 @@ async def compare(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
             "left": [one.trip.input_tokens - one.trip.cached_tokens for one in measured],
         }
     pairs = list(zip(trips["plain"], trips["streamed"], strict=True))
-    ratios = [first_token_s(told.trip) / first_token_s(plain.trip) for plain, told in pairs]
+    ratios = {
+        "ttft": [first_token_s(told.trip) / first_token_s(plain.trip) for plain, told in pairs],
+        "cpu": [told.cpu_s / plain.cpu_s for plain, told in pairs],
+    }
     result["ratio"] = {
-        "ttft": round(statistics.median(ratios), 3),
-        "cpu": round(statistics.median(told.cpu_s / plain.cpu_s for plain, told in pairs), 3),
+        key: {
+            "median": round(statistics.median(values), 3),
+            "range": [round(min(values), 3), round(max(values), 3)],
+        }
+        for key, values in ratios.items()
     }
     return result
 
@@ -292,7 +302,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--models", default="random-3m,random-30m")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--tokens", type=int, default=8_000, help="of the tool's output")
+    parser.add_argument("--tokens", type=int, help="of the tool's output (default: by the model)")
     arguments = parser.parse_args()
     names = arguments.models.split(",")
     results = [asyncio.run(compare(name, arguments)) for name in names]

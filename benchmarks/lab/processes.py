@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -77,6 +77,34 @@ def rss_bytes(pids: Sequence[int]) -> int:
             pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
             total += pages * os.sysconf("SC_PAGE_SIZE")
     return total
+
+
+def use_cores(pids: Sequence[int], cores: Iterable[int]) -> None:
+    """From now on all threads of these processes run on these cores alone."""
+    wanted = set(cores)
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{pid}/task"):
+                with contextlib.suppress(OSError):
+                    os.sched_setaffinity(int(task), wanted)
+
+
+@contextlib.contextmanager
+def apart(servers: Sequence[int], others: Sequence[int]) -> Iterator[None]:
+    """Within the block the servers have a core to themselves; this process and others share another.
+
+    Raises ValueError where this process may use one core alone.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise ValueError(f"keeping apart needs two cores, and there is {cores}")
+    here = [os.getpid(), *others]
+    use_cores(servers, cores[:1])
+    use_cores(here, cores[1:2])
+    try:
+        yield
+    finally:
+        use_cores([*servers, *here], cores)
 
 
 class Program:

@@ -7,6 +7,7 @@ from benchmarks.net.follow_up import COLD, INCREMENTAL, WARM
 from benchmarks.net.follow_up import STREAMED as STREAMED_PREFILL
 from benchmarks.net.trips import KEPT, NEW, STREAMED, TIGHT, TIGHT_TUNED, TUNED
 from benchmarks.page.results import Results, missing
+from benchmarks.peers.ways import PINNED
 
 BASELINES = (NEW, KEPT, TUNED)
 BOTH_TUNED = "both tuned"
@@ -173,7 +174,13 @@ def per_token_lines(results: Results) -> list[str]:
     if not any(ours.values()):
         return [missing("per-token")]
     experiment = results.experiments["per-token"]
-    others = list(dict.fromkeys((row.variant, str(row.params["api"])) for row in rows))
+    others = list(
+        dict.fromkeys(
+            (row.variant, str(row.params["api"]))
+            for row in rows
+            if not row.variant.endswith(PINNED)
+        )
+    )
     lines = ["| baseline | " + " | ".join(rates) + " |", "|---" * (len(rates) + 1) + "|"]
     small: dict[str, list[str]] = {}
     for variant, api in others:

@@ -84,7 +84,7 @@ def _follow_up(rows: Sequence[Row]) -> list[str]:
 def _round_trip(rows: Sequence[Row]) -> list[str]:
     return [
         line
-        for figure in ("ttft", "added", "cpu")
+        for figure in ("ttft", "added", "cpu", "reconnected")
         for line in pivot(rows, figure, ("variant", "api"), "history")
     ]
 

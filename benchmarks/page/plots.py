@@ -7,6 +7,7 @@ from benchmarks.net.follow_up import WAYS as FOLLOW_UP_WAYS
 from benchmarks.net.trips import KEPT, NEW, TIGHT, TUNED
 from benchmarks.page.charts import Dot, Line, dot_chart, line_chart, stacked_bars
 from benchmarks.page.results import Results
+from benchmarks.peers.ways import PINNED
 from tightloop.trace.ledger import PARTS
 
 BEST_LAST = ("chat", "responses", "websocket")
@@ -24,7 +25,7 @@ def best_ways(rows: Sequence[Row], figure: str) -> list[Row]:
 
     A WebSocket where it has one, else the Responses API, else Chat Completions.
     """
-    rows = [row for row in rows if figure in row.figures]
+    rows = [row for row in rows if figure in row.figures and not row.variant.endswith(PINNED)]
     apis: dict[str, str] = {}
     for api in BEST_LAST:
         apis |= {row.variant: api for row in rows if row.params.get("api") == api}
@@ -51,7 +52,7 @@ def _lines(rows: Sequence[Row], figure: str, place: str) -> tuple[list[str], lis
 
 def round_trip(results: Results) -> str | None:
     """TTFT against history: every gateway its best way, and ours resending everything."""
-    rows = results.rows("round-trip")
+    rows = [row for row in results.rows("round-trip") if "reconnected" not in row.figures]
     classic = [
         row for row in rows if (row.variant, row.params["api"]) == ("tightloop", "responses")
     ]

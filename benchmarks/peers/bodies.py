@@ -18,13 +18,19 @@ _CHAT_TOOLS = [
 
 
 class Bodies:
-    """Bodies for one size of history; each carries an output that none had before.
+    """Bodies for one size of history, by its name or in bytes; each carries an output that none had before.
 
     Another ``seed`` makes another history, different from its first item on.
     """
 
-    def __init__(self, size: str, model: str, seed: int = 1, new_bytes: int = NEW_BYTES) -> None:
-        num_bytes = HISTORY_BYTES[size]
+    def __init__(
+        self,
+        size: str | int,
+        model: str,
+        seed: int = 1,
+        new_bytes: int = NEW_BYTES,
+    ) -> None:
+        num_bytes = HISTORY_BYTES[size] if isinstance(size, str) else size
         opening = message(f"Conversation {seed}: fix the failing test")
         self._items = [opening, *history(num_bytes)[1:]]
         self._model = model

@@ -183,3 +183,8 @@ class WebSocketClient:
     def close(self) -> None:
         """End the connection."""
         self.line.close()
+
+
+def num_reconnected(client: HttpClient | WebSocketClient) -> int:
+    """How often it found its kept connection closed; a WebSocket never connects anew."""
+    return client.num_reconnected if isinstance(client, HttpClient) else 0

@@ -26,7 +26,7 @@ from tightloop.trace.clock import now_ns
 NAME = "concurrency"
 RATE = 50.0
 LEVELS, QUICK_LEVELS = (1, 4, 16, 64, 256), (1, 8)
-FULL_ROUNDS, QUICK_ROUNDS = 2, 1
+FULL_ROUNDS, QUICK_ROUNDS = 3, 1
 SESSIONS, QUICK_SESSIONS = 1000, 50
 SESSIONS_LIMIT_S = 60.0
 NUM_WARMUP = 10

@@ -2,13 +2,16 @@
 
 Both hold the history from the turns before, so that what is left is parsing, rendering, tokenising,
 finding the known prefix, and prefilling 256 bytes of new text. ``ttft`` is wall time to the first text;
-``cpu`` is the whole server's, prefill and sixteen decoded tokens included. The model has three million
-random weights: a small network, so that what stands around it shows.
+``cpu`` is the whole server's, prefill and sixteen decoded tokens included. The models have three and
+thirty million random weights: small networks, so that what stands around them shows. ``reconnected``
+counts the turns that found their connection closed.
 """
 
+import contextlib
 import re
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,66 +20,109 @@ from benchmarks.lab.progress import Progress
 from benchmarks.lab.record import Experiment, Figure, Ratio, Row, this_machine, unpaired_ratio
 from benchmarks.net.random_models import random_model
 from benchmarks.peers.bodies import Bodies, create
-from benchmarks.peers.client import HttpClient, WebSocketClient
+from benchmarks.peers.client import HttpClient, WebSocketClient, num_reconnected
 from benchmarks.peers.field import Field
 from benchmarks.peers.gateways import RESPONSES, Door, own_door, own_version
 from benchmarks.peers.reply import BadReply, HttpReply, Reply, WebSocketReply, failure
 from benchmarks.peers.series import Key, Series, compare, interleave, way_name
-from benchmarks.peers.ways import SETTLE_S, TURNS, Way
+from benchmarks.peers.ways import SETTLE_S, Way
 
 NAME = "engine-round-trip"
-MODEL = "random-3m"
 NUM_CONTEXT = 32768
 NEW_BYTES = 256
 NUM_TOKENS = 16
-SIZES, QUICK_SIZES = ("1k",), ("1k",)
-"""Seven thousand tokens with this model's vocabulary; reading them once takes seconds."""
-
-FULL_ROUNDS, QUICK_ROUNDS = 40, 4
+QUICK_ROUNDS = 2
 NUM_WARMUP = 2
+TURNS = 3
+"""Follow-up turns on a WebSocket before the conversation is opened anew: each makes it longer by a tenth."""
+
 LLAMA, OURS = "llama.cpp server", "tightloop embedded"
-FIGURES = {"ttft": "ms", "cpu": "ms"}
+FIGURES = {"ttft": "ms", "cpu": "ms", "reconnected": "%"}
 _TEXT = re.compile(rb'"(?:delta|content)": ?"[^"]')
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A model, and a history of about so many of its tokens."""
+
+    model: str
+    history: str
+    num_bytes: int
+    rounds: int
+
+    @property
+    def label(self) -> str:
+        """As ratios name it."""
+        return f"{self.model} {self.history}"
+
+    @property
+    def params(self) -> dict[str, str | int | float | bool]:
+        """As rows name it."""
+        return {"model": self.model, "history": self.history}
+
+
+CASES = (
+    Case("random-3m", "1k", 2_000, 40),
+    Case("random-3m", "8k", 20_000, 30),
+    Case("random-30m", "1k", 2_000, 12),
+)
+"""One thread reads 8k tokens with the model of 30 million in half a minute, for each way: too long."""
 
 
 def run(_field: Field, *, is_quick: bool) -> Experiment:
     """Measure both servers; neither has an upstream."""
     machine = this_machine()
-    path = random_model(MODEL)
-    sizes = QUICK_SIZES if is_quick else SIZES
-    rounds = QUICK_ROUNDS if is_quick else FULL_ROUNDS
-    doors: dict[str, Door] = {}
+    cases = [replace(CASES[0], rounds=QUICK_ROUNDS)] if is_quick else list(CASES)
     missing: list[Row] = []
-    try:
-        for name, start in ((LLAMA, llama_server), (OURS, tightloop_server)):
-            try:
-                doors[name] = start(path)
-            except NotStarted as error:
-                missing.append(Row(name, {}, {}, missing=str(error)))
-        num_ways = sum(Way.is_offered(door, api) for door in doors.values() for api in APIS)
-        progress = Progress(NAME, len(sizes) * rounds * num_ways)
-        found = {size: measure_size(doors, size, rounds, progress) for size in sizes}
-        progress.end()
-    finally:
-        for door in doors.values():
-            if door.program:
-                door.program.end()
+    found: dict[Case, dict[Key, Series]] = {}
+    num_ways = 2 * len(APIS) - 1
+    progress = Progress(NAME, sum(case.rounds for case in cases) * num_ways)
+    for model in dict.fromkeys(case.model for case in cases):
+        with servers(model, missing) as doors:
+            for case in cases:
+                if case.model == model:
+                    found[case] = measure_case(doors, case, progress)
+    progress.end()
     return Experiment(
         name=NAME,
         title="Round trip on a real engine: llama.cpp's server and tightloop, same model file",
-        settings={"rounds": rounds, "model": MODEL, "threads": 1, "new_bytes": NEW_BYTES},
+        settings={
+            "rounds": ", ".join(f"{case.label}: {case.rounds}" for case in cases),
+            "threads": 1,
+            "new_bytes": NEW_BYTES,
+        },
         machine=machine,
         versions={LLAMA: f"xllamacpp {version('xllamacpp')}", OURS: own_version()},
-        rows=[_row(size, *each) for size, ways in found.items() for each in ways.items()] + missing,
+        rows=[_row(case, *each) for case, ways in found.items() for each in ways.items()] + missing,
         ratios=ratios(found),
         notes=[
-            "xllamacpp's server has no previous_response_id and no WebSocket, and closes a connection "
-            "after five idle seconds or a hundred requests"
+            "xllamacpp's server has no previous_response_id and no WebSocket, and closes the connection "
+            "after each streamed answer; its time contains connecting anew",
+            f"a conversation on a WebSocket grows for {TURNS} turns, then it is opened anew",
+            "a WebSocket is measured after, not in the rounds of, the ways over HTTP: its ratios compare medians",
         ],
     )
 
 
 APIS = ("chat", "responses", "websocket")
+
+
+@contextlib.contextmanager
+def servers(model: str, missing: list[Row]) -> Iterator[dict[str, Door]]:
+    """Both with that model; a row in ``missing`` for one that does not start. Ended with the block."""
+    path = random_model(model)
+    doors: dict[str, Door] = {}
+    try:
+        for name, start in ((LLAMA, llama_server), (OURS, tightloop_server)):
+            try:
+                doors[name] = start(path)
+            except NotStarted as error:
+                missing.append(Row(name, {"model": model}, {}, missing=str(error)))
+        yield doors
+    finally:
+        for door in doors.values():
+            if door.program:
+                door.program.end()
 
 
 def llama_server(path: Path) -> Door:
@@ -117,6 +163,7 @@ class EngineWay:
             self._open_conversation()
         self.num_turns += 1
         request = self.client.ready(self._body())
+        num_before = num_reconnected(self.client)
         program = self.door.program
         assert program is not None
         before_ns = program.cpu_ns()
@@ -125,7 +172,12 @@ class EngineWay:
         spent_ns = program.cpu_ns() - before_ns
         first_ns = first_text_ns(reply)
         self._keep(reply)
-        return {"ttft": (first_ns - sent_ns) / 1e6, "cpu": spent_ns / 1e6}
+        is_reconnected = num_reconnected(self.client) > num_before
+        return {
+            "ttft": (first_ns - sent_ns) / 1e6,
+            "cpu": spent_ns / 1e6,
+            "reconnected": 100.0 * is_reconnected,
+        }
 
     def open(self) -> None:
         """The engine has read the history."""
@@ -173,39 +225,38 @@ def first_text_ns(reply: Reply) -> int:
     raise BadReply("the answer has no text")
 
 
-def measure_size(
-    doors: dict[str, Door], size: str, rounds: int, progress: Progress
-) -> dict[Key, Series]:
+def measure_case(doors: dict[str, Door], case: Case, progress: Progress) -> dict[Key, Series]:
     """One way after the other: each server holds one conversation, as it would for one agent."""
     found: dict[Key, Series] = {}
     for api in APIS:
         wanted = [(name, door) for name, door in doors.items() if Way.is_offered(door, api)]
         opened = []
         for name, door in wanted:
-            way = engine_way(name, door, api, size)
+            way = engine_way(name, door, api, case.num_bytes)
             opened.append(way)
             try:
                 way.open()
             except (BadReply, OSError) as error:
                 found.setdefault((name, api), Series()).errors[str(error)[:200]] += 1
                 opened.pop().client.close()
-        interleave(opened, rounds, EngineWay.measure, found, progress, f"{size} {api}")
+        label = f"{case.label} {api}"
+        interleave(opened, case.rounds, EngineWay.measure, found, progress, label)
         for way in opened:
             way.client.close()
     return found
 
 
-def engine_way(name: str, door: Door, api: str, size: str) -> EngineWay:
-    """Connected."""
-    bodies = Bodies(size, door.model, new_bytes=NEW_BYTES)
+def engine_way(name: str, door: Door, api: str, num_bytes: int) -> EngineWay:
+    """Connected. Each API has a conversation of its own: an engine may still know the last one's texts."""
+    bodies = Bodies(num_bytes, door.model, 1 + APIS.index(api), NEW_BYTES)
     if api == "websocket":
         return EngineWay(name, api, door, bodies, WebSocketClient(door.port, RESPONSES))
     path = door.chat if api == "chat" else door.responses
     return EngineWay(name, api, door, bodies, HttpClient(door.port, path))
 
 
-def _row(size: str, key: Key, series: Series) -> Row:
-    params: dict[str, str | int | float | bool] = {"api": key[1], "history": size}
+def _row(case: Case, key: Key, series: Series) -> Row:
+    params: dict[str, str | int | float | bool] = {"api": key[1], **case.params}
     if series.reason:
         return Row(key[0], params, {}, missing=series.reason)
     return Row(
@@ -215,15 +266,15 @@ def _row(size: str, key: Key, series: Series) -> Row:
     )
 
 
-def ratios(found: dict[str, dict[Key, Series]]) -> list[Ratio]:
+def ratios(found: dict[Case, dict[Key, Series]]) -> list[Ratio]:
     """llama.cpp's server over tightloop asked the same way, and over its WebSocket."""
     made: list[Ratio] = []
-    for size, each in found.items():
+    for case, each in found.items():
         tight = (OURS, "websocket")
         for key in ((LLAMA, "chat"), (LLAMA, "responses")):
-            for name in FIGURES:
-                made += compare(name, key, (OURS, key[1]), each, size)
-                made += compare_apart(name, key, tight, each, size)
+            for name in ("ttft", "cpu"):
+                made += compare(name, key, (OURS, key[1]), each, case.label)
+                made += compare_apart(name, key, tight, each, case.label)
     return made
 
 

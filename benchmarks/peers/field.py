@@ -83,6 +83,11 @@ class Field:
                     door.program.command(self._pace)
                 yield door
 
+    @property
+    def upstream_pids(self) -> list[int]:
+        """Of the processes of the upstream."""
+        return self._stub.pids
+
     def leave_out(self, name: str, reason: str) -> None:
         """This gateway is not measured, and the result says why."""
         self.missing[name] = reason

@@ -3,15 +3,20 @@
 A turn brings 4 kB of new text to a history; the answer has six tokens at 1000 a second, because with
 all of them at once the upstream's own work would stand before the first. ``ttft`` is wall time from
 the first byte sent to the first token read; ``added`` is what it takes longer than without a gateway in
-the same round, over the same API; ``cpu`` is the gateway's CPU time for the request.
+the same round, over the same API; ``cpu`` is the gateway's CPU time for the request. Once more after six
+idle seconds: ``reconnected`` counts the turns that found their connection closed. Our own WebSockets are
+also measured pinned, each process on a core of its own.
 """
 
+import contextlib
 import statistics
 
+from benchmarks.lab.processes import pause
 from benchmarks.lab.progress import Progress
 from benchmarks.lab.record import Experiment, Figure, Machine, Ratio, Row, this_machine
 from benchmarks.lab.statistics import unpaired_ratio
 from benchmarks.peers.field import Field
+from benchmarks.peers.reply import BadReply
 from benchmarks.peers.series import (
     Key,
     Series,
@@ -23,7 +28,7 @@ from benchmarks.peers.series import (
     way_name,
     ways,
 )
-from benchmarks.peers.ways import APIS, Way
+from benchmarks.peers.ways import APIS, PINNED, Way
 
 NAME = "round-trip"
 NUM_TOKENS = 6
@@ -34,7 +39,12 @@ FULL_ROUNDS, QUICK_ROUNDS = 40, 4
 NO_UPSTREAM = "tightloop scripted"
 """It has the whole time to first token for its own: what the upstream takes is not in it."""
 
-SPREAD = {"ttft": "us", "added": "us", "cpu": "us"}
+IDLE_SIZE, IDLE_S, QUICK_IDLE_S = "10k", 6.0, 0.2
+"""A tool that runs longer than the five seconds after which clients and servers often let an idle
+connection go."""
+
+IDLE_ROUNDS, QUICK_IDLE_ROUNDS = 8, 1
+SPREAD = {"ttft": "us", "added": "us", "cpu": "us", "reconnected": "%"}
 STEADY = {"sent": "kB", "upstream": "kB", "rss": "MB"}
 """Figures whose median says everything: what the client sends, what reaches the upstream, memory."""
 
@@ -44,16 +54,26 @@ def run(field: Field, *, is_quick: bool) -> Experiment:
     machine = this_machine()
     sizes = QUICK_SIZES if is_quick else SIZES
     rounds = QUICK_ROUNDS if is_quick else FULL_ROUNDS
-    total = len(sizes) * rounds * len(ways(field, sizes[0]))
+    idle_rounds = QUICK_IDLE_ROUNDS if is_quick else IDLE_ROUNDS
+    total = (len(sizes) * rounds + idle_rounds) * len(ways(field, sizes[0]))
     progress = Progress(NAME, total)
     field.pace(RATE, NUM_TOKENS)
     found = {size: measure_size(field, size, rounds, progress) for size in sizes}
+    idle_s = QUICK_IDLE_S if is_quick else IDLE_S
+    found[idle_label(idle_s)] = measure_size(field, IDLE_SIZE, idle_rounds, progress, idle_s)
     progress.end()
     return experiment(field, found, machine, rounds)
 
 
-def measure_size(field: Field, size: str, rounds: int, progress: Progress) -> dict[Key, Series]:
-    """All ways at one size."""
+def idle_label(idle_s: float) -> str:
+    """What stands in the place of a size of history."""
+    return f"{IDLE_SIZE}, after {idle_s:g} s"
+
+
+def measure_size(
+    field: Field, size: str, rounds: int, progress: Progress, idle_s: float = 0.0
+) -> dict[Key, Series]:
+    """All ways at one size; each round begins with so much idle time."""
     found: dict[Key, Series] = {}
     wanted = [way for way in ways(field, size) if warm(way, NUM_TOKENS, found)]
 
@@ -67,17 +87,26 @@ def measure_size(field: Field, size: str, rounds: int, progress: Progress) -> di
             "sent": sample.num_sent_bytes / 1e3,
             "upstream": sum(num for name, num in counts.items() if name.endswith("bytes")) / 1e3,
         }
+        if idle_s:
+            values["reconnected"] = 100.0 * sample.is_reconnected
         if way.gateway != "direct":
             values |= {"cpu": sample.cpu_ns / 1e3, "rss": way.rss_mb()}
         return values
 
+    def idle() -> None:
+        """A conversation that must be opened anew is opened before, not after."""
+        for way in wanted if idle_s else ():
+            with contextlib.suppress(BadReply):  # then measuring it says so
+                way.prepare(NUM_TOKENS)
+        pause(idle_s)
+
     try:
-        interleave(wanted, rounds, measure, found, progress, f"history of {size}")
+        interleave(wanted, rounds, measure, found, progress, f"history of {size}", idle)
     finally:
         for way in wanted:
             way.close()
     for (gateway, api), series in found.items():
-        if gateway != NO_UPSTREAM:
+        if gateway.removesuffix(PINNED) != NO_UPSTREAM:
             add_differences(series, found.get(("direct", api)))
     return found
 

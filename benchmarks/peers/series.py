@@ -1,6 +1,7 @@
 """Rounds of interleaved samples, and what is made of them."""
 
 import gc
+import os
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,10 +12,11 @@ from benchmarks.lab.progress import Progress
 from benchmarks.lab.record import Ratio, Row, paired_ratio
 from benchmarks.peers.field import Field
 from benchmarks.peers.reply import BadReply
-from benchmarks.peers.ways import APIS, Way
+from benchmarks.peers.ways import APIS, PINNED, PinnedWay, Way
 
 NUM_WARMUP = 5
 NUM_WARMUP_LITELLM = 20
+PINNED_GATEWAYS = ("tightloop", "tightloop scripted")
 SEED = 7
 
 
@@ -56,6 +58,17 @@ def ways(field_: Field, size: str, apis: Sequence[str] = APIS) -> list[Way]:
         for api in apis
         for name, door in field_.doors.items()
         if Way.is_offered(door, api)
+    ] + pinned_ways(field_, size)
+
+
+def pinned_ways(field_: Field, size: str) -> list[Way]:
+    """Our own WebSockets once more, each process on a core of its own; none where there is one core."""
+    if len(os.sched_getaffinity(0)) < 2:
+        return []
+    return [
+        PinnedWay(name, field_.doors[name], "websocket", size, field_.upstream_pids)
+        for name in PINNED_GATEWAYS
+        if name in field_.doors
     ]
 
 
@@ -88,6 +101,7 @@ def interleave(
     found: dict[Key, Series],
     progress: Progress,
     label: str,
+    before_round: Callable[[], None] = lambda: None,
 ) -> None:
     """Measure each way once a round, in random order. Garbage is collected between rounds."""
     for way in wanted:  # so that results come in this order
@@ -97,6 +111,7 @@ def interleave(
     gc.disable()
     try:
         for number in range(rounds):
+            before_round()
             for way in rng.sample(wanted, len(wanted)):
                 series = found[way.gateway, way.api]
                 try:
@@ -133,9 +148,11 @@ def overs(key: Key) -> list[Key]:
     """What a way is compared with.
 
     A peer: with our gateway asked the same way, and with its tight paths. Our own: with itself on a
-    WebSocket.
+    WebSocket; pinned, with itself as it is.
     """
     gateway, api = key
+    if gateway.endswith(PINNED):
+        return [(gateway.removesuffix(PINNED), api)]
     if gateway in OURS:
         return [(gateway, "websocket")]
     return list(dict.fromkeys([("tightloop", api), *TIGHT]))

@@ -1,11 +1,12 @@
 """Ways to ask: a gateway, an API and how the connection and the history are treated."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.lab.processes import pause
+from benchmarks.lab.processes import apart, pause
 from benchmarks.peers.bodies import Bodies, create
-from benchmarks.peers.client import HttpClient, WebSocketClient, checked
+from benchmarks.peers.client import HttpClient, WebSocketClient, checked, num_reconnected
 from benchmarks.peers.gateways import Door
 from benchmarks.peers.reply import BadReply, HttpReply, Token, WebSocketReply
 from tightloop.trace.clock import now_ns
@@ -22,17 +23,25 @@ SETTLE_S = 0.002
 """What a gateway does after an answer's last byte belongs to that answer."""
 
 FIRST_ANSWER_LIMIT_S = 20.0
+
+PINNED = ", pinned"
+"""What the name of a gateway ends with where it was measured on a core of its own."""
+
 _ID = re.compile(rb'"id": ?"(resp_[^"]+)"')
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One answer. ``cpu_ns`` is the gateway's, all processes and threads."""
+    """One answer. ``cpu_ns`` is the gateway's, all processes and threads.
+
+    ``is_reconnected``: the kept connection had been closed; connecting anew is in the time.
+    """
 
     sent_ns: int
     tokens: list[Token]
     cpu_ns: int
     num_sent_bytes: int
+    is_reconnected: bool = False
 
     @property
     def ttft_us(self) -> float:
@@ -78,6 +87,7 @@ class Way:
             body = self._body()
             request = client.ready(body)
             program = self._door.program
+            num_before = num_reconnected(client)
             before_ns = program.cpu_ns() if program else 0
             sent_ns, reply = client.ask(request)
             pause(SETTLE_S)
@@ -87,7 +97,8 @@ class Way:
         except (BadReply, OSError) as error:
             self.close()
             raise BadReply(str(error)) from error
-        return Sample(sent_ns, tokens, spent_ns, len(body))
+        is_reconnected = num_reconnected(client) > num_before
+        return Sample(sent_ns, tokens, spent_ns, len(body), is_reconnected)
 
     def rss_mb(self) -> float:
         """Resident memory of the gateway now; 0 where there is none."""
@@ -139,3 +150,20 @@ class Way:
         if self._client is not None:
             self._client.close()
         self._client, self._previous = None, ""
+
+
+class PinnedWay(Way):
+    """As ``Way``, while the gateway has a core to itself, and upstream and client share another.
+
+    Beside the same way as it is, it shows what sharing cores costs.
+    """
+
+    def __init__(self, gateway: str, door: Door, api: str, size: str, upstream: Sequence[int]):
+        super().__init__(f"{gateway}{PINNED}", door, api, size)
+        self._upstream = upstream
+
+    def measure(self, num_tokens: int) -> Sample:
+        """See ``Way.measure``."""
+        servers = self._door.program.pids if self._door.program else []
+        with apart(servers, self._upstream):
+            return super().measure(num_tokens)

@@ -1,8 +1,9 @@
+import os
 import sys
 
 import pytest
 
-from benchmarks.lab.processes import NotStarted, Program, cpu_ns, family, free_port
+from benchmarks.lab.processes import NotStarted, Program, apart, cpu_ns, family, free_port
 
 ECHO = "import json, sys\nfor line in sys.stdin: print(json.dumps(line.strip()), flush=True)"
 PARENT = "import subprocess, sys\nprint(1, flush=True)\nsubprocess.run([sys.executable, '-c', %r])"
@@ -44,3 +45,22 @@ def test_a_program_that_ends_answers_no_command() -> None:
     code = "import sys; sys.exit('gone')"
     with python(code, has_commands=True) as program, pytest.raises(NotStarted, match="gone"):
         program.read_line()
+
+
+def test_processes_are_kept_apart_and_set_free_again() -> None:
+    """The server on one core, this process and the others on another; one core alone is refused."""
+    cores = os.sched_getaffinity(0)
+    with python(ECHO, has_commands=True) as server, python(ECHO, has_commands=True) as upstream:
+        pids = server.pids[0], upstream.pids[0], 0
+        if len(cores) > 1:
+            with apart(server.pids, upstream.pids):
+                placed = [os.sched_getaffinity(pid) for pid in pids]
+                assert [len(each) for each in placed] == [1, 1, 1]
+                assert placed[0] != placed[1] == placed[2]
+            assert all(os.sched_getaffinity(pid) == cores for pid in pids)
+        os.sched_setaffinity(0, sorted(cores)[:1])
+        try:
+            with pytest.raises(ValueError, match="two cores"), apart(server.pids, []):
+                raise AssertionError("there is no second core")
+        finally:
+            os.sched_setaffinity(0, cores)

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,12 @@ def test_a_quick_run_measures_and_writes(tmp_path: Path) -> None:
             round_trip.QUICK_SIZES}  # fmt: skip
     assert sent["50k"] > 5 * sent["1k"]
     assert found.row("direct", api="websocket", history="50k").figures["sent"].median < 8
+    idle = found.row("direct", api="chat", history=round_trip.idle_label(round_trip.QUICK_IDLE_S))
+    assert idle.figures["reconnected"].median == 0
+    if len(os.sched_getaffinity(0)) > 1:
+        pinned = found.row("tightloop scripted, pinned", api="websocket", history="1k")
+        assert pinned.figures["cpu"].min > 0
+        assert "added" not in pinned.figures
     assert {ratio.over for ratio in found.ratios} == {"tightloop scripted, websocket"}
     assert done.stdout.startswith(found.title)
 

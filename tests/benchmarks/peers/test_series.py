@@ -66,6 +66,7 @@ def test_a_peer_is_compared_with_its_like_and_with_the_tight_paths() -> None:
     assert overs(("nginx", "chat")) == [("tightloop", "chat"), tight, tighter]
     assert overs(("litellm", "websocket")) == [tight, tighter]
     assert overs(("tightloop scripted", "chat")) == [("tightloop scripted", "websocket")]
+    assert overs(("tightloop, pinned", "websocket")) == [tight]
     found: dict[Key, Series] = {}
     for key, value in ((("nginx", "chat"), 1.0), (tight, 2.0), (tighter, 4.0)):
         found[key] = Series()
