@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -554,6 +556,49 @@ async def test_several_connections_are_warmed() -> None:
     async with serving(stream(chunk("stop")), warm=3) as (engine, host):
         await ask(engine, request())
     assert len(set(host.ports)) >= 3
+
+
+class Said(logging.Handler):
+    """What one logger says; ``news`` is set by it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.news = asyncio.Event()
+        self._logger = logging.getLogger(name)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+        self.news.set()
+
+    def __enter__(self) -> "Said":
+        self._logger.addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.removeHandler(self)
+
+
+async def test_a_host_that_cannot_be_reached_is_named_at_the_start() -> None:
+    """Starting is not refused: the host may come up later, and each request tries."""
+    with socket.socket() as nobody, Said("tightloop.engine.remote.engine") as said:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/v1"
+        engine = RemoteEngine("big", url)
+        await engine.start()
+        await said.news.wait()
+        await engine.close()
+    (text,) = said.texts
+    assert text.startswith(f"{url} cannot be reached now, so requests for big will fail")
+    assert "refused" in text or "Connect call failed" in text
+
+
+async def test_a_host_that_answers_is_not_warned_of() -> None:
+    """Whatever it thinks of the question."""
+    with Said("tightloop.engine.remote.engine") as said:
+        async with serving(stream(chunk("stop")), listing=404) as (engine, _):
+            await ask(engine, request())
+    assert said.texts == []
 
 
 async def test_a_body_above_a_mebibyte_goes_up_in_pieces() -> None:

@@ -118,20 +118,37 @@ class RemoteEngine:
             except BaseException:
                 await self.close()
                 raise
-            self._keep(self.warm(options.warm - 1))
+            self._keep(self._warm_more(options.warm - 1))
         else:
-            self._keep(self.warm(options.warm))
+            self._keep(self._warm_first(options.warm))
 
-    async def warm(self, num: int = 1) -> None:
-        """``num`` more connections are open, if the host can be reached; otherwise nothing.
+    async def warm(self, num: int = 1) -> bool:
+        """Whether the host can be reached; then ``num`` more connections are open.
 
         The list of models, which is what is asked for, is read by the way.
         """
-        for reply in await self._host.upstream.warm(num, MODELS_PATH):
+        replies = await self._host.upstream.warm(num, MODELS_PATH)
+        for reply in replies:
             try:
                 await self._catalog.take(reply)
             except (UpstreamError, TimeoutError, EngineError):
                 reply.close()  # a model that was named works without a list
+        return bool(replies)
+
+    async def _warm_more(self, num: int) -> None:
+        await self.warm(num)
+
+    async def _warm_first(self, num: int) -> None:
+        """Connections are open; if not one is, the log says why, and what that means."""
+        if not num or await self.warm(num):
+            return
+        try:
+            (await self._host.upstream.get(MODELS_PATH, {})).close()
+        except (UpstreamError, TimeoutError, EngineError) as error:
+            _log.warning(
+                "%s cannot be reached now, so requests for %s will fail; each of them tries again: %s",
+                self._host.base_url, self._catalog.models()[0].name, self._host.without_key(str(error)),
+            )  # fmt: skip
 
     async def close(self) -> None:
         """Running generations are cancelled and the connections closed. May be called twice."""
