@@ -77,11 +77,11 @@ def run(_field: Field, *, is_quick: bool) -> Experiment:
     found: dict[Case, dict[Key, Series]] = {}
     num_ways = 2 * len(APIS) - 1
     progress = Progress(NAME, sum(case.rounds for case in cases) * num_ways)
-    for model in dict.fromkeys(case.model for case in cases):
-        with servers(model, missing) as doors:
-            for case in cases:
-                if case.model == model:
-                    found[case] = measure_case(doors, case, progress)
+    for case in cases:
+        found[case] = {}
+        for api in APIS:
+            with servers(case.model, missing) as doors:
+                found[case] |= measure_api(doors, case, api, progress)
     progress.end()
     return Experiment(
         name=NAME,
@@ -117,7 +117,8 @@ def servers(model: str, missing: list[Row]) -> Iterator[dict[str, Door]]:
             try:
                 doors[name] = start(path)
             except NotStarted as error:
-                missing.append(Row(name, {"model": model}, {}, missing=str(error)))
+                row = Row(name, {"model": model}, {}, missing=str(error))
+                missing += [row] if row not in missing else []
         yield doors
     finally:
         for door in doors.values():
@@ -225,30 +226,33 @@ def first_text_ns(reply: Reply) -> int:
     raise BadReply("the answer has no text")
 
 
-def measure_case(doors: dict[str, Door], case: Case, progress: Progress) -> dict[Key, Series]:
-    """One way after the other: each server holds one conversation, as it would for one agent."""
+def measure_api(
+    doors: dict[str, Door], case: Case, api: str, progress: Progress
+) -> dict[Key, Series]:
+    """Both servers in turn. They are new for each API and hold one conversation, as for one agent.
+
+    What an engine holds for others costs it time: attention goes over every cell in use.
+    """
     found: dict[Key, Series] = {}
-    for api in APIS:
-        wanted = [(name, door) for name, door in doors.items() if Way.is_offered(door, api)]
-        opened = []
-        for name, door in wanted:
-            way = engine_way(name, door, api, case.num_bytes)
-            opened.append(way)
-            try:
-                way.open()
-            except (BadReply, OSError) as error:
-                found.setdefault((name, api), Series()).errors[str(error)[:200]] += 1
-                opened.pop().client.close()
-        label = f"{case.label} {api}"
-        interleave(opened, case.rounds, EngineWay.measure, found, progress, label)
-        for way in opened:
-            way.client.close()
+    wanted = [(name, door) for name, door in doors.items() if Way.is_offered(door, api)]
+    opened = []
+    for name, door in wanted:
+        way = engine_way(name, door, api, case.num_bytes)
+        opened.append(way)
+        try:
+            way.open()
+        except (BadReply, OSError) as error:
+            found.setdefault((name, api), Series()).errors[str(error)[:200]] += 1
+            opened.pop().client.close()
+    interleave(opened, case.rounds, EngineWay.measure, found, progress, f"{case.label} {api}")
+    for way in opened:
+        way.client.close()
     return found
 
 
 def engine_way(name: str, door: Door, api: str, num_bytes: int) -> EngineWay:
-    """Connected. Each API has a conversation of its own: an engine may still know the last one's texts."""
-    bodies = Bodies(num_bytes, door.model, 1 + APIS.index(api), NEW_BYTES)
+    """Connected."""
+    bodies = Bodies(num_bytes, door.model, new_bytes=NEW_BYTES)
     if api == "websocket":
         return EngineWay(name, api, door, bodies, WebSocketClient(door.port, RESPONSES))
     path = door.chat if api == "chat" else door.responses
