@@ -88,6 +88,8 @@ class Bench:
         self.family = Family(self.pool, plans)
         self.ends: dict[str, tuple[FinishReason, str | None]] = {}
         self.wakes: list[bool] = []
+        self.undisturbed = 0
+        """How often a lone job is told that nobody waits for it."""
         self.rounds = Rounds(self.family, self.pool, self.turn, self._finish, self._wake)
         self.running = [Run(Nowhere(), request(name=name), lambda _: None) for name in plans]
 
@@ -99,8 +101,12 @@ class Bench:
     def _wake(self, is_soon_again: bool) -> None:
         self.wakes.append(is_soon_again)
 
+    def _is_undisturbed(self) -> bool:
+        self.undisturbed -= 1
+        return self.undisturbed >= 0
+
     def round(self) -> None:
-        self.running = self.rounds.make(self.running)
+        self.running = self.rounds.make(self.running, self._is_undisturbed)
 
     def to_the_end(self) -> "Bench":
         while self.running:
@@ -264,6 +270,31 @@ def test_only_before_a_short_step_a_wake_may_be_left_out() -> None:
     assert shared.wakes == [False, False, False, True, False]
 
 
+def test_a_lone_job_goes_on_while_nothing_else_is_to_be_done() -> None:
+    """One round makes all its short steps; a prompt and work of its own are rounds of their own."""
+    plan = [TOKEN, TOKEN, DRAFT, Ask(33), TOKEN, Ask(0), TOKEN]
+    bench = Bench({"a": plan})
+    bench.undisturbed = 100
+    num_evaluated: list[int] = []
+    while bench.running:
+        bench.round()
+        num_evaluated.append(len(bench.backend.evaluated))
+    assert num_evaluated == [3, 5, 6]
+    assert bench.ends["a"] == (FinishReason.STOP, None)
+
+
+def test_a_lone_job_stops_at_once_for_others_and_when_cancelled() -> None:
+    bench = Bench({"a": [TOKEN] * 9})
+    bench.undisturbed = 4
+    bench.round()
+    assert len(bench.backend.evaluated) == 4
+    bench.undisturbed = 100
+    bench.turn.cancel(bench.run("a"))
+    bench.round()
+    assert bench.ends["a"] == (FinishReason.CANCELLED, None)
+    assert len(bench.backend.evaluated) == 4
+
+
 plans = st.dictionaries(
     st.sampled_from("abcde"),
     st.lists(
@@ -275,12 +306,16 @@ plans = st.dictionaries(
 
 
 @settings(max_examples=40, deadline=None)
-@given(plan=plans)
-def test_every_job_gets_what_it_would_get_alone(plan: Mapping[str, Sequence[Ask]]) -> None:
-    """Whatever they ask for, together or not, and everything ends."""
+@given(plan=plans, undisturbed=st.integers(0, 12))
+def test_every_job_gets_what_it_would_get_alone(
+    plan: Mapping[str, Sequence[Ask]], undisturbed: int
+) -> None:
+    """Whatever they ask for, together or not, in many rounds or few, and everything ends."""
     together = Bench(plan).to_the_end()
     assert set(together.ends.values()) <= {(FinishReason.STOP, None)}
     for name, asks in plan.items():
-        alone = Bench({name: asks}).to_the_end()
+        alone = Bench({name: asks})
+        alone.undisturbed = undisturbed
+        alone.to_the_end()
         assert alone.family.said[name] == together.family.said[name]
         assert sum(ask.num_tokens for ask in asks) == sum(together.sizes(name))

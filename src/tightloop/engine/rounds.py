@@ -40,6 +40,11 @@ class Finish(Protocol):
     ) -> None: ...
 
 
+def never() -> bool:
+    """Somebody else always has something to do."""
+    return False
+
+
 class Rounds:
     """``finish`` is called for each run that ends, ``wake`` whenever deltas may have come:
     with True if only short steps follow, after which it is called again.
@@ -64,11 +69,14 @@ class Rounds:
         self._finish = finish
         self._wake = wake
 
-    def make(self, running: list[Run]) -> list[Run]:
-        """One round; those that go on, in the order in which their next prefill comes."""
+    def make(self, running: list[Run], is_undisturbed: Callable[[], bool] = never) -> list[Run]:
+        """One round; those that go on, in the order in which their next prefill comes.
+
+        A job that is alone makes more short steps while ``is_undisturbed``.
+        """
         if len(running) == 1:  # the one who is alone: whatever it wants is evaluated for it
             run = running[0]
-            is_going_on = self._step(run, ALONE_TOKENS)
+            is_going_on = self._step(run, ALONE_TOKENS, is_undisturbed=is_undisturbed)
             self._wake(is_going_on and _is_small(run.wanted))
             return running if is_going_on else []
         if any(run.wanted is None for run in running):
@@ -123,10 +131,12 @@ class Rounds:
         max_tokens: int,
         answer: "Logits | EngineError | None" = None,
         taken_ns: int = 0,
+        is_undisturbed: Callable[[], bool] | None = None,
     ) -> bool:
         """One step of one job; False when the job has ended, however it ended.
 
         ``answer`` is to what it wanted, if it was evaluated; else up to ``max_tokens`` of it are.
+        With ``is_undisturbed`` more short ones follow while it says so.
         """
         self._turn.take(run)
         try:
@@ -140,6 +150,8 @@ class Rounds:
                 return False
             if answer is None:
                 run.wanted = self._advance(run, steps, max_tokens)
+                if is_undisturbed is not None:
+                    self._decode_on(run, steps, is_undisturbed)
             elif isinstance(answer, EngineError):
                 run.wanted = steps.throw(answer)
             else:
@@ -187,6 +199,24 @@ class Rounds:
         whole = _stacked(run.rows) if wanted.all_logits else logits
         run.forget_progress()
         return steps.send(whole)
+
+    def _decode_on(self, run: Run, steps: Steps, is_undisturbed: Callable[[], bool]) -> None:
+        """One short step after the other, with as little in between as there can be."""
+        evaluate, wake = self._pool.evaluate, self._wake
+        while not run.is_cancelled and is_undisturbed():
+            wanted = run.wanted
+            if wanted is None or len(wanted.tokens) > SMALL_TOKENS:
+                return
+            wake(True)
+            before_ns = now_ns()
+            try:
+                logits = evaluate(wanted.sequence, wanted.tokens, all_logits=wanted.all_logits)
+            except (Cancelled, EngineError) as problem:
+                run.wanted = steps.throw(problem)
+                continue
+            if run.prefilled_ns:
+                run.decode_ns += now_ns() - before_ns
+            run.wanted = steps.send(logits)
 
     def _undo(self, run: Run, wanted: Evaluate, problem: Exception) -> None:
         """Unless it was cancelled, the sequence holds what it held before the first piece."""

@@ -26,7 +26,7 @@ from tightloop.engine.interface import (
     Sink,
     TokenBackend,
 )
-from tightloop.engine.rounds import SHARED_TOKENS, Rounds
+from tightloop.engine.rounds import SHARED_TOKENS, Rounds, never
 from tightloop.engine.run import Run
 from tightloop.engine.sequence_pool import SequencePool
 from tightloop.engine.shelf import SAVED_BYTES, WarmStats
@@ -207,14 +207,16 @@ class TokenEngine:
             self._wake()
 
     def _wake(self, is_soon_again: bool = False) -> None:
+        if not self._outbox:
+            return
+        now_ns = self._now_ns()
+        if is_soon_again and now_ns - self._rung_ns < self._pause_ns:
+            return
         assert self._loop is not None
         assert self._bell is not None
         if self._loop.is_closed():  # under a running engine: nobody listens any more
             self._give_up()
-        elif self._outbox and not self._is_drain_scheduled:
-            now_ns = self._now_ns()
-            if is_soon_again and now_ns - self._rung_ns < self._pause_ns:
-                return
+        elif not self._is_drain_scheduled:
             self._rung_ns = now_ns
             self._is_drain_scheduled = True
             self._bell.ring()
@@ -300,7 +302,8 @@ class TokenEngine:
                 for run in admission.take_cancelled():
                     self._finish(run, FinishReason.CANCELLED)
                 running += admission.admit(running)
-            running = rounds.make(running)
+            is_quiet = not (admission.waiting or counts)
+            running = rounds.make(running, self._incoming.empty if is_quiet else never)
         for run in [*running, *admission.waiting]:
             run.is_cancelled = True
         rounds.make([*running, *admission.waiting])

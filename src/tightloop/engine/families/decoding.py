@@ -70,7 +70,8 @@ def decode(
             deltas = parser.feed(text.feed(token_bytes(token)))
             for delta in stops.feed(deltas) if is_watched else deltas:
                 emit(delta)
-            if stops.is_stopped or parser.is_full or (rules is not None and rules.is_over):
+            is_over = parser.is_full or (rules is not None and rules.is_over)
+            if is_over or (is_watched and stops.is_stopped):
                 reason = FinishReason.STOP
                 break
             if num_output == limit:

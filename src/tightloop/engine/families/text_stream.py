@@ -1,6 +1,6 @@
 """Tokens to text, piece by piece: whole characters only, and never past a stop string."""
 
-import codecs
+from codecs import utf_8_decode
 from collections.abc import Sequence
 
 
@@ -8,15 +8,20 @@ class Utf8Stream:
     """Bytes in, text out; a character is given out once all of its bytes are there."""
 
     def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._held = b""
 
     def feed(self, data: bytes) -> str:
         """The characters completed by ``data``. Bytes that can never be UTF-8 become U+FFFD."""
-        return self._decoder.decode(data)
+        if self._held:
+            data = self._held + data
+        text, used = utf_8_decode(data, "replace", False)
+        self._held = data[used:]
+        return text
 
     def finish(self) -> str:
         """U+FFFD for a character that was never completed, else nothing."""
-        return self._decoder.decode(b"", final=True)
+        held, self._held = self._held, b""
+        return held.decode("utf-8", "replace")
 
 
 def overlap(text: str, marker: str) -> int:

@@ -55,15 +55,12 @@ class ToolCallParser:
         self.num_calls = 0
         self.is_full = False  # as many calls were made as may be
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether the next character is ordinary text unless it opens a tag."""
-        return self._call is None and not self.is_thinking and not self._pending
-
     def feed(self, text: str) -> list[Delta]:
         """The deltas that ``text`` completes."""
-        if self.is_plain and not self._at_line_start and "<" not in text:
-            return [TextDelta(text)] if text else []
+        is_open = self._pending or self._call is not None or self._at_line_start
+        if not is_open and "<" not in text:  # nearly every token
+            kind = ReasoningDelta if self.is_thinking else TextDelta
+            return [kind(text)] if text else []
         deltas: list[Delta] = []
         self._pending += text
         while self._advance(deltas):

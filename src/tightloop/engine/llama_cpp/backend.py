@@ -373,10 +373,12 @@ class LlamaCppBackend:
         ``EngineError`` with code ``context_length_exceeded`` when the sequence or the shared
         cells are full; whole batches that were evaluated before stay.
         """
+        if len(tokens) == 1 and not all_logits and self._abort[0] == b"\0":
+            held = self._held.get(sequence, self._window)
+            if held < self._window:
+                return self._step(sequence, held, tokens[0])
         held = self._checked(sequence, tokens)
         self._sequence.value = sequence
-        if len(tokens) == 1:
-            return self._step(sequence, held, tokens[0], all_logits)
         rows: list[Logits] = []
         for start in range(0, len(tokens), BATCH_TOKENS):
             part = tokens[start : start + BATCH_TOKENS]
@@ -477,21 +479,19 @@ class LlamaCppBackend:
                 else self._row(self._logits_ith(self._context, last))
             )
 
-    def _step(self, sequence: int, held: int, token: int, all_logits: bool) -> Logits:
+    def _step(self, sequence: int, held: int, token: int) -> Logits:
+        """What ``evaluate`` does for nearly every token of an answer, with as few calls as can be."""
+        self._sequence.value = sequence
         self._token[0] = token
         self._pos[0] = held
         self._wanted[0] = 1
-        if self._abort[0] == b"\0":  # as _run, without calls: this is every token
-            self._batch.n_tokens = 1
-            code = self._decode(self._context, self._batch)
-            if code:
-                self._settle(sequence, 1, code)
-                raise self._problem(code, 1)
-            self._held[sequence] = held + 1
-        else:
-            self._run(sequence, held, 1)
-        row = self._row(self._logits_ith(self._context, -1))
-        return row.reshape(1, -1) if all_logits else row
+        self._batch.n_tokens = 1
+        code = self._decode(self._context, self._batch)
+        if code:
+            self._settle(sequence, 1, code)
+            raise self._problem(code, 1)
+        self._held[sequence] = held + 1
+        return self._row(self._logits_ith(self._context, -1))
 
     def _fill(self, part: Sequence[int], first: int, all_logits: bool, is_last: bool) -> None:
         size = len(part)
