@@ -54,7 +54,7 @@ def read_in_full(piece: bytes) -> list[Delta] | None:
 def test_texts_are_read_alone_and_many_at_a_time(key: bytes, kind: type[Any], end: bytes) -> None:
     """Each text is one delta of its kind; an empty one is none."""
     data = chunk("Hel", key)
-    stencil = stencil_of(event(data, end), data)
+    stencil = stencil_of(data, end)
     assert stencil is not None
     said = ["lo", 'a "b" \\ \n\x00', "é\U0001f600", ""]
     pieces = [event(chunk(text, key), end) for text in said]
@@ -66,7 +66,7 @@ def test_texts_are_read_alone_and_many_at_a_time(key: bytes, kind: type[Any], en
 def test_a_space_before_the_text_is_known() -> None:
     """Python's own encoder writes one."""
     data = json.dumps({"choices": [{"delta": {"role": "assistant", "content": "a"}}]}).encode()
-    stencil = stencil_of(event(data), data)
+    stencil = stencil_of(data, b"\n\n")
     assert stencil is not None
     assert stencil.read(event(data.replace(b'"a"', b'"b"'))) == [TextDelta("b")]
 
@@ -99,7 +99,7 @@ def test_a_space_before_the_text_is_known() -> None:
 )
 def test_what_is_of_another_shape_is_left_to_the_long_way(piece: bytes) -> None:
     data = chunk("a")
-    stencil = stencil_of(event(data), data)
+    stencil = stencil_of(data, b"\n\n")
     assert stencil is not None
     assert stencil.read(piece) is None
 
@@ -127,14 +127,7 @@ def test_what_is_of_another_shape_is_left_to_the_long_way(piece: bytes) -> None:
     ],
 )
 def test_a_chunk_that_says_more_than_a_text_gives_no_stencil(data: bytes) -> None:
-    assert stencil_of(event(data), data) is None
-
-
-def test_the_event_must_be_the_whole_piece() -> None:
-    """Only then is the decoder between two events when it ends."""
-    data = chunk("a")
-    for piece in (b"id: 1\n" + event(data), event(data)[:-1], event(data) + b"data", b"", data):
-        assert stencil_of(piece, data) is None
+    assert stencil_of(data, b"\n\n") is None
 
 
 def test_the_text_is_found_where_it_is_read_and_nowhere_else() -> None:
@@ -143,7 +136,7 @@ def test_the_text_is_found_where_it_is_read_and_nowhere_else() -> None:
         b'{"x":{"content":"a"},"content":"a","y":"\\"content\\":\\"a\\"","choices":[{"delta":'
         b'{"content":"a","content":"a"},"message":{"content":"a"}}]}'
     )
-    stencil = stencil_of(event(data), data)
+    stencil = stencil_of(data, b"\n\n")
     assert stencil is not None
     other = data.replace(b'a"},"message', b'new"},"message')
     assert stencil.read(event(other)) == [TextDelta("new")]
@@ -167,7 +160,7 @@ NOISE = st.sampled_from(
 def test_both_ways_read_the_same(strings: list[bytes], key: bytes, end: bytes) -> None:
     """Whatever stands in the text's place, one event or several: the same deltas, or the long way."""
     data = chunk("a", key)
-    stencil = stencil_of(event(data, end), data)
+    stencil = stencil_of(data, end)
     assert stencil is not None
     piece = b"".join(event(b'%b"%b":%b%b' % (HEAD, key, string, TAIL), end) for string in strings)
     deltas = stencil.read(piece)

@@ -9,9 +9,13 @@ from tightloop.protocol.open_item import OpenCall, OpenItem, OpenMessage, OpenRe
 
 def delta_event(item: OpenItem, text: str) -> dict[str, object]:
     escaped = json.dumps(text).encode()
-    raw = item.delta_head + b"7" + item.delta_middle + escaped + item.delta_tail + b"}"
-    event: dict[str, object] = json.loads(raw)
+    event: dict[str, object] = json.loads(item.delta_template % (7, escaped) + b"}")
     return event
+
+
+def test_an_id_is_no_part_of_the_template() -> None:
+    """Whatever it holds."""
+    assert delta_event(OpenMessage("100%d", 2), "5 %b")["item_id"] == "100%d"
 
 
 @pytest.mark.parametrize(

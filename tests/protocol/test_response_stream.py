@@ -394,7 +394,7 @@ def simplified(item: object) -> object:
 @given(
     deltas=delta_lists,
     usage=usages,
-    lane=st.sampled_from([None, "lane-a"]),
+    lane=st.sampled_from([None, "lane-a", "100%d"]),
     batch=st.integers(1, 5),
 )
 @settings(max_examples=60, deadline=None)

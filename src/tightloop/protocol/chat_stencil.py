@@ -24,12 +24,14 @@ _KINDS: Final[dict[str, type[TextDelta] | type[ReasoningDelta]]] = {
 }
 _STRINGS: Final = re.compile(rb'"(?:content|reasoning_content|reasoning)": ?("(?:[^"\\]|\\.)*")')
 _NO_TEXT: Final = b'""'
+_LF: Final = 0x0A
+"""No JSON string holds one: it is the end of an event."""
 
 
 class Stencil:
     """The bytes around the text of one kind of delta, from ``data:`` to the end of the event."""
 
-    __slots__ = ("_after", "_before", "_delta", "_inside")
+    __slots__ = ("_after", "_before", "_delta", "_head", "_string", "_tail")
 
     def __init__(
         self, before: bytes, after: bytes, delta: type[TextDelta] | type[ReasoningDelta]
@@ -38,42 +40,41 @@ class Stencil:
         self._before = before
         self._after = after
         self._delta = delta
-        self._inside = slice(len(before) - 1, 1 - len(after))  # the quotes are the string's
+        self._head = slice(len(before))
+        self._string = slice(len(before) - 1, 1 - len(after))  # with both quotes
+        self._tail = slice(-len(after), None)
 
     def read(self, piece: bytes) -> list[Delta] | None:
         """The deltas of ``piece``; None when it is anything but whole events of this shape.
 
         An empty text is no delta.
         """
-        if not (piece.startswith(self._before) and piece.endswith(self._after)):
+        if piece[self._head] != self._before or piece[self._tail] != self._after:
             return None
-        string = piece[self._inside]
+        string = piece[self._string]
         try:
-            if b"\n" in string:  # which no JSON string holds: the ends of other events
-                return self._read_several(piece)
             text = _decode_text(string)
         except (msgspec.DecodeError, UnicodeError):
-            return None
+            return self._read_several(piece) if _LF in string else None
         return [self._delta(text)] if text else []
 
-    def _read_several(self, piece: bytes) -> list[Delta]:
+    def _read_several(self, piece: bytes) -> list[Delta] | None:
         inside = piece[len(self._before) : -len(self._after)]
         strings = inside.split(self._after + self._before)
-        texts = [_decode_text(b'"%b"' % string) for string in strings]
-        return [self._delta(text) for text in texts if text]
+        try:
+            texts = [_decode_text(b'"%b"' % string) for string in strings]
+        except (msgspec.DecodeError, UnicodeError):
+            return None
+        delta = self._delta
+        return [delta(text) for text in texts if text]
 
 
-def stencil_of(piece: bytes, data: bytes) -> Stencil | None:
-    """The stencil of ``piece``, which is one event with the chunk ``data``; None if it has none.
+def stencil_of(data: bytes, end: bytes) -> Stencil | None:
+    """The stencil of the chunk ``data``, an event that ends in ``end``; None if it has none.
 
-    The chunk must have been read as one text or reasoning delta and nothing else. That still holds for
-    a chunk with another text, as long as ``ChatStreamParser.is_plain`` does.
+    It has one if it reads as one text or reasoning delta and nothing else. That still holds with another
+    text in its place, as long as ``ChatStreamParser.is_plain`` does.
     """
-    if not piece.startswith(b"data: ") or piece[6 : 6 + len(data)] != data:
-        return None
-    end = piece[6 + len(data) :]
-    if end not in (b"\n\n", b"\r\n\r\n"):
-        return None
     try:
         chunk = _decode_chunk(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError):

@@ -1,7 +1,7 @@
 """The output item being streamed: its events' fixed parts, built once when it opens.
 
-A delta event is ``delta_head``, the sequence number, ``delta_middle``, the escaped text,
-``delta_tail``. Everything but number and text is known when the item opens.
+A delta event is ``delta_template % (sequence number, escaped text)``: everything but these two is
+known when the item opens.
 """
 
 from abc import ABC, abstractmethod
@@ -32,6 +32,11 @@ Event = tuple[str, dict[str, Any]]
 """Type and fields of an event, without sequence number and lane."""
 
 
+def literally(text: bytes) -> bytes:
+    """``text`` as a part of a template."""
+    return text.replace(b"%", b"%%")
+
+
 class ClosedItem(Struct):
     """How an item ended: its last events, its complete JSON value, and the item itself."""
 
@@ -50,9 +55,9 @@ class OpenItem(ABC):
         self.index = index
         self.pieces: list[str] = []
         self._place = {"item_id": item_id, "output_index": index, **place}
-        self.delta_head = b'{"type":"%b","sequence_number":' % delta_event.encode()
-        self.delta_middle = b"," + msgspec.json.encode(self._place)[1:-1] + b',"delta":'
-        self.delta_tail = b""
+        place_json = literally(msgspec.json.encode(self._place)[1:-1])
+        head = b'{"type":"%b","sequence_number":' % delta_event.encode()
+        self.delta_template = head + b"%d," + place_json + b',"delta":%b'
 
     @abstractmethod
     def opening(self) -> Sequence[Event]:
@@ -73,7 +78,7 @@ class OpenMessage(OpenItem):
 
     def __init__(self, item_id: str, index: int) -> None:
         super().__init__(item_id, index, "response.output_text.delta", {"content_index": 0})
-        self.delta_tail = b',"logprobs":[]'
+        self.delta_template += b',"logprobs":[]'
 
     def opening(self) -> Sequence[Event]:
         return (

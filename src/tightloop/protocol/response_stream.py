@@ -37,7 +37,7 @@ from tightloop.protocol.deltas import (
 )
 from tightloop.protocol.errors import LocalProtocolError, shorten
 from tightloop.protocol.items import Compaction
-from tightloop.protocol.open_item import OpenCall, OpenItem, OpenMessage, OpenReasoning
+from tightloop.protocol.open_item import OpenCall, OpenItem, OpenMessage, OpenReasoning, literally
 from tightloop.protocol.requests import OpaqueTool, ResponseRequest
 from tightloop.protocol.response import ResponseEcho
 from tightloop.protocol.response_states import Fate, Signal
@@ -210,9 +210,7 @@ class ResponseStream(DeltaMachine[OpenItem]):
     def _delta_event(self, item: OpenItem, escaped: bytes) -> bytes:
         number = self._sequence
         self._sequence = number + 1
-        return b"".join(
-            (item.delta_head, b"%d" % number, item.delta_middle, escaped, item.delta_tail)
-        )
+        return item.delta_template % (number, escaped)
 
     def _open_item(
         self, delta: TextDelta | ReasoningDelta | ToolCallStarted, events: list[bytes]
@@ -226,7 +224,7 @@ class ResponseStream(DeltaMachine[OpenItem]):
         else:
             item_id = self._new_id("ctc" if delta.is_custom else "fc")
             item = OpenCall(item_id, index, delta, self._namespaces.get(delta.name))
-        item.delta_tail += self._tail
+        item.delta_template += literally(self._tail)
         self._num_opened += 1
         events.extend(self._event(kind, fields) for kind, fields in item.opening())
         return item

@@ -20,6 +20,9 @@ DONE: Final = b"data: [DONE]\n\n"
 DONE_DATA: Final = b"[DONE]"
 """Its data, as ``SseDecoder`` gives it."""
 
+EVENT_ENDS: Final = (b"\r\n\r\n", b"\n\n")
+"""How an event ends. After one of these a decoder is in the middle of nothing."""
+
 
 class SseEvent(NamedTuple):
     """One event: its type (``message`` when the stream names none) and its data, undecoded."""
@@ -35,8 +38,11 @@ def encode(event_json: bytes, type: str) -> bytes:
 
 def frame(event_json: bytes) -> bytes:
     """The frame of an event from ``ResponseStream``, whose JSON starts with its type."""
-    return b"event: %b\ndata: %b\n\n" % (event_json[9 : event_json.index(b'"', 9)], event_json)
+    return b"event: %b\ndata: %b\n\n" % (event_json.split(b'"', 4)[3], event_json)
 
+
+_LF: Final = 0x0A  # looked for as numbers: bytes in bytes raises and drops an exception first
+_CR: Final = 0x0D
 
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 
@@ -62,13 +68,13 @@ class SseDecoder:
         """The events that ``chunk`` completes."""
         if self._skip_newline and chunk:
             self._skip_newline = False
-            if chunk[0] == 0x0A:
+            if chunk[0] == _LF:
                 chunk = chunk[1:]
         if not chunk:
             return []
         if self._is_one_event(chunk):
             return [SseEvent("message", chunk[6:-2])]
-        if b"\n" not in chunk and b"\r" not in chunk:
+        if _LF not in chunk and _CR not in chunk:
             # Kept as pieces: joining at each chunk would make a long line cost its square.
             self._partial.append(chunk)
             self._num_partial += len(chunk)
@@ -94,17 +100,17 @@ class SseDecoder:
         return (
             chunk.startswith(b"data: ")
             and chunk.find(b"\n") == len(chunk) - 2
-            and chunk[-1] == 0x0A
+            and chunk[-1] == _LF
             and not (self._num_partial or self._data or self._event or self._is_start)
-            and b"\r" not in chunk
+            and _CR not in chunk
             and len(chunk) <= self._max_event_bytes
         )
 
     def _split(self, chunk: bytes) -> list[bytes]:
         """The complete lines; the rest is kept."""
-        if b"\r" in chunk:
+        if _CR in chunk:
             lines = _LINE_END.split(chunk)
-            self._skip_newline = chunk[-1] == 0x0D
+            self._skip_newline = chunk[-1] == _CR
         else:
             lines = chunk.split(b"\n")
         lines[0] = b"".join((*self._partial, lines[0]))

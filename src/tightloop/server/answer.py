@@ -165,10 +165,8 @@ class EventStream:
     def write(self, events: Sequence[bytes]) -> None:
         """Send one batch as one chunk."""
         frame = self._frame
-        if len(events) == 1:  # a token: nothing to join
-            data = frame(events[0])
-        else:
-            data = b"".join([frame(event) for event in events])
+        # A token has nothing to be joined with.
+        data = frame(events[0]) if len(events) == 1 else b"".join(map(frame, events))
         transport = self._transport
         if transport is None:
             self._early.append(data)

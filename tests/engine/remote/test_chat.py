@@ -78,6 +78,16 @@ def test_a_text_cut_in_two_and_the_texts_after_it() -> None:
     assert read.deltas == [TextDelta(text) for text in "abcdefg"]
 
 
+def test_texts_that_come_in_batches() -> None:
+    """A sign of life at the end of one, a cut in the next."""
+    stream = [*text_events("a", "b", "c", "d"), b": hm\n\n", *text_events("e", "f", "g", "h")]
+    for num in (2, 3, 4):
+        batches = [b"".join(stream[n : n + num]) for n in range(0, len(stream), num)]
+        assert Read(batches).deltas == [TextDelta(text) for text in "abcdefgh"]
+        ends = [b"".join(batches)[n : n + 100] for n in range(0, len(b"".join(stream)), 100)]
+        assert Read(ends).deltas == [TextDelta(text) for text in "abcdefgh"]
+
+
 def test_a_bad_chunk_after_good_ones_is_named() -> None:
     read = Read([*text_events("a", "b", "c"), b'data: {"broken\n\n'])
     assert "is not JSON" in read.fault

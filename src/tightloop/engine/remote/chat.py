@@ -18,7 +18,7 @@ from tightloop.protocol.chat_request import custom_tool_names
 from tightloop.protocol.chat_stencil import Stencil, stencil_of
 from tightloop.protocol.deltas import Delta
 from tightloop.protocol.errors import RemoteProtocolError
-from tightloop.protocol.sse import DONE_DATA, SseDecoder, SseEvent
+from tightloop.protocol.sse import DONE_DATA, EVENT_ENDS, SseDecoder, SseEvent
 
 PATH: Final = "/chat/completions"
 
@@ -83,7 +83,7 @@ class StreamReader:
         self._feed = SseDecoder().feed
         self._stencil: Stencil | None = None
         self._num_vain = 0  # stencils in a row that fitted nothing
-        self._is_second = False  # the chunk before was a text too
+        self._has_begun = False  # the piece before had text too
 
     def take(self, piece: bytes) -> bool:
         """Whether the answer is complete. Raises ``RemoteProtocolError``."""
@@ -108,20 +108,23 @@ class StreamReader:
         if is_done or self._parser.is_finished:
             self.end()
             return True
-        if len(events) == len(deltas) == 1 and self._parser.is_plain:
-            self._learn(piece, events[0])
+        if events and deltas and self._parser.is_plain:
+            self._learn(piece, events[-1])
         else:
-            self._is_second = False
+            self._has_begun = False
         return False
 
     def _learn(self, piece: bytes, event: SseEvent) -> None:
-        """Have a stencil for the texts to come, if this one, which has just been said, gives one.
+        """Have a stencil for the texts to come if ``event``, which ends ``piece``, gives one.
 
         Not from the first text, in whose chunk many hosts say who speaks: it is like no other.
         """
-        is_second, self._is_second = self._is_second, not self._is_second
-        if is_second and event.event == "message" and self._num_vain < MAX_VAIN_STENCILS:
-            self._stencil = stencil_of(piece, event.data)
+        has_begun, self._has_begun = self._has_begun, not self._has_begun
+        end = next((end for end in EVENT_ENDS if piece.endswith(end)), None)
+        if not has_begun or end is None or self._num_vain >= MAX_VAIN_STENCILS:
+            return
+        if event.event == "message":
+            self._stencil = stencil_of(event.data, end)
             self._num_vain += 1
 
     def end(self) -> None:
