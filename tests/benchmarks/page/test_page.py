@@ -58,7 +58,7 @@ def test_per_token_reductions_turn_the_ratio_round() -> None:
 def test_budgets_are_judged_by_the_numbers() -> None:
     text = page(FULL, [])
     assert "at most 20 us | 18.0 us | met |" in text
-    assert "at most 3 us | 4.00 us | **not met**" in text
+    assert "at most 3 us | 4.00 us | **not met**: an upstream's every token" in text
     assert "exactly 1 | 1.02 to 1.02 RTT over 1 conditions | met |" in text
     assert "at least 8x | 10.0x, same verdict after every replay | met |" in text
 
