@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from tightloop.client.http_pool import HttpPool, check_status
 from tightloop.client.reads import use_small_reads
+from tightloop.client.reasons import reason_of
 from tightloop.client.transport import TransportError
 from tightloop.protocol.errors import RemoteProtocolError, api_error_from_wire
 from tightloop.protocol.sse import DONE_DATA, SseDecoder
@@ -48,7 +49,9 @@ class ChatLine:
                 is_reconnected = True  # it had been closed while it was idle
                 reading = await self._exchange(body)
         except (aiohttp.ClientError, OSError, ValueError, AttributeError, TypeError) as error:
-            raise TransportError(f"the stream from {self._url} broke: {error!r}") from error
+            raise TransportError(
+                f"the stream from {self._url} broke: {reason_of(error)}"
+            ) from error
         except RemoteProtocolError as error:
             raise TransportError(f"{self._url} sent no event stream: {error}") from error
         if not reading.is_over:

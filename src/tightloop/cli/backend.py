@@ -53,7 +53,9 @@ async def open_backend(
         hint = "; try --transport http" if "WebSocket" in str(error) else "; is the server running?"
         raise UsageError(f"{error}{hint}") from error
     except ApiError as error:
-        raise UsageError(f"{error}; the key is read from ${variable}") from error
+        has_key_fault = error.status in (401, 403)
+        hint = f"the key is read from ${variable}" if has_key_fault else "is this the API's root?"
+        raise UsageError(f"{error}; {hint}") from error
     return Backend(line, name, f"{transport} {url}")
 
 
@@ -103,6 +105,8 @@ async def _first_model(url: str, key: str | None) -> str:
     """The model that the server lists first."""
     import aiohttp
 
+    from tightloop.client.reasons import reason_of
+
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     timeout = aiohttp.ClientTimeout(total=15)
     try:
@@ -112,7 +116,11 @@ async def _first_model(url: str, key: str | None) -> str:
         ):
             listed: Any = await response.json()
         return str(listed["data"][0]["id"])
+    except aiohttp.ContentTypeError as error:
+        text = f"{url}/models answered {error.status}, and no list of models"
+        raise UsageError(f"{text}; is {url} the API's root?") from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise UsageError(f"cannot reach {url}: {error}; is the server running?") from error
+        text = f"cannot reach {url}: {reason_of(error)}"
+        raise UsageError(f"{text}; is the server running?") from error
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise UsageError(f"{url}/models lists no model; name one with --model") from error

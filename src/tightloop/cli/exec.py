@@ -7,6 +7,7 @@ with ``--json`` one event a line; everything for a person goes to standard error
 
 import argparse
 import asyncio
+import logging
 import signal
 import sys
 from contextlib import AsyncExitStack
@@ -76,6 +77,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the verb: 0 done, 1 failed or given up, 2 cannot start, 130 interrupted."""
     report = Report(arguments.json)
+    # What the run comes to says all; a library's warnings beside it are for servers.
+    logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
     try:
         prompt = _read_prompt(arguments.prompt)
         if not arguments.repo.is_dir():

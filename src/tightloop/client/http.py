@@ -14,6 +14,7 @@ import orjson
 
 from tightloop.client.http_pool import HttpPool, check_status
 from tightloop.client.reads import use_small_reads
+from tightloop.client.reasons import reason_of
 from tightloop.client.transport import Event, TransportError
 from tightloop.protocol.accumulator import TERMINAL_TYPES
 from tightloop.protocol.errors import (
@@ -49,7 +50,7 @@ class HttpTransport:
                     await response.read()
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 await self.close()
-                raise TransportError(f"cannot connect to {self.url}: {error!r}") from error
+                raise TransportError(f"cannot connect to {self.url}: {reason_of(error)}") from error
             except ApiError:
                 await self.close()
                 raise
@@ -80,7 +81,9 @@ class HttpTransport:
                         yield event
         except (aiohttp.ClientError, OSError, ValueError, AttributeError) as error:
             if not is_over:
-                raise TransportError(f"the stream from {self.url} broke: {error!r}") from error
+                raise TransportError(
+                    f"the stream from {self.url} broke: {reason_of(error)}"
+                ) from error
         except RemoteProtocolError as error:
             raise TransportError(f"{self.url} sent no event stream: {error}") from error
         if refusal is not None and not is_over:

@@ -1,5 +1,6 @@
 """A client's HTTP connections: kept for ten minutes, or a new one for each request."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -10,6 +11,8 @@ from tightloop.protocol.errors import MAX_MESSAGE_CHARS, api_error_from_wire
 
 KEEP_ALIVE_S: Final = 600.0
 CONNECT_TIMEOUT_S: Final = 15.0
+MAX_PAGE_CHARS: Final = 200
+_TAGS: Final = re.compile(r"<[^>]*>")
 
 
 class HttpPool:
@@ -57,11 +60,22 @@ async def check_status(response: aiohttp.ClientResponse) -> None:
     try:
         payload: object = orjson.loads(body)
     except orjson.JSONDecodeError:
-        text = body[:MAX_MESSAGE_CHARS].decode("utf-8", "replace").strip()
-        payload = {"message": text or f"HTTP status {response.status} without a body"}
+        payload = {"message": _told(response, body)}
     raise api_error_from_wire(
         payload, status=response.status, retry_after_s=_retry_after_s(response.headers)
     )
+
+
+def _told(response: aiohttp.ClientResponse, body: bytes) -> str:
+    """What a body says that is no JSON."""
+    text = body[:MAX_MESSAGE_CHARS].decode("utf-8", "replace").strip()
+    if text.startswith("<"):
+        page = " ".join(_TAGS.sub(" ", text).split())[:MAX_PAGE_CHARS]
+        return (
+            f"{response.url} answered {response.status} with a web page, as no API does ({page});"
+            " check the address and its path"
+        )
+    return text or f"HTTP status {response.status} without a body"
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
