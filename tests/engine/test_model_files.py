@@ -1,5 +1,6 @@
 """Model names become files, or an error that says what to do."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,47 @@ from tightloop.engine.model_files import (
     HubFile,
     _progress_bar,
     bundled_path,
+    check,
     explain,
+    in_own_words,
     parse_hub_name,
     resolve,
 )
 
 FILE = HubFile("o/r", "m.gguf", "v1")
+
+
+def test_a_look_at_a_file_reads_its_first_bytes(tmp_path: Path) -> None:
+    """A missing file, a folder, an empty file and one that is something else are told apart."""
+    good, bad, empty = (tmp_path / name for name in ("good.gguf", "bad.gguf", "empty.gguf"))
+    good.write_bytes(b"GGUF and more")
+    bad.write_bytes(b"<html>")
+    empty.write_bytes(b"")
+    assert check(str(good)) == check("patchling") == ""
+    for path, text in (
+        (bad, "begins with b'<htm'"),
+        (empty, "begins with b''"),
+        (tmp_path, "there is no"),
+    ):
+        with pytest.raises(EngineError, match=text):
+            check(str(path))
+
+
+def test_what_the_hub_s_client_logs_is_told_once_and_in_our_words(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It words each of its attempts twice over half a minute; afterwards it is as it was."""
+    theirs = logging.getLogger("huggingface_hub")
+    before = (theirs.handlers, theirs.propagate)
+    with in_own_words(FILE):
+        for number in range(3):
+            logging.getLogger("huggingface_hub.utils").warning("Retrying [%d]", number)
+    (record,) = caplog.records
+    assert (
+        record.getMessage()
+        == "the hub does not give hf:o/r/m.gguf@v1 at once; trying for half a minute"
+    )
+    assert before == (theirs.handlers, theirs.propagate)
 
 
 def test_a_path_is_itself(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@
 the Hugging Face hub and kept in its cache. Nothing is ever chosen for the user.
 """
 
+import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,6 +16,8 @@ from typing import Any
 from tightloop.engine.interface import EngineError
 
 BUNDLED = "patchling"
+_log = logging.getLogger(__name__)
+_MAGIC = b"GGUF"
 _HUB_NAME = re.compile(r"hf:([^/@\s]+/[^/@\s]+)/([^@\s]+?)(?:@(\S+))?$")
 
 
@@ -76,12 +80,66 @@ def download_from_hub(file: HubFile) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        path = hf_hub_download(
-            file.repository, file.file, revision=file.revision, tqdm_class=_progress_bar()
-        )
+        with in_own_words(file):
+            path = hf_hub_download(
+                file.repository, file.file, revision=file.revision, tqdm_class=_progress_bar()
+            )
     except Exception as error:
         raise explain(error, file) from error
     return Path(str(path))
+
+
+class _Once(logging.Handler):
+    """Says ``text`` at the first record, and nothing of any."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
+        self._is_said = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING and not self._is_said:
+            self._is_said = True
+            _log.warning("%s", self._text)
+
+
+@contextmanager
+def in_own_words(file: HubFile) -> Iterator[None]:
+    """What the hub's client logs at each of its attempts is told once: ``explain`` has the reason."""
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.handlers, logger.propagate
+    logger.handlers = [_Once(f"the hub does not give {file} at once; trying for half a minute")]
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.handlers, logger.propagate = before
+
+
+def check(name: str) -> str:
+    """What must be known of the model ``name`` before it is loaded; "" where it is all here.
+
+    Nothing is fetched. Raises ``EngineError`` for a file that is missing or is no GGUF file.
+    """
+    if name.startswith("hf:"):
+        file = parse_hub_name(name)
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(file.repository, file.file, revision=file.revision)
+        return "" if isinstance(cached, str) else f"{name} is not here yet: the start fetches it"
+    path = resolve(name)
+    try:
+        with path.open("rb") as opened:
+            head = opened.read(len(_MAGIC))
+    except OSError as error:
+        raise EngineError(
+            f"cannot read {path}: {error.strerror}", code="model_not_found"
+        ) from error
+    if head != _MAGIC:
+        raise EngineError(
+            f"{path} is no GGUF file: it begins with {head!r}", code="model_not_found"
+        )
+    return ""
 
 
 def explain(error: Exception, file: HubFile) -> EngineError:

@@ -73,6 +73,22 @@ def check_key_env(name: str) -> None:
     options.check_key_env(name)
 
 
+def check_files(spec: str) -> str:
+    """What is to be known of the engine's files, "" where they are all here; nothing is fetched.
+
+    Raises ``EngineError`` for a local one that is missing or cannot be a model.
+    """
+    kind = _kind(spec)
+    if kind in ("patchling", "file"):
+        from tightloop.engine.model_files import check
+
+        return check(spec)
+    folder = spec.removeprefix("vllm:")
+    if kind == "vllm" and not Path(folder).is_dir():
+        raise EngineError(f"there is no directory {folder!r} with a model", code="model_not_found")
+    return ""
+
+
 def is_local(spec: str) -> bool:
     """Whether the engine computes in this process."""
     return _kind(spec) in ("patchling", "file")

@@ -63,8 +63,10 @@ def test_local_engines_share_the_cores() -> None:
 
 def test_what_cannot_be_is_told_by_the_check(tmp_path: Path) -> None:
     """A file that is missing, two models with one name: nothing has to be started for that."""
-    with pytest.raises(EngineError, match=r"no model file at /no/x\.gguf"):
+    with pytest.raises(EngineError, match=r"^x: there is no model file '/no/x\.gguf'"):
         table_of(plan_of_names(["/no/x.gguf"], EngineOptions()))
+    with pytest.raises(EngineError, match="no directory '/no/model'"):
+        table_of(plan_of_names(["vllm:/no/model"], EngineOptions()))
     with pytest.raises(EngineError, match="cannot read script"):
         table_of(plan_of_names([f"scripted:{tmp_path}/none.json"], EngineOptions()))
     log = replace(plan_of_names(["scripted"], EngineOptions()), decision_log=tmp_path)
@@ -74,6 +76,19 @@ def test_what_cannot_be_is_told_by_the_check(tmp_path: Path) -> None:
     for build in (build_fleet, table_of):
         with pytest.raises(EngineError, match=r"as 'x': /a/x\.gguf and /b/x\.gguf"):
             build(same)
+
+
+def test_the_check_tells_what_the_start_would_fetch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for each file; the table is shown all the same."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    plan = plan_of_names(["hf:nobody/nothing/m.gguf@v1"], EngineOptions())
+    assert table_of(plan).endswith(
+        "hf:nobody/nothing/m.gguf@v1 is not here yet: the start fetches it"
+    )
 
 
 def test_a_log_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from tightloop.engine.fleet.decisions import DecisionLog
 from tightloop.engine.fleet.fleet import Fleet
@@ -11,7 +10,7 @@ from tightloop.engine.fleet.groups import ModelGroup, check_groups
 from tightloop.engine.fleet.member import Member
 from tightloop.engine.fleet.plan import FleetPlan, MemberPlan, ModelPlan
 from tightloop.engine.interface import EngineError
-from tightloop.engine.registry import EngineOptions, create_engine, is_local
+from tightloop.engine.registry import EngineOptions, check_files, create_engine, is_local
 from tightloop.trace.clock import Clock
 
 
@@ -81,10 +80,13 @@ def table_of(plan: FleetPlan) -> str:
     if plan.decision_log is not None and plan.decision_log.is_dir():
         raise EngineError(f"cannot write the decision log {plan.decision_log}: it is a directory")
     rows: list[tuple[str, ...]] = []
+    notes: list[str] = []
     rows.append(("model", "backend", "tier", "price in/cached/out", "at once", "engine", "options"))
     for model in plan.models:
         for one in model.members:
-            _look_at(one)
+            note = _look_at(one)
+            if note and note not in notes:
+                notes.append(note)
             rows.append(_row(model, one))
     lines = _aligned(rows)
     for model in plan.models:
@@ -92,14 +94,16 @@ def table_of(plan: FleetPlan) -> str:
     chosen = "may" if plan.takes_policies else "may not"
     lines.append(f"requests {chosen} name their policy in metadata (tightloop.tier_policy)")
     lines.append(f"decision log: {plan.decision_log or 'none'}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *notes])
 
 
-def _look_at(one: MemberPlan) -> None:
-    engine = one.spec.engine
-    create_engine(engine, one.options)
-    if engine.endswith(".gguf") and not engine.startswith("hf:") and not Path(engine).is_file():
-        raise EngineError(f"{one.spec.name}: no model file at {engine}", code="model_not_found")
+def _look_at(one: MemberPlan) -> str:
+    """What is to be known of its files. Raises ``EngineError`` with the backend's name."""
+    create_engine(one.spec.engine, one.options)
+    try:
+        return check_files(one.spec.engine)
+    except EngineError as error:
+        raise EngineError(f"{one.spec.name}: {error}", code=error.code) from error
 
 
 def _row(model: ModelPlan, one: MemberPlan) -> tuple[str, ...]:
