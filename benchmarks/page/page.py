@@ -11,6 +11,7 @@ from benchmarks.page.headlines import (
     per_token_lines,
     ttft_lines,
 )
+from benchmarks.page.peer_ratios import peer_lines
 from benchmarks.page.results import Results, missing
 from benchmarks.page.tables import circumstances, listing, pivot
 
@@ -67,6 +68,14 @@ TTFT = """\
 With a real engine behind the same network: what a person waits for. The baselines find the engine warm, so
 what they pay for is the connection and the resent history; the model's own time on the new output is in all of
 them, and only streamed prefill hides it."""
+
+AGAINST_PEERS = """\
+## Against every peer
+
+Below zero: ours takes less. **In bold**: a reduction below 20 %, none at all, or one whose interval reaches zero.
+Of each figure there are two tables: our WebSocket, which is the tight path, against each peer over each API that it
+offers; and ours asked in the very way that the peer is. `added` is what a gateway adds to the answer of the upstream
+itself. `make bench` and `python -m benchmarks.lab.report` print these ratios, and those of every other of our ways."""
 
 Body = Callable[[Sequence[Row]], list[str]]
 
@@ -126,6 +135,7 @@ def page(results: Results, plots: Sequence[str]) -> str:
     parts += [PER_TOKEN, "", *per_token_lines(results), "", TTFT, "", *ttft_lines(results), ""]
     parts += [FOLLOW_UP, "", *follow_up_lines(results), ""]
     parts += ["## Budgets", "", *budget_table(results), ""]
+    parts += [AGAINST_PEERS, "", *peer_lines(results)]
     for name, title, body in SECTIONS:
         parts += [f"## {title}", ""]
         experiment = results.experiments.get(name)
