@@ -98,6 +98,20 @@ def stop_when_ready(ready: Path) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def test_memory_for_conversations_is_set_for_local_models(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The check shows it; a file says it itself; what is no size is named."""
+    assert serve.run(arguments("--check", "--warm-memory", "2GiB", "--saved-memory", "0")) == 0
+    assert "warm_bytes=2147483648 saved_bytes=0" in capsys.readouterr().out
+    words = ("--config", "/no/config.toml", "--warm-memory", "0", "--check")
+    assert serve.run(arguments(*words)) == 2
+    assert "--warm-memory does not go with --config" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        arguments("--saved-memory", "lots")
+    assert "--saved-memory" in capsys.readouterr().err
+
+
 def test_a_check_says_when_drafts_are_off(capsys: pytest.CaptureFixture[str]) -> None:
     for words, is_off in (([], False), (["--drafts", "off"], True), (["--drafts", "auto"], False)):
         assert serve.run(arguments("--check", *words)) == 0

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from tightloop.cli.event_loop import LOOPS
 from tightloop.cli.event_loop import run as run_on
+from tightloop.cli.option_values import port, positive, size_bytes
 
 if TYPE_CHECKING:
     from tightloop.engine.fleet.plan import FleetPlan
@@ -55,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     add(
         "--port",
-        type=_port,
+        type=port,
         default=DEFAULT_PORT,
         help=f"port to listen on, 0 for any free one (default {DEFAULT_PORT})",
     )
@@ -74,13 +75,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
         " Required unless the address is a loopback one",
     )
     add("--api-key-file", type=Path, metavar="FILE", help="accept the keys in FILE, one a line")
-    add("--context", type=_positive, metavar="N", help="context window in tokens (local models)")
-    add("--threads", type=_positive, metavar="N", help="threads for a local model")
+    add("--context", type=positive, metavar="N", help="context window in tokens (local models)")
+    add("--threads", type=positive, metavar="N", help="threads for a local model")
     add(
         "--drafts",
         choices=("auto", "off"),
         help="whether a local model checks several guessed tokens in a step where its own figures"
         " say that this is faster; answers are the same (default auto)",
+    )
+    add(
+        "--warm-memory",
+        type=size_bytes,
+        metavar="SIZE",
+        help="what conversations that nobody waits for may take in a local model's context, such as"
+        " 2GiB (default: all there is)",
+    )
+    add(
+        "--saved-memory",
+        type=size_bytes,
+        metavar="SIZE",
+        help="what they may take beside it when they have made room, 0 to keep none (default 256MiB)",
     )
     add(
         "--upstream-key-env",
@@ -212,6 +226,8 @@ def _plan(arguments: argparse.Namespace) -> "FleetPlan":
         "--context": arguments.context,
         "--threads": arguments.threads,
         "--drafts": arguments.drafts,
+        "--warm-memory": arguments.warm_memory,
+        "--saved-memory": arguments.saved_memory,
         "--upstream-key-env": arguments.upstream_key_env,
     }
     for name, value in given.items():
@@ -234,6 +250,8 @@ def _options(arguments: argparse.Namespace) -> "EngineOptions":
         num_threads=arguments.threads,
         has_drafts=arguments.drafts != "off",
         api_key_env=arguments.upstream_key_env or DEFAULT_KEY_ENV,
+        warm_bytes=arguments.warm_memory,
+        saved_bytes=arguments.saved_memory,
     )
 
 
@@ -289,15 +307,3 @@ def _state_dir(arguments: argparse.Namespace) -> Path:
     from tightloop.trace.log import state_directory
 
     return state_directory()
-
-
-def _port(text: str) -> int:
-    if text.isdecimal() and int(text) <= 65535:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"must be a port from 0 to 65535, got {text!r}")
-
-
-def _positive(text: str) -> int:
-    if text.isdecimal() and int(text) > 0:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"must be a positive number, got {text!r}")
