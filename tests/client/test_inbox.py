@@ -1,5 +1,8 @@
 """The switchboard: frames find the response they belong to."""
 
+from contextlib import nullcontext
+from typing import Any
+
 import orjson
 import pytest
 
@@ -178,3 +181,65 @@ async def test_deltas_for_somebody_who_has_left_are_dropped() -> None:
     board.receive(delta("unheard"))
     board.receive(DONE)
     assert await types(inbox) == ["response.created"]
+
+
+class Reader:
+    """A callback, and the texts of what it was given, one list per call."""
+
+    def __init__(self, *, enough: str = "") -> None:
+        self.reads: list[list[str]] = []
+        self.enough = enough
+
+    def __call__(self, events: list[dict[str, Any]]) -> bool:
+        self.reads.append([event.get("delta", event["type"]) for event in events])
+        if "fault" in self.reads[-1]:
+            raise ValueError("fault")
+        return self.enough in self.reads[-1]
+
+
+async def test_a_callback_is_given_what_one_read_brought() -> None:
+    """In one call, up to its own end; the response behind it in the lane gets the rest."""
+    board, reader = Switchboard("x"), Reader(enough="never")
+    tap, frame = board.tap({"model": "m"}, reader)
+    later, _ = board.open({})
+    assert orjson.loads(frame) == {"type": "response.create", "model": "m"}
+    board.receive_all([created("r"), delta("a"), delta("b")])
+    board.receive_all([delta("c"), DONE, created("s"), DONE])
+    await tap.wait()
+    assert reader.reads == [["response.created", "a", "b"], ["c", "response.completed"]]
+    assert board.leave(tap) is None
+    assert await types(later) == ["response.created", "response.completed"]
+
+
+async def test_a_callback_that_has_enough_hears_no_more() -> None:
+    """Nor does one that failed, or whose reader has left; the response is cancelled by its id."""
+    for text, error in (("enough", None), ("fault", ValueError)):
+        board, reader = Switchboard("x"), Reader(enough="enough")
+        tap, _ = board.tap({"stream_id": "a"}, reader)
+        board.receive_all([created("r", stream_id="a"), delta(text, stream_id="a")])
+        board.receive_all([delta("more", stream_id="a")])
+        with pytest.raises(error) if error else nullcontext():
+            await tap.wait()
+        farewell = board.leave(tap)
+        assert farewell is not None
+        cancel = {"type": "response.cancel", "response_id": "r", "stream_id": "a"}
+        assert cancel == orjson.loads(farewell)
+        board.receive_all([delta("late", stream_id="a"), event("response.failed", stream_id="a")])
+        assert [["response.created", text]] == reader.reads
+
+
+async def test_a_callback_hears_what_came_before_a_fault() -> None:
+    """A refusal, a frame that is no event, a lost connection."""
+    refusal = event("error", status=429, error={"message": "slow", "code": "c"})
+    board, reader = Switchboard("x"), Reader(enough="never")
+    tap, _ = board.tap({}, reader)
+    board.receive_all([delta("a"), refusal])
+    with pytest.raises(ApiError, match="slow"):
+        await tap.wait()
+    second, _ = board.tap({}, reader)
+    with pytest.raises(TransportError, match="no event"):
+        board.receive_all([delta("b"), b'{"type":"response.output_text.delta","delta":'])
+    board.lose(TransportError("gone"))
+    with pytest.raises(TransportError, match="gone"):
+        await second.wait()
+    assert reader.reads == [["a"], ["b"]]

@@ -10,7 +10,7 @@ burst does not wait until the last one is decoded.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeGuard
 
 import orjson
@@ -49,10 +49,7 @@ class Inbox:
 
     def put(self, event: Event) -> None:
         """File one event; wakes the consumer once however many follow before it runs."""
-        if self.response_id is None and event["type"] == "response.created":
-            self.response_id = event["response"]["id"]
-        if event["type"] in TERMINAL:
-            self.is_ended = True
+        self._note(event)
         if not self.is_abandoned:
             self._events.append(event)
             self._wake()
@@ -81,6 +78,13 @@ class Inbox:
         event = self._events.popleft()
         return self._decoded(event) if isinstance(event, bytes) else event
 
+    def _note(self, event: Event) -> None:
+        kind = event["type"]
+        if self.response_id is None and kind == "response.created":
+            self.response_id = event["response"]["id"]
+        if kind in TERMINAL:
+            self.is_ended = True
+
     def _decoded(self, frame: bytes) -> Event:
         try:
             event: Event = orjson.loads(frame)
@@ -96,19 +100,84 @@ class Inbox:
             waiter.set_result(None)
 
 
+Take = Callable[[list[Event]], bool]
+"""Is given the events that one read brought; says whether it has enough."""
+
+
+class Tap(Inbox):
+    """The events of one response for a callback: within the read that brought them, without a task."""
+
+    def __init__(self, lane: str | None, take: Take) -> None:
+        super().__init__(lane)
+        self._take = take
+        self._has_enough = False
+        self._read: list[Event] = []
+
+    def put(self, event: Event) -> None:
+        """See ``Inbox.put``; handed on by ``deliver``."""
+        self._note(event)
+        if not self.is_abandoned:
+            self._read.append(event)
+
+    def put_delta(self, frame: bytes) -> None:
+        """See ``Inbox.put_delta``; decoded at once, since nobody waits for anything else meanwhile."""
+        if not self.is_abandoned:
+            self._read.append(orjson.loads(frame))
+
+    def deliver(self) -> None:
+        """Hand on what the read brought, and wake who waits for the end if this was it."""
+        events, self._read = self._read, []
+        if events and not self.is_abandoned and not self._has_enough:
+            try:
+                self._has_enough = self._take(events)
+            except Exception as error:  # noqa: BLE001 - raised where the end is waited for
+                self.give_up(error)
+        if self._has_enough or self.is_ended:
+            self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """See ``Inbox.fail``."""
+        super().fail(error)
+        self.deliver()
+
+    def give_up(self, error: Exception) -> None:
+        """Take no more; ``wait`` raises ``error``, although the response goes on."""
+        self._has_enough = True
+        self.error = self.error or error
+        self._wake()
+
+    async def wait(self) -> None:
+        """The callback has enough, or had all there was. Raises the error if it ended in one."""
+        while not (self._has_enough or self.is_ended):
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        if self.error is not None:
+            raise self.error
+
+
 class Switchboard:
     """The open inboxes of one connection, by lane."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._lanes: dict[str | None, deque[Inbox]] = {}
+        self._taps: list[Tap] = []
         self._broken: TransportError | None = None
 
     def open(self, request: dict[str, Any]) -> tuple[Inbox, bytes]:
         """The inbox of a new response, and the frame that asks for it."""
         inbox = Inbox(request.get("stream_id"), self._give_up)
+        return inbox, self._opened(inbox, request)
+
+    def tap(self, request: dict[str, Any], take: Take) -> tuple[Tap, bytes]:
+        """As ``open``, for a callback."""
+        tap = Tap(request.get("stream_id"), take)
+        self._taps.append(tap)
+        return tap, self._opened(tap, request)
+
+    def _opened(self, inbox: Inbox, request: dict[str, Any]) -> bytes:
         self._lanes.setdefault(inbox.lane, deque()).append(inbox)
-        return inbox, orjson.dumps({"type": "response.create", **request})
+        return orjson.dumps({"type": "response.create", **request})
 
     def leave(self, inbox: Inbox) -> bytes | None:
         """The consumer is gone; the frame that cancels the response, if there is one to send.
@@ -116,6 +185,8 @@ class Switchboard:
         None when it has ended, and for a create that still waits behind another one of its lane:
         it has no id yet, and a cancel without an id would hit the one before it.
         """
+        if isinstance(inbox, Tap):
+            self._taps.remove(inbox)
         if inbox.is_ended:
             return None
         inbox.is_abandoned = True
@@ -136,16 +207,25 @@ class Switchboard:
         """
         if self._broken is not None:
             raise self._broken
-        if self._is_plain_delta(frame):
-            inboxes = self._lanes.get(None)
-            if inboxes:
-                inboxes[0].put_delta(frame)
-            return
         try:
+            if self._is_plain_delta(frame):
+                inboxes = self._lanes.get(None)
+                if inboxes:
+                    inboxes[0].put_delta(frame)
+                return
             event: Event = orjson.loads(frame)
             self._file(event)
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise self._no_event(frame) from error
+
+    def receive_all(self, frames: Iterable[bytes]) -> None:
+        """File the frames that one read brought; as ``receive``, and callbacks are called."""
+        try:
+            for frame in frames:
+                self.receive(frame)
+        finally:  # what came before a fault is part of the answer
+            for tap in self._taps:
+                tap.deliver()
 
     def _file(self, event: Event) -> None:
         kind = event["type"]

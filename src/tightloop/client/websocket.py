@@ -1,12 +1,13 @@
 """The Responses API over one persistent WebSocket.
 
-A reader task lives as long as the socket: it answers the server's pings while a long tool runs,
-notices a lost connection at once, and files every frame that one wake-up brought before the
-consumer runs. Frames are not compressed: deltas are small and a compressor costs more than it saves.
+Frames are read as they come, whoever waits: the server's pings are answered while a long tool runs, and
+a lost connection is noticed at once. What one read brought is filed before the consumer runs, or handed
+to a callback within that read. Frames are not compressed: deltas are small and a compressor costs more
+than it saves.
 """
 
 import asyncio
-from collections import deque
+import ssl
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Any
@@ -14,17 +15,13 @@ from typing import Any
 import aiohttp
 import orjson
 
-from tightloop.client.inbox import Switchboard
-from tightloop.client.reads import use_small_reads
+from tightloop.client.inbox import Inbox, Take
+from tightloop.client.quiet import Quiet
+from tightloop.client.reasons import reason_of
 from tightloop.client.transport import Event, TransportError
+from tightloop.client.websocket_line import WebSocketLine
 from tightloop.protocol.errors import ApiError
-from tightloop.protocol.prefill import CAPABILITIES_HEADER, capabilities_of
 
-MAX_MESSAGE_BYTES = 64 << 20
-MAX_HINT_BYTES = 512 << 10
-"""Of hints that wait for the next step of the loop."""
-
-PING_EVERY_S = 60.0
 CONNECT_TIMEOUT_S = 15.0
 
 
@@ -37,11 +34,16 @@ class WebSocketTransport:
 
     supports_continuation = True
 
-    def __init__(self, url: str, api_key: str | None = None) -> None:
+    def __init__(
+        self, url: str, api_key: str | None = None, *, ssl_context: ssl.SSLContext | None = None
+    ) -> None:
+        """``ssl_context`` replaces the system's trust."""
         self.url = url.rstrip("/")
+        self._ssl = ssl_context
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._session: aiohttp.ClientSession | None = None
-        self._line: _Line | None = None
+        self._line: WebSocketLine | None = None
+        self._opening: aiohttp.ClientResponse | None = None  # what opened the newest socket
         self._connecting = asyncio.Lock()
 
     async def connect(self) -> None:
@@ -55,24 +57,42 @@ class WebSocketTransport:
             if self._line is not None and self._line.is_open:
                 return
             await self._drop()
-            self._line = _Line(self.url, await self._open())
+            self._line = await self._open()
+            await self._line.catch_up()
 
     async def stream(self, request: dict[str, Any]) -> AsyncGenerator[Event, None]:
         """See ``Transport.stream``."""
-        await self.connect()
-        line = self._line
-        if line is None:
-            raise TransportError(f"{self.url}: the transport was closed while it connected")
+        line = await self._connected()
         inbox, frame = line.switchboard.open(request)
         try:
             await line.send(frame)
             while (event := await inbox.get()) is not None:
                 yield event
         finally:
-            farewell = line.switchboard.leave(inbox)
-            if farewell is not None:
-                with suppress(TransportError):  # a lost connection cancels by itself
-                    await line.send(farewell)
+            await self._leave(line, inbox)
+
+    async def pour(self, request: dict[str, Any], take: Take, *, silence_s: float) -> None:
+        """As ``stream``, for a callback: called within the read that brought the events.
+
+        Ends when ``take`` has enough, or the response is over; raises what ``take`` raises, and
+        ``TimeoutError`` when nothing comes for ``silence_s``. Cancelling it cancels the response.
+        """
+        line = await self._connected()
+
+        def heard(events: list[Event]) -> bool:
+            quiet.moved()
+            return take(events)
+
+        tap, frame = line.switchboard.tap(request, heard)
+        silence = TimeoutError(f"{self.url} said nothing for {silence_s:g} s")
+        quiet = Quiet(silence_s, lambda: tap.give_up(silence))
+        try:
+            async with asyncio.timeout(silence_s):
+                await line.send(frame)
+            await tap.wait()
+        finally:
+            quiet.stop()
+            await self._leave(line, tap)
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -91,19 +111,31 @@ class WebSocketTransport:
             if session is not None:
                 await session.close()
 
-    async def _open(self) -> aiohttp.ClientWebSocketResponse[bool]:
+    async def _connected(self) -> WebSocketLine:
+        await self.connect()
+        if self._line is None:
+            raise TransportError(f"{self.url}: the transport was closed while it connected")
+        return self._line
+
+    async def _leave(self, line: WebSocketLine, inbox: Inbox) -> None:
+        farewell = line.switchboard.leave(inbox)
+        if farewell is not None:
+            with suppress(TransportError):  # a lost connection cancels by itself
+                await line.send(farewell)
+
+    async def _open(self) -> WebSocketLine:
         if self._session is None:
             trace = aiohttp.TraceConfig()
             trace.on_request_redirect.append(_refuse_redirect)
+            trace.on_request_end.append(self._note_opening)
             self._session = aiohttp.ClientSession(headers=self._headers, trace_configs=[trace])
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                return await self._session.ws_connect(
+                socket = await self._session.ws_connect(
                     f"{self.url}/responses",
-                    heartbeat=PING_EVERY_S,
-                    max_msg_size=MAX_MESSAGE_BYTES,
                     compress=0,
                     decode_text=False,
+                    ssl=self._ssl if self._ssl is not None else True,
                 )
         except aiohttp.WSServerHandshakeError as error:
             if error.status in (101, 426):
@@ -116,7 +148,16 @@ class WebSocketTransport:
                 code="invalid_api_key" if error.status == 401 else None,
             ) from error
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            raise TransportError(f"cannot connect to {self.url}: {error!r}") from error
+            raise TransportError(f"cannot connect to {self.url}: {reason_of(error)}") from error
+        opening, self._opening = self._opening, None
+        if opening is None:
+            raise TransportError(f"{self.url} opened no WebSocket")
+        return WebSocketLine(self.url, socket, opening)
+
+    async def _note_opening(
+        self, _session: aiohttp.ClientSession, _context: object, seen: aiohttp.TraceRequestEndParams
+    ) -> None:
+        self._opening = seen.response
 
     async def _drop(self) -> None:
         line, self._line = self._line, None
@@ -130,80 +171,3 @@ async def _refuse_redirect(
     """A conversation and its key go where they were sent, and nowhere else."""
     place = seen.response.headers.get("Location", "")
     raise TransportError(f"{seen.url} redirects to {place[:200]!r}; give the address meant")
-
-
-class _Line:
-    """One socket with its reader; replaced as a whole when it is lost."""
-
-    def __init__(self, url: str, socket: aiohttp.ClientWebSocketResponse[bool]) -> None:
-        self.switchboard = Switchboard(url)
-        self._url = url
-        self._socket = socket
-        self._hints: deque[bytes] = deque()
-        self._hint_bytes = 0
-        self._hinting: asyncio.Task[None] | None = None
-        # aiohttp offers no public way to the headers of the answer that opened a socket.
-        opening = getattr(socket, "_response", None)
-        headers = opening.headers if opening is not None else {}
-        self.capabilities = capabilities_of(headers.get(CAPABILITIES_HEADER))
-        # aiohttp offers no public way to the transport of a client's socket.
-        self._transport = getattr(getattr(socket, "_conn", None), "transport", None)
-        use_small_reads(self._transport)
-        self._reader = asyncio.get_running_loop().create_task(self._read())
-
-    @property
-    def is_open(self) -> bool:
-        return not self._socket.closed and not self._reader.done()
-
-    async def send(self, frame: bytes) -> None:
-        """Write one text frame; raises ``TransportError`` when the socket is gone."""
-        try:
-            await self._socket.send_frame(frame, aiohttp.WSMsgType.TEXT)
-        except (aiohttp.ClientError, OSError) as error:
-            raise TransportError(f"the connection to {self._url} is gone: {error!r}") from error
-
-    def hint(self, frame: bytes) -> bool:
-        """Write one text frame if nothing else waits to be written; whether it goes out."""
-        if not self.is_open or self._hint_bytes + len(frame) > MAX_HINT_BYTES:
-            return False
-        if self._transport is None or self._transport.get_write_buffer_size():
-            return False
-        self._hint_bytes += len(frame)
-        self._hints.append(frame)
-        if self._hinting is None or self._hinting.done():
-            self._hinting = asyncio.get_running_loop().create_task(self._send_hints())
-        return True
-
-    async def _send_hints(self) -> None:
-        with suppress(TransportError):  # the reader notices the loss, too
-            while self._hints:
-                frame = self._hints.popleft()
-                self._hint_bytes -= len(frame)
-                await self.send(frame)
-
-    async def close(self) -> None:
-        await self._socket.close()
-        await asyncio.wait([task for task in (self._reader, self._hinting) if task is not None])
-
-    async def _read(self) -> None:
-        error = TransportError(f"the connection to {self._url} was closed")
-        try:
-            while True:
-                message = await self._socket.receive()
-                if message.type is not aiohttp.WSMsgType.TEXT:
-                    break
-                self.switchboard.receive(message.data)
-            error = self._reason(message.type, message.extra)
-        except TransportError as broken:
-            error = broken
-        finally:
-            self.switchboard.lose(error)
-        await self._socket.close()
-
-    def _reason(self, kind: aiohttp.WSMsgType, extra: object) -> TransportError:
-        """Why the socket ended, in words."""
-        if kind is aiohttp.WSMsgType.BINARY:
-            return TransportError(f"{self._url} sent a binary frame; events are text frames")
-        code = self._socket.close_code
-        detail = self._socket.exception() or extra or ""
-        return TransportError(f"{self._url} closed the connection (code {code}) {detail}".rstrip())

@@ -7,14 +7,23 @@ from typing import Any
 
 import pytest
 
+from tests.client.raw_peer import CREATED, DONE, Peer, delta, events, scripted
 from tests.engine.collecting import ask, request, start
+from tests.engine.remote.conftest import Tls
 from tests.engine.remote.peers import Upstream, node, upstream
 from tightloop.engine.interface import GenerationRequest, Node, Sampling
 from tightloop.engine.remote import RemoteEngine, RemoteOptions, connecting
 from tightloop.engine.remote.sockets import ResponsesSockets
 from tightloop.engine.scripted import Answer, Hold, call_answer, in_turn, text_answer
 from tightloop.protocol.compaction import Summary, seal
-from tightloop.protocol.deltas import Finished, FinishReason, ReasoningDelta, TextDelta, Usage
+from tightloop.protocol.deltas import (
+    Delta,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    TextDelta,
+    Usage,
+)
 from tightloop.protocol.items import (
     Compaction,
     CustomToolCallOutput,
@@ -342,3 +351,37 @@ async def test_over_http_everything_is_sent_each_time() -> None:
         assert texts(peer.asked[-1]) == ["one", "echo: one", "two"]
         done = (await ask(peer.engine, request("x", tool_choice="required", name="r3"))).finished
         assert done.error_code == "invalid_value"
+
+
+async def test_a_token_is_handed_over_in_the_call_that_brought_it(tls: Tls) -> None:
+    """Over TLS with a trust of its own: no task wakes for a token, and what one read brought is one call."""
+    heard: list[tuple[list[Delta], bool]] = []
+    is_heard, is_over = asyncio.Event(), asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        kind, asked = await peer.hear()
+        if kind == 1:  # else the spare one is closed
+            assert b'"response.create"' in asked
+            peer.writer.write(events(CREATED, delta("a"), delta("b")))
+            await is_heard.wait()
+            peer.writer.write(events(delta("c"), DONE))
+            await peer.hear()
+
+    def sink(deltas: Sequence[Delta]) -> None:
+        heard.append((list(deltas), asyncio.current_task() is None))
+        is_heard.set()
+        if isinstance(deltas[-1], Finished):
+            is_over.set()
+
+    tls.server.set_alpn_protocols(["http/1.1"])
+    async with scripted(script, tls.server) as url:
+        options = RemoteOptions(api="responses-ws", warm=0)
+        engine = RemoteEngine("m", url, options=options, ssl_context=tls.client)
+        await engine.start()
+        engine.submit(request("hi"), sink)
+        await is_over.wait()
+        await engine.close()
+    *tokens, (last, _) = heard
+    assert [([TextDelta("a"), TextDelta("b")], True), ([TextDelta("c")], True)] == tokens
+    assert isinstance(last[0], Finished)
+    assert FinishReason.STOP is last[0].reason

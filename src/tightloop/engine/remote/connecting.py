@@ -58,13 +58,13 @@ async def connect(
     return plain
 
 
-async def choose_api(host: Host, chat: ChatApi) -> Api:
+async def choose_api(host: Host, chat: ChatApi, ssl_context: ssl.SSLContext | None) -> Api:
     """What the option ``api`` asks for; with ``auto`` the WebSocket if the host opens one."""
     if host.options.api == "chat":
         return chat
     if host.options.api == "responses":
         return ResponsesHttp(host, chat)
-    sockets = ResponsesSockets(host, chat)
+    sockets = ResponsesSockets(host, chat, ssl_context)
     try:
         async with asyncio.timeout(TRY_SOCKET_S):
             await sockets.open_spare()

@@ -108,7 +108,7 @@ class RemoteEngine:
         host = self._host
         host.upstream = await connect(host.base_url, host.headers, options, self._ssl)
         try:
-            self._api = await choose_api(self._host, self._chat)
+            self._api = await choose_api(self._host, self._chat, self._ssl)
         except BaseException:
             await host.upstream.close()
             raise

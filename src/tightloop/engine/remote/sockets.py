@@ -7,9 +7,10 @@ output is replaced once, by the same means.
 """
 
 import asyncio
+import ssl
 from collections import OrderedDict
 from collections.abc import Coroutine, Sequence
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -75,11 +76,14 @@ class _Line:
 class ResponsesSockets:
     """See ``api.Api``. ``num_whole`` counts requests that sent the whole context."""
 
-    def __init__(self, host: Host, chat: ChatApi) -> None:
+    def __init__(
+        self, host: Host, chat: ChatApi, ssl_context: ssl.SSLContext | None = None
+    ) -> None:
         self.num_whole = 0
         self.num_incremental = 0
         self._host = host
         self._chat = chat
+        self._ssl = ssl_context
         self._fields = RequestFields()
         self._idle: OrderedDict[str, _Line] = OrderedDict()
         """By the id of the node made last, the oldest first."""
@@ -152,7 +156,9 @@ class ResponsesSockets:
         return self._is_closed or self._spare is not None
 
     def _new_line(self) -> _Line:
-        return _Line(WebSocketTransport(self._host.base_url, self._host.api_key()))
+        return _Line(
+            WebSocketTransport(self._host.base_url, self._host.api_key(), ssl_context=self._ssl)
+        )
 
     def _take(self, request: GenerationRequest) -> tuple[_Line, list[Item] | None]:
         """The conversation's socket with the items that its host lacks, or any other and None."""
@@ -261,19 +267,28 @@ class ResponsesSockets:
             "input": fragment(b"[" + encode_input(items, plain_reasoning=plain) + b"]"),
         }
         reader = ResponseReader(new_id=new_id)
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(SILENCE_TIMEOUT_S) as silence:
-            batch = _Batch(call, reader, silence, loop)
+        finished: Finished | None = None
+
+        def take(events: list[dict[str, Any]]) -> bool:
+            nonlocal finished
+            deltas: list[Delta] = []
             try:
-                async with aclosing(line.transport.stream(body)) as events:
-                    async for event in events:
-                        batch.take(event)
-            finally:
-                batch.flush()
-        finished = batch.finished
+                for event in events:
+                    deltas += reader.feed(event)
+            finally:  # what came before a fault is part of the answer
+                if deltas and isinstance(deltas[-1], Finished):
+                    finished = deltas[-1]
+                    del deltas[-1]
+                conclude(deltas, call, reader)
+            return reader.is_finished
+
+        await line.transport.pour(body, take, silence_s=SILENCE_TIMEOUT_S)
         if finished is None:
             message = "the upstream's stream ended before its response did"
-            call.say([Finished(FinishReason.ERROR, Usage(), None, "upstream_error", message)])
+            finished = Finished(FinishReason.ERROR, Usage(), None, "upstream_error", message)
+        # Only now: who hears of the end may ask on, and the socket must be found then.
+        conclude([finished], call, reader)
+        if not reader.is_finished:
             return False
         if finished.reason is not FinishReason.ERROR and reader.response_id:
             parent_id = request.parent.id if request.parent else None
@@ -285,47 +300,3 @@ class ResponsesSockets:
 
 def _is_lost(error: ApiError | TransportError) -> bool:
     return isinstance(error, TransportError) or error.code in LOST_CONTEXT
-
-
-class _Batch:
-    """Deltas of one wake-up, handed on together; the very first ones at once."""
-
-    def __init__(
-        self,
-        call: Call,
-        reader: ResponseReader,
-        silence: asyncio.Timeout,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        self.finished: Finished | None = None
-        self._call = call
-        self._reader = reader
-        self._silence = silence
-        self._loop = loop
-        self._deltas: list[Delta] = []
-        self._is_scheduled = False
-
-    def take(self, event: dict[str, Any]) -> None:
-        """Read one event. Raises ``RemoteProtocolError``."""
-        self._deltas += self._reader.feed(event)
-        if self._reader.is_finished:
-            last = self._deltas[-1] if self._deltas else None
-            self.finished = last if isinstance(last, Finished) else self.finished
-        elif self._deltas and not self._call.has_output:
-            self.flush()
-        elif not self._is_scheduled:
-            # The events that one read brought are all taken before the loop goes on.
-            self._is_scheduled = True
-            self._loop.call_soon(self._flush_soon)
-
-    def flush(self) -> None:
-        """Hand on what is there."""
-        deltas, self._deltas = self._deltas, []
-        conclude(deltas, self._call, self._reader)
-
-    def _flush_soon(self) -> None:
-        self._is_scheduled = False
-        if self._silence.when() is not None and not self._silence.expired():
-            with suppress(RuntimeError):  # the response has ended meanwhile
-                self._silence.reschedule(self._loop.time() + SILENCE_TIMEOUT_S)
-        self.flush()
