@@ -312,3 +312,19 @@ def test_any_value_of_a_field_is_taken_or_refused(field: str, value: object) -> 
     except ApiError as error:
         refused = error
     assert refused is None or (refused.status, (refused.param or "")[: len(field)]) == (400, field)
+
+
+@pytest.mark.parametrize(
+    ("word", "tier"),
+    [
+        ("standard_only", "default"),
+        ("auto", None),
+        (None, None),
+        ("turbo", None),
+        ({}, None),
+        (7, None),
+    ],
+)
+def test_only_standard_only_asks_for_a_tier(word: object, tier: str | None) -> None:
+    """In the Responses API's word; any other leaves the choice to the policy."""
+    assert asked(service_tier=word).service_tier == tier

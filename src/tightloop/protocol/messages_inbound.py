@@ -1,7 +1,7 @@
 """Requests of the Anthropic Messages API, as the ``ResponseRequest`` that asks for the same.
 
-Fields that mean nothing here (``cache_control``, ``metadata``, ``top_k``, ``context_management``,
-``service_tier``, ...) are ignored, whatever they hold.
+Fields that mean nothing here (``cache_control``, ``metadata``, ``top_k``, ``context_management``, ...)
+are ignored, whatever they hold.
 Source: Messages API reference, 2026; what Claude Code sends was read from its requests.
 """
 
@@ -23,6 +23,10 @@ from tightloop.protocol.tools import FunctionTool, OpaqueTool, Tool, ToolChoice
 
 MAX_SESSION_CHARS: Final = 64
 """A prompt cache key is at most as long."""
+
+STANDARD_ONLY: Final = "standard_only"
+"""The one word of ``service_tier`` that asks for something: not the fast and dear capacity. The Responses
+API calls it ``default``; ``auto``, the other word, leaves it open."""
 
 NUM_TOOL_LISTS: Final = 16
 """Decoded lists of tools kept: an agent and its helpers have one each, about 64 kB of JSON."""
@@ -71,6 +75,7 @@ class _WireRequest(Struct):
     stream: bool | None = None
     thinking: _Thinking | None = None
     output_config: dict[str, Any] | None = None
+    service_tier: Any = None
 
 
 class _WireTool(Struct):
@@ -157,6 +162,7 @@ class MessagesDecoder:
             output_format=_output_format(config),
             reasoning_effort=_effort(config, wire.thinking),
             stop=tuple([text for text in wire.stop_sequences or () if text]),
+            service_tier="default" if wire.service_tier == STANDARD_ONLY else None,
         )
         return MessagesRequest(asked, _shows_thinking(wire.thinking))
 

@@ -45,6 +45,20 @@ TABLE: list[tuple[str, Ask, dict[str, Any], str, str]] = [
     ),
     ("latency-first", ask(service_tier="auto"), {}, "f", "short answer, about 400 tokens: tier fast"),
     ("latency-first", ask(service_tier="flex"), {}, "b", "service_tier flex: tier bulk"),
+    (
+        "latency-first",
+        ask(service_tier="default"),
+        {},
+        "f",
+        "short answer, about 400 tokens: tier fast",
+    ),
+    (
+        "latency-first",
+        ask(service_tier="default"),
+        {"b": {"tier": "standard"}},
+        "b",
+        "service_tier default: tier standard",
+    ),
     ("latency-first", ask(service_tier="batch"), {}, "b", "service_tier batch: tier bulk"),
     (
         "latency-first",

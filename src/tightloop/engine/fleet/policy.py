@@ -12,8 +12,18 @@ from msgspec import Struct
 FAST: Final = "fast"
 BULK: Final = "bulk"
 
-ASKED_TIERS: Final = {"priority": FAST, "fast": FAST, "flex": BULK, "batch": BULK}
-"""``service_tier`` of a request to a member's tier; ``auto`` and ``default`` leave it open."""
+STANDARD: Final = "standard"
+"""A tier between the two, if a configuration has one."""
+
+ASKED_TIERS: Final = {
+    "priority": FAST,
+    "fast": FAST,
+    "default": STANDARD,
+    "flex": BULK,
+    "batch": BULK,
+}
+"""``service_tier`` of a request to a member's tier; ``auto`` leaves it open, as does a word for a tier
+that no member has."""
 
 ANSWERED_TIERS: Final = {FAST: "priority", BULK: "flex"}
 """A member's tier to ``service_tier`` of the response, in the API's words; others: ``default``."""
@@ -198,7 +208,7 @@ def expected_output(ask: Ask, parameters: Parameters) -> int:
 def asked_tier(ask: Ask, standings: Sequence[Standing]) -> str | None:
     """The tier that the request names, if a member has it: in the API's words or as it is called."""
     word = ask.service_tier
-    if word is None or word in ("auto", "default"):
+    if word is None or word == "auto":
         return None
     wanted = (word, ASKED_TIERS.get(word))
     return next((standing.tier for standing in standings if standing.tier in wanted), None)
