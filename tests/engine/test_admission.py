@@ -1,10 +1,11 @@
 """Who goes on next: interactive before background, and every session in its turn."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.engine.collecting import request
-from tightloop.engine.admission import Admission, session_of
+from tightloop.engine.admission import MAX_OVERTAKES, Admission, session_of
 from tightloop.engine.interface import GenerationRequest, Node
 from tightloop.engine.run import Run
 from tightloop.protocol.deltas import Delta
@@ -73,6 +74,37 @@ def test_interactive_goes_before_background() -> None:
     admission.waiting += [made("batch", is_background=True), made("a"), made("b")]
     order = [names(admission.admit([])) for _ in range(3)]
     assert order == [["a"], ["b"], ["batch"]]
+
+
+@pytest.mark.parametrize("places", [1, 2, 4])
+def test_background_is_never_kept_waiting_for_ever(places: int) -> None:
+    """Interactive ones that never end coming overtake it a bounded number of times, again and again."""
+    admission = Admission(places)
+    admission.waiting += [made(f"batch{n}", is_background=True) for n in range(3)]
+    running: list[Run] = []
+    num_admitted = 0
+    overtaken = []
+    while len(overtaken) < 3:
+        while len(admission.waiting) < 20:
+            admission.waiting.append(made(f"i{num_admitted}.{len(admission.waiting)}"))
+        for run in admission.admit(running):
+            running.append(run)
+            num_admitted += 1
+            if run.request.is_background:
+                overtaken.append(num_admitted)
+                num_admitted = 0
+        running = running[1:]
+    assert overtaken == [MAX_OVERTAKES + 1] * 3
+
+
+def test_only_what_waits_behind_is_counted() -> None:
+    """A background response that comes late has not been overtaken by those before it."""
+    admission = Admission(1)
+    for n in range(2 * MAX_OVERTAKES):
+        admission.waiting.append(made(f"i{n}"))
+        admission.admit([])
+    admission.waiting += [made("batch", is_background=True), made("i")]
+    assert names(admission.admit([])) == ["i"]
 
 
 def test_background_leaves_a_place_free() -> None:

@@ -1,15 +1,21 @@
 """Which of the waiting responses goes on next when few can share the machine.
 
-Interactive ones before background ones; then a session that has the fewest responses running, so
+Interactive ones before background ones, but for every ninth place that both wait for; then a session that has the fewest responses running, so
 that one with many forks starves nobody; then the session that had its turn longest ago; then order
 of arrival.
 """
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
+from typing import Final
 
 from tightloop.engine.interface import GenerationRequest
 from tightloop.engine.run import Run
+
+MAX_OVERTAKES: Final = 8
+"""Interactive responses that may go on before background ones which wait; then one of those does. Under
+a load that never ends they get a ninth of the places, instead of none."""
 
 
 def session_of(request: GenerationRequest) -> str:
@@ -40,6 +46,7 @@ class Admission:
         self._max_background = max(1, max_running - 1)
         self._turns: dict[str, int] = {}
         self._num_turns = 0
+        self._num_overtakes = 0
 
     def admit(self, running: Sequence[Run]) -> list[Run]:
         """Who goes on now beside ``running``; no longer waiting."""
@@ -49,13 +56,15 @@ class Admission:
         num_background = sum(_is_patient(run) for run in running)
         held = Counter(_session(run) for run in running)
         while self.waiting and len(running) + len(admitted) < self._max_running:
+            is_due = self._num_overtakes >= MAX_OVERTAKES and num_background < self._max_background
             # min keeps the first of equals: the one that came first
-            run = min(self.waiting, key=lambda run: self._rank(run, held))
+            run = min(self.waiting, key=partial(self._rank, held, is_due))
             if _is_patient(run):
                 if num_background >= self._max_background:
                     break  # then only background ones wait
                 num_background += 1
             self.waiting.remove(run)
+            self._count_overtake(run)
             admitted.append(run)
             held[_session(run)] += 1
             self._num_turns += 1
@@ -64,9 +73,17 @@ class Admission:
             self._turns.clear()
         return admitted
 
-    def _rank(self, run: Run, held: Counter[str]) -> tuple[bool, int, int]:
+    def _rank(self, held: Counter[str], is_due: bool, run: Run) -> tuple[int, int, int]:
         session = _session(run)
-        return _is_patient(run), held[session], self._turns.get(session, 0)
+        kind = 0 if is_due and run.request.is_background else 1 + _is_patient(run)
+        return kind, held[session], self._turns.get(session, 0)
+
+    def _count_overtake(self, run: Run) -> None:
+        """``run`` goes on; background ones that wait longer for it are counted up."""
+        if run.request.is_background or not any(r.request.is_background for r in self.waiting):
+            self._num_overtakes = 0
+        else:
+            self._num_overtakes += 1
 
     def take_cancelled(self) -> list[Run]:
         """Those that nobody waits for any more; they are not waiting now."""

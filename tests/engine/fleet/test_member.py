@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 
 from tests.engine.fleet.members import Backend
+from tightloop.engine.admission import MAX_OVERTAKES
 from tightloop.engine.fleet.fleet import Fleet
 from tightloop.engine.fleet.groups import ModelGroup
 from tightloop.engine.fleet.member import MAX_WAITING, Member, MemberSpec
@@ -48,6 +49,24 @@ def test_the_line_is_part_of_the_wait() -> None:
     assert standing.num_open == 4
     member.leave()
     assert [one.calls for one in patients] == [0, 0, 1, 0]
+
+
+def test_background_work_in_line_is_overtaken_a_bounded_number_of_times() -> None:
+    """However many interactive requests keep coming."""
+    member = Backend("a", max_open=1).member
+    first, batch = Patient(), [Patient() for _ in range(2)]
+    assert member.enter(first, is_hurried=True)
+    for one in batch:
+        assert not member.enter(one, is_hurried=False)
+    order = []
+    for _ in range(2 * (MAX_OVERTAKES + 1)):
+        member.enter(hurried := Patient(), is_hurried=True)
+        before = [one.calls for one in batch]
+        member.leave()
+        order.append("hurried" if before == [one.calls for one in batch] else "batch")
+        assert hurried.calls <= 1
+    assert order == [*["hurried"] * MAX_OVERTAKES, "batch"] * 2
+    assert [one.calls for one in batch] == [1, 1]
 
 
 def test_a_line_has_an_end() -> None:

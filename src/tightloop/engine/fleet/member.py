@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tightloop.engine.admission import MAX_OVERTAKES
 from tightloop.engine.fleet.breaker import BreakerSettings, CircuitBreaker
 from tightloop.engine.fleet.policy import FAST, Price, Standing
 from tightloop.engine.interface import Engine, EngineError, ModelInfo
@@ -67,6 +68,7 @@ class Member:
         self._create = create
         self._line: deque[Waiter] = deque()
         self._unhurried: deque[Waiter] = deque()
+        self._num_overtakes = 0
         self._is_calling = False
         self._wait_s = 0.0
         self._service_s = 0.0
@@ -127,7 +129,7 @@ class Member:
         return False
 
     def leave(self) -> None:
-        """A place is free, and goes to whoever is first in line; background work comes last."""
+        """A place is free, and goes to whoever is first in line; see ``admission.MAX_OVERTAKES``."""
         self.num_open -= 1
         if self._is_calling:
             return  # who was called did not stay; the loop below goes on
@@ -135,9 +137,17 @@ class Member:
         try:
             while (self._line or self._unhurried) and self.num_open < self.spec.max_open:
                 self.num_open += 1
-                (self._line or self._unhurried).popleft().admitted(self)
+                self._first().admitted(self)
         finally:
             self._is_calling = False
+
+    def _first(self) -> Waiter:
+        """Who comes next, and is no longer in line: background work last, but never for ever."""
+        if self._line and (not self._unhurried or self._num_overtakes < MAX_OVERTAKES):
+            self._num_overtakes = self._num_overtakes + 1 if self._unhurried else 0
+            return self._line.popleft()
+        self._num_overtakes = 0
+        return self._unhurried.popleft()
 
     def forget(self, waiter: Waiter) -> None:
         """``waiter``, which is in line, waits no more."""
