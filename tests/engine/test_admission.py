@@ -83,7 +83,7 @@ def test_background_is_never_kept_waiting_for_ever(places: int) -> None:
     admission.waiting += [made(f"batch{n}", is_background=True) for n in range(3)]
     running: list[Run] = []
     num_admitted = 0
-    overtaken = []
+    overtaken: list[int] = []
     while len(overtaken) < 3:
         while len(admission.waiting) < 20:
             admission.waiting.append(made(f"i{num_admitted}.{len(admission.waiting)}"))
