@@ -140,6 +140,21 @@ async def test_headers_and_body_arrive_whole(tls: Tls) -> None:
     assert post.headers["content-type"] == "application/json"
 
 
+async def test_an_answer_larger_than_the_first_window_never_waits(tls: Tls) -> None:
+    """A host that was not told of a larger window may send 64 KiB; ours cannot send more by mistake."""
+    text = "x" * 10_000
+
+    def reply(stream: Stream) -> None:
+        stream.begin(content_type="text/event-stream")
+        for _ in range(20):
+            stream.say(event(delta={"content": text}))
+        stream.say(STOP)
+        stream.end()
+
+    async with engine(in_turn(reply), tls) as (remote, _):
+        assert (await ask(remote, request("hi"))).text == text * 20
+
+
 async def test_the_key_and_other_headers_are_sent(tls: Tls) -> None:
     async with upstream(answering, tls) as (made, host):
         reply = await made.post("/x", b"{}", {"Content-Encoding": "gzip"})

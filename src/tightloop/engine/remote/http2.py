@@ -201,13 +201,13 @@ class _Line(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
-        self._h2.local_settings.update(
+        self._h2.initiate_connection()
+        self._h2.update_settings(  # what is set before goes into force here, but is not sent
             {
                 h2.settings.SettingCodes.ENABLE_PUSH: 0,
                 h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: WINDOW_BYTES,
             }
         )
-        self._h2.initiate_connection()
         self._h2.increment_flow_control_window(WINDOW_BYTES)
         self.write()
 
