@@ -20,7 +20,6 @@ from tightloop.engine.remote.http1_line import (
     Http1Reply,
     Line,
     UnansweredError,
-    whole_chunk,
 )
 from tightloop.engine.remote.upstream import Take, UpstreamError, read_whole
 
@@ -55,23 +54,13 @@ class Wire(asyncio.Transport):
         self.is_reading_paused = False
 
 
-class ParsingLine(Line):
-    """Takes no short way past the parser."""
-
-    def data_received(self, data: bytes) -> None:
-        self._is_between = False
-        super().data_received(data)
-
-
 class End:
     """A line on such a wire, and how often it said that it is free."""
 
-    def __init__(
-        self, *, kind: type[Line] = Line, silence_s: float = 600.0, keep_alive_s: float = 600.0
-    ) -> None:
+    def __init__(self, *, silence_s: float = 600.0, keep_alive_s: float = 600.0) -> None:
         self.num_free = 0
         self.num_lost = 0
-        self.line = kind(self._free, self._lost, silence_s=silence_s, keep_alive_s=keep_alive_s)
+        self.line = Line(self._free, self._lost, silence_s=silence_s, keep_alive_s=keep_alive_s)
         self.wire = Wire()
         self.line.connection_made(self.wire)
 
@@ -214,69 +203,6 @@ def test_any_cut_gives_the_same_answer(case: tuple[bytes, bool], cuts: list[int]
         end.cut()
 
     asyncio.run(run())
-
-
-READS = st.one_of(
-    st.binary(min_size=1, max_size=20).map(chunk),
-    st.sampled_from([b"\r\n", b"0\r\n\r\n", b"1\r\nx\r\n", b"\r"]).map(chunk),
-    st.lists(st.binary(min_size=1, max_size=20).map(chunk), max_size=3).map(b"".join),
-    st.sampled_from(
-        [
-            *(b"A\r\n0123456789\r\n", b"02\r\nhi\r\n", b"2;a=b\r\nhi\r\n", b"2 \r\nhi\r\n"),
-            *(b"+2\r\nhi\r\n", b"0x2\r\nhi\r\n", b"2\r\nhi\n", b"3\r\nhi\r\n", b"1\r\nhi\r\n"),
-            *(
-                b"1",
-                b"2\r\n",
-                b"\r\n",
-                b"hi\r\n",
-                b"hi",
-                b"0\r\n",
-                b"0\r\n\r\n",
-                b"0\r\nA: b\r\n\r\n",
-            ),
-        ]
-    ),
-)
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    st.sampled_from([CHUNKED, OK, OK + b"Content-Length: 40\r\n\r\n"]), st.lists(READS, max_size=8)
-)
-def test_a_chunk_in_a_read_of_its_own_is_read_as_by_the_parser(
-    head: bytes, reads: list[bytes]
-) -> None:
-    """Whole chunks pass it by."""
-
-    async def read(kind: type[Line]) -> tuple[list[bytes], int, bool]:
-        end = End(kind=kind)
-        asking = asyncio.create_task(end.line.ask(HEAD, b"{}"))
-        await asyncio.sleep(0)
-        for piece in (head, *reads):
-            if piece and not end.wire.is_aborted:
-                end.line.data_received(piece)
-        state = end.num_free, end.wire.is_aborted
-        end.cut()
-        parts: list[bytes] = []
-        with suppress(UpstreamError):
-            await (await asking).pour(into(parts))
-        return parts, *state
-
-    assert asyncio.run(read(ParsingLine)) == asyncio.run(read(Line))
-
-
-@pytest.mark.parametrize("data", [b"x", b"\r\n", b"a" * 10, b"a" * 16, b"a" * 70_000])
-def test_one_chunk_is_known_by_its_size(data: bytes) -> None:
-    assert whole_chunk(chunk(data)) == data
-    for other in (chunk(data)[:-1], chunk(data) + b"x", b"0" + chunk(data), chunk(data) * 2):
-        assert whole_chunk(other) is None
-
-
-@pytest.mark.parametrize(
-    "data", [b"", b"\r\n", b"0\r\n\r\n", b"A\r\n0123456789\r\n", b"+1\r\nx\r\n", b"1\r\nx\n\r"]
-)
-def test_what_is_not_one_plain_chunk(data: bytes) -> None:
-    assert whole_chunk(data) is None
 
 
 @settings(max_examples=100, deadline=None)

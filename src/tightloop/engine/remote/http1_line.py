@@ -33,18 +33,6 @@ class _BrokenFramingError(Exception):
     """What the host sends is no answer to what it was asked."""
 
 
-def whole_chunk(data: bytes) -> bytes | None:
-    """What is in ``data`` if that is one chunk of a body, as nearly every host writes it; else None.
-
-    A size with capitals, zeros in front or extensions is for the parser, and so is the last chunk.
-    """
-    end = data.find(b"\r\n", 0, 10)
-    size = len(data) - end - 4
-    if end < 1 or size < 1 or data[:end] != b"%x" % size or data[-2:] != b"\r\n":
-        return None
-    return data[end + 2 : -2]
-
-
 class Line(asyncio.Protocol):
     """A connection. ``on_free`` is called when it can be asked again, ``on_lost`` once at its end.
 
@@ -75,8 +63,6 @@ class Line(asyncio.Protocol):
         self._parser = self._head.parser
         self._reply: Http1Reply | None = None
         self._num_bodiless = 0
-        self._is_between = False
-        """Whether the parser is between two chunks of a body, as far as is known here."""
         self.lost = asyncio.Event()
 
     @property
@@ -97,7 +83,6 @@ class Line(asyncio.Protocol):
         reply = self._reply = Http1Reply(self)
         self._head.begin(reply)
         self._num_bodiless = 0
-        self._is_between = False
         self._moved_s = self._now_s()
         try:
             await self._send(head, body, reply)
@@ -124,11 +109,6 @@ class Line(asyncio.Protocol):
         if reply is None:  # nothing was asked
             self.abort()
             return
-        if self._is_between:
-            piece = whole_chunk(data)
-            if piece is not None:  # the parser would be as it was after it
-                reply.take(piece)
-                return
         reply.is_heard = True
         fault: Exception | None = None
         try:
@@ -139,11 +119,9 @@ class Line(asyncio.Protocol):
         if parts:
             self._num_bodiless = 0
             piece = parts[0] if len(parts) == 1 else b"".join(parts)
-            self._is_between = len(parts) == 1 and whole_chunk(data) == piece
             parts.clear()
             reply.take(piece)
         else:
-            self._is_between = False
             self._num_bodiless += len(data)
         if self._head.is_complete:
             self._complete(is_clean=fault is None)
