@@ -4,7 +4,7 @@ One thread owns the backend. Jobs are the family's generators; rounds (``rounds`
 run, so that sessions share each decode step and a long prefill delays others by one chunk at most.
 Deltas cross to the event loop through one deque with one wake-up per batch: while a wake-up is
 under way, whatever is produced joins it. A first delta and a closed tool call wake it at once, the
-rest at the end of its step, but no more than once a millisecond.
+rest at the end of its step, but no more than once in two milliseconds.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ from tightloop.trace.clock import Clock, MonotonicClock
 MAX_OPEN = 512
 """Responses running or waiting: a wait with heartbeats serves an agent better than a refusal."""
 
-PAUSE_NS = 1_000_000
+PAUSE_NS = 2_000_000
 """Between two wake-ups of the loop while one short step follows another: what a token may wait."""
 
 FamilyFactory = Callable[[SequencePool], ModelFamily]

@@ -1,5 +1,6 @@
 """The pieces that read one call's JSON."""
 
+import itertools
 import json
 
 import pytest
@@ -71,3 +72,31 @@ def test_what_is_no_call_is_noticed_at_once(raw: str) -> None:
     assert body.is_malformed
     assert deltas == []
     assert raw.startswith(body.raw)
+
+
+@given(
+    value=st.text(max_size=12),
+    other=st.text('ab\\"\n', max_size=4),
+    ascii_only=st.booleans(),
+    kind=st.sampled_from(["function", "custom string", "custom object"]),
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=8),
+)
+def test_a_call_reads_the_same_however_it_is_cut(
+    value: str, other: str, ascii_only: bool, kind: str, sizes: list[int]
+) -> None:
+    """Runs of ordinary characters go through at once; what is escaped among them comes in order."""
+    value = value.encode("utf-8", "replace").decode()
+    arguments: object = value if kind == "custom string" else {"o": other, "input": value, "p": ""}
+    raw = json.dumps({"name": "run", "arguments": arguments}, ensure_ascii=ascii_only)
+    body = CallBody(lambda: "c", () if kind == "function" else {"run"})
+    deltas: list[Delta] = []
+    at = 0
+    for size in itertools.cycle(sizes):
+        piece = raw[at : at + size]
+        assert body.feed(piece, deltas) == len(piece)
+        at += size
+        if at >= len(raw):
+            break
+    said = "".join(delta.text for delta in deltas if isinstance(delta, ToolCallDelta))
+    assert body.is_complete
+    assert said == (json.dumps(arguments, ensure_ascii=ascii_only) if kind == "function" else value)

@@ -1,9 +1,13 @@
 """Reads the JSON object of one tool call, character by character.
 
+What is neither quote nor backslash inside a string of the arguments is passed on a run at a time:
+nearly all that a model writes is in there.
+
 ``{"name": NAME, "arguments": VALUE}`` in either order; ``parameters`` stands for ``arguments``.
 """
 
 import json
+import re
 from collections.abc import Callable, Collection
 
 from tightloop.protocol.deltas import Delta, ToolCallDelta, ToolCallStarted
@@ -11,6 +15,7 @@ from tightloop.protocol.deltas import Delta, ToolCallDelta, ToolCallStarted
 _SPACE = " \t\r\n"
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 _ARGUMENT_KEYS = ("arguments", "parameters")
+_RUN = re.compile(r'[^"\\]+')
 
 
 class JsonText:
@@ -38,6 +43,10 @@ class JsonText:
             return self._unit(int(digits, 16))
         except ValueError:
             return self._lone() + "\\u" + digits
+
+    def feed_run(self, run: str) -> str:
+        """What ``feed`` gives for the characters of ``run``, none of which is a backslash."""
+        return "".join(map(self.feed, run)) if self._escape else self._lone() + run
 
     def _unit(self, code: int) -> str:
         if 0xDC00 <= code < 0xE000 and self._high:
@@ -84,6 +93,11 @@ class JsonExtent:
             return self._depth == 0
         return False
 
+    @property
+    def is_in_run(self) -> bool:
+        """Whether characters that are neither quote nor backslash change nothing here."""
+        return self._in_string and not self._is_escaped and self.kind in '{["'
+
     def ends_before(self, char: str) -> bool:
         """True when the value is a number or word and ``char`` is no longer part of it."""
         return bool(self.kind) and self.kind not in '{["' and char in ",}] \t\r\n"
@@ -106,6 +120,9 @@ class _RawArguments:
             return char
         return "" if is_last else self._text.feed(char)
 
+    def feed_run(self, run: str) -> str:
+        return run if self._text is None else self._text.feed_run(run)
+
 
 class _CustomInput:
     """Input of a custom tool: a JSON string, or the string under ``input`` in an object."""
@@ -117,18 +134,28 @@ class _CustomInput:
         self._was_found = False
 
     def feed(self, char: str, *, is_last: bool) -> str:
-        self._raw += char
+        if self._string is not None:
+            return "" if is_last else self._string.feed(char)
+        if not self._was_found:
+            self._raw += char
         if len(self._raw) == 1 and char == '"':
             self._string = JsonText()
             return ""
-        if self._string is not None:
-            return "" if is_last else self._string.feed(char)
         if self._object is None:
             self._object = ObjectReader()
         text = self._inside(self._object, char)
         if is_last and not self._was_found:
             return self._raw  # not the shape we asked for: the tool sees what was written
         return text
+
+    def feed_run(self, run: str) -> str:
+        if self._string is not None:
+            return self._string.feed_run(run)
+        reader = self._object
+        is_inside = reader is not None and reader.is_in_value and reader.extent.is_in_run
+        if reader is not None and is_inside and self._was_found and reader.key == "input":
+            return self._text.feed_run(run)
+        return "".join(self.feed(char, is_last=False) for char in run)
 
     def _inside(self, reader: "ObjectReader", char: str) -> str:
         was_in_value = reader.is_in_value
@@ -217,13 +244,31 @@ class CallBody:
 
     def feed(self, text: str, deltas: list[Delta]) -> int:
         """Append what ``text`` tells; how many characters were used (all, unless it ended)."""
-        for used, char in enumerate(text, 1):
+        used = 0
+        while used < len(text) and not (self.is_complete or self.is_malformed):
+            num_passed = self._pass_run(text, used, deltas)
+            if num_passed:
+                used += num_passed
+                continue
+            char = text[used]
+            used += 1
             if not self.is_started:
                 self.raw += char
             self._character(char, deltas)
-            if self.is_complete or self.is_malformed:
-                return used
-        return len(text)
+        return used
+
+    def _pass_run(self, text: str, start: int, deltas: list[Delta]) -> int:
+        """Pass on what goes on a string of the arguments without ending it; its length."""
+        reader = self._reader
+        if self._sink is None or not (reader.is_in_value and reader.extent.is_in_run):
+            return 0
+        run = _RUN.match(text, start) if reader.key in _ARGUMENT_KEYS else None
+        if run is None:
+            return 0
+        said = self._sink.feed_run(run[0])
+        if said:
+            deltas.append(ToolCallDelta(said))
+        return len(run[0])
 
     def _character(self, char: str, deltas: list[Delta]) -> None:
         reader = self._reader

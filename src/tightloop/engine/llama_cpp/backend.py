@@ -491,7 +491,9 @@ class LlamaCppBackend:
             self._settle(sequence, 1, code)
             raise self._problem(code, 1)
         self._held[sequence] = held + 1
-        return self._row(self._logits_ith(self._context, -1))
+        address = self._logits_ith(self._context, -1)
+        row = self._views.get(address)
+        return self._row(address) if row is None else row.copy()
 
     def _fill(self, part: Sequence[int], first: int, all_logits: bool, is_last: bool) -> None:
         size = len(part)
