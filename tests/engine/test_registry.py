@@ -57,6 +57,17 @@ async def test_a_local_file_is_served_as_a_chat_model(tmp_path: Path) -> None:
     assert answer.finished.usage.output_tokens <= 2
 
 
+async def test_the_bundled_model_s_context_is_what_its_policy_reads() -> None:
+    """The network keeps its own, which is too small for any conversation."""
+    engine = create_engine("patchling", EngineOptions(num_context=300))
+    await engine.start()
+    (info,) = engine.models()
+    answer = await ask(engine, request("long " * 400))
+    await engine.close()
+    assert info.context_window == 300
+    assert answer.finished.error_code == "context_length_exceeded"
+
+
 async def test_a_missing_file_is_told_by_start() -> None:
     engine = create_engine("/nowhere/m.gguf")
     with pytest.raises(EngineError, match=r"there is no model file '/nowhere/m\.gguf'"):

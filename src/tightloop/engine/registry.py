@@ -163,7 +163,8 @@ def _local(spec: str, options: EngineOptions) -> Engine:
 
         return LlamaCppBackend(
             resolve(spec),
-            num_context=options.num_context,
+            # The bundled network sees one function at a time; the option is for what its policy reads.
+            num_context=None if spec == DEFAULT else options.num_context,
             num_sequences=options.num_sequences,
             num_threads=options.num_threads,
             num_cores=options.num_cores,
@@ -173,7 +174,9 @@ def _local(spec: str, options: EngineOptions) -> Engine:
         if is_patchling(pool.metadata):
             from tightloop.engine.families.patchling import PatchlingFamily
 
-            return PatchlingFamily(pool, max_candidates=options.max_candidates)
+            return PatchlingFamily(
+                pool, max_candidates=options.max_candidates, window=_patchling_window(options)
+            )
         from tightloop.engine.families.chat import ChatFamily
 
         return ChatFamily(pool, has_drafts=options.has_drafts)
@@ -183,7 +186,7 @@ def _local(spec: str, options: EngineOptions) -> Engine:
         load,
         family,
         name=model_name(spec),
-        describe=_describer(spec),
+        describe=_describer(spec, options),
         warm_bytes=options.warm_bytes,
         saved_bytes=saved_bytes,
     )
@@ -204,7 +207,7 @@ def _vllm(spec: str, options: EngineOptions) -> Engine:
 
         return ChatFamily(pool)
 
-    return TokenEngine(load, family, name=model_name(spec), describe=_describer(spec))
+    return TokenEngine(load, family, name=model_name(spec), describe=_describer(spec, options))
 
 
 _LOCAL_OPTIONS = (
@@ -243,19 +246,27 @@ def is_patchling(metadata: dict[str, str]) -> bool:
     return metadata.get("general.name", "").lower().startswith("patchling")
 
 
-def _describer(spec: str) -> Callable[[TokenBackend], ModelInfo]:
+def _patchling_window(options: EngineOptions) -> int:
+    from tightloop.engine.families.patchling import WINDOW
+
+    return options.num_context or WINDOW
+
+
+def _describer(spec: str, options: EngineOptions) -> Callable[[TokenBackend], ModelInfo]:
     def describe(backend: TokenBackend) -> ModelInfo:
         metadata = backend.metadata
         keys = ("general.name", "general.architecture", "general.license", "general.description")
         details = {key: metadata[key] for key in keys if key in metadata}
-        text = dict(CHOICES)["patchling"] if is_patchling(metadata) else ""
+        is_bundled = is_patchling(metadata)
+        text = dict(CHOICES)["patchling"] if is_bundled else ""
+        window = _patchling_window(options) if is_bundled else backend.context_window
         return ModelInfo(
             name=model_name(spec),
             description=text or metadata.get("general.name", ""),
-            context_window=backend.context_window,
+            context_window=window,
             num_parameters=getattr(backend, "num_parameters", None),
             details=details,
-            prefills_early=not is_patchling(metadata),
+            prefills_early=not is_bundled,
         )
 
     return describe

@@ -51,6 +51,7 @@ class Run:
         self.submitted_ns = self._now_ns()
         self.started_ns = self.prefilled_ns = self.first_delta_ns = 0
         self.num_prefill = self.num_reused = self.num_steps = 0
+        self.num_input = self.num_known = 0
         self.decode_ns = self.num_output = self.num_reasoning = 0
         self.num_drafted = self.num_accepted = 0
         self.num_predicted = self.num_foretold = 0
@@ -84,6 +85,7 @@ class Run:
             is_cancelled=lambda: self.is_cancelled,
             mark_prefilled=self._mark_prefilled,
             count_prefill=self._count_prefill,
+            count_input=self._count_input,
             count_decode=self._count_decode,
             count_output=self._count_output,
             count_reasoning=self._count_reasoning,
@@ -109,8 +111,8 @@ class Run:
             num_accepted_tokens=self.num_accepted,
         )
         usage = Usage(
-            input_tokens=self.num_prefill + self.num_reused,
-            cached_tokens=self.num_reused,
+            input_tokens=self.num_input or self.num_prefill + self.num_reused,
+            cached_tokens=self.num_known if self.num_input else self.num_reused,
             output_tokens=self.num_output,
             reasoning_tokens=self.num_reasoning,
             accepted_prediction_tokens=self.num_foretold,
@@ -132,6 +134,10 @@ class Run:
     def _count_prefill(self, evaluated: int, reused: int) -> None:
         self.num_prefill += evaluated
         self.num_reused += reused
+
+    def _count_input(self, tokens: int, known: int) -> None:
+        self.num_input += tokens
+        self.num_known += known
 
     def _count_decode(self, steps: int, inside_ns: int) -> None:
         self.num_steps += steps

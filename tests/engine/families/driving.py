@@ -86,6 +86,7 @@ def drive(
         is_cancelled=lambda: False,
         mark_prefilled=lambda: None,
         count_prefill=lambda *counts: said.add("prefill", *counts),
+        count_input=lambda *counts: said.add("input", *counts),
         count_decode=lambda *counts: said.add("decode", *counts),
         count_output=lambda count: said.add("output", count),
         count_reasoning=lambda count: said.add("reasoning", count),

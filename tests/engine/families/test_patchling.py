@@ -4,6 +4,8 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import pytest
+
 from tests.engine.collecting import Answer, ask
 from tests.engine.families import recorded_pytest as recorded
 from tests.engine.families.test_patchling_policy import clamp_run
@@ -16,7 +18,7 @@ from tightloop.engine.patchling.report import FailingCase, TestReport
 from tightloop.engine.patchling.search import Candidate, CandidateSearch, FunctionTooLong
 from tightloop.engine.scripted_backend import ScriptedBackend, replying
 from tightloop.engine.token_engine import TokenEngine
-from tightloop.protocol.deltas import FinishReason, ToolCallStarted
+from tightloop.protocol.deltas import FinishReason, ToolCallDelta, ToolCallStarted
 from tightloop.protocol.items import (
     CustomToolCall,
     CustomToolCallOutput,
@@ -192,7 +194,6 @@ async def test_a_further_candidate_reads_nothing_again() -> None:
     for later in (second, third):
         assert later.finished.timing is not None
         assert later.finished.timing.num_prefill_tokens == 0
-        assert later.finished.usage.cached_tokens == first.finished.usage.input_tokens
 
 
 async def test_an_evicted_search_is_rebuilt_and_skips_what_was_tried() -> None:
@@ -255,6 +256,80 @@ async def test_usage_counts_the_text_and_timing_the_network() -> None:
     assert first.finished.usage.output_tokens == len('{"cmd": "python -m pytest -q"}')
     assert first.finished.timing is not None
     assert first.finished.timing.num_decode_steps == 0
+
+
+async def test_input_is_all_the_text_and_what_came_before_is_cached() -> None:
+    """As ``count_input`` says; the network's own reading is in the timing only."""
+    async with engine_with() as engine:
+        conversation = Conversation(engine)
+        before = 0
+        num_turns = 0
+        is_over = False
+        while not is_over:
+            asked = GenerationRequest("count", "m", conversation.node, conversation.items)
+            counted = await engine.count_input(asked)
+            usage = (await conversation.turn()).finished.usage
+            assert counted == usage.input_tokens > before
+            assert before <= usage.cached_tokens <= counted
+            before, num_turns = usage.input_tokens, num_turns + 1
+            is_over = conversation.node is None or num_turns == 4
+
+
+async def test_the_same_conversation_is_not_counted_as_cached_at_first() -> None:
+    async with engine_with() as engine:
+        first, second = [(await Conversation(engine).turn()).finished.usage for _ in range(2)]
+    assert first.input_tokens == second.input_tokens == second.cached_tokens > 0
+    assert first.cached_tokens == 0
+
+
+@pytest.mark.parametrize(("limit", "text"), [(1, "I"), (16, "I am patchling, "), (9999, None)])
+async def test_a_text_ends_at_the_limit(limit: int, text: str | None) -> None:
+    """One token is one byte here."""
+    async with engine_with() as engine:
+        asked = GenerationRequest("r", "m", None, (user_message("hello"),), max_output_tokens=limit)
+        answer = await ask(engine, asked)
+    if text is None:
+        assert answer.finished.reason is FinishReason.STOP
+        return
+    assert answer.text == text
+    assert answer.finished.reason is FinishReason.LENGTH
+    assert answer.finished.usage.output_tokens == limit
+
+
+async def test_a_call_that_is_cut_off_is_not_closed() -> None:
+    """So that no client runs half a command or applies half a patch."""
+    async with engine_with() as engine:
+        asked = GenerationRequest(
+            "r", "m", None, (user_message("fix the tests"),), tools=TOOLS, max_output_tokens=8
+        )
+        answer = await ask(engine, asked)
+    assert answer.deltas == [
+        ToolCallStarted(answer.deltas[0].call_id, "exec_command"),  # type: ignore[union-attr]
+        ToolCallDelta('{"cmd": '),
+        answer.finished,
+    ]
+    assert answer.finished.reason is FinishReason.LENGTH
+
+
+async def test_a_conversation_beyond_the_window_is_refused() -> None:
+    """With both numbers; one that just fits is answered."""
+    engine = TokenEngine(
+        lambda: ScriptedBackend(replying(b"")),
+        lambda pool: PatchlingFamily(pool, window=100),
+        name="patchling",
+    )
+    await engine.start()
+    fits, not_fits = [
+        await ask(engine, GenerationRequest(f"r{n}", "m", None, (user_message("x" * n),)))
+        for n in (100, 101)
+    ]
+    await engine.close()
+    assert fits.finished.reason is FinishReason.STOP
+    assert fits.finished.usage.input_tokens == 100
+    assert fits.finished.usage.cached_tokens == 0
+    assert not_fits.finished.error_code == "context_length_exceeded"
+    assert "101 tokens" in str(not_fits.finished.error_message)
+    assert "is 100" in str(not_fits.finished.error_message)
 
 
 async def test_a_function_that_is_too_long_is_said_so() -> None:

@@ -1,8 +1,8 @@
 """The bundled model as an ordinary model on the wire.
 
 ``patchling_policy`` decides the next step from the conversation; this module carries it out. Text
-and commands come from the policy, the repair from the network: ``Usage.output_tokens`` counts all
-of it, ``EngineTiming.num_decode_steps`` only what the network produced token by token.
+and commands come from the policy, the repair from the network. ``Usage`` counts all the text that the
+policy reads and all that is said; ``EngineTiming`` only what the network reads and produces token by token.
 """
 
 import secrets
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tightloop.engine.families.client_tools import PatchTool, ShellTool, find_patch, find_shell
 from tightloop.engine.families.content import refuse_unreadable
+from tightloop.engine.families.known_lengths import KnownLengths, Length
 from tightloop.engine.families.patchling_policy import Repair, Run, Say, next_step
 from tightloop.engine.families.patchling_summary import asks_for_summary, summary_of
 from tightloop.engine.families.v4a import write_patch
@@ -43,6 +44,11 @@ from tightloop.trace.clock import now_ns
 
 MAX_CANDIDATES = 8
 PIECE_CHARS = 48
+WINDOW = 131_072
+"""Tokens of a conversation that the policy reads unless told otherwise. It reads any number in the same
+way, and the network sees one function of them: this bounds what a client may be charged for."""
+
+MAX_BYTES_PER_CHAR = 4
 
 
 class Search(Protocol):
@@ -152,7 +158,10 @@ class LiveSearch:
 
 
 class PatchlingFamily:
-    """Serves the bundled patch model. ``max_candidates`` attempts are made per failing test."""
+    """Serves the bundled patch model. ``max_candidates`` attempts are made per failing test.
+
+    A conversation of more than ``window`` tokens is refused.
+    """
 
     name = "patchling"
 
@@ -161,12 +170,15 @@ class PatchlingFamily:
         pool: SequencePool,
         *,
         max_candidates: int = MAX_CANDIDATES,
+        window: int = WINDOW,
         start_search: StartSearch = CandidateSearch,
         new_call_id: Callable[[], str] | None = None,
     ) -> None:
         self._pool = pool
         self._start_search = start_search
         self._max_candidates = max_candidates
+        self._window = window
+        self._lengths = KnownLengths(pool)
         self._new_call_id = new_call_id or (lambda: f"call_{secrets.token_hex(12)}")
 
     def generate(self, job: Job) -> Generator[None, None, FinishReason]:
@@ -175,9 +187,29 @@ class PatchlingFamily:
         if not request.generate:
             job.mark_prefilled()
             return FinishReason.STOP
-        tools = _tools_for(request)
         items = request.context()
         self._refuse(request, items)
+        texts = _texts(request, items)
+        length = None
+        if MAX_BYTES_PER_CHAR * sum(map(len, texts)) > self._window:
+            length = yield from self._lengths.count(texts)
+            self._check_window(length)
+        reason = yield from self._answer(job, items)
+        if length is None:  # nobody has waited for it
+            length = yield from self._lengths.count(texts)
+        job.count_input(length.num_tokens, length.num_known)
+        return reason
+
+    def _check_window(self, length: Length) -> None:
+        if length.num_tokens > self._window:
+            raise EngineError(
+                f"the conversation has {length.num_tokens} tokens and the model's context window is "
+                f"{self._window}; shorten it or start the server with a larger --context",
+                code="context_length_exceeded",
+            )
+
+    def _answer(self, job: Job, items: Sequence[Item]) -> Generator[None, None, FinishReason]:
+        tools = _tools_for(job.request)
         if not tools and asks_for_summary(items):
             job.mark_prefilled()
             return self._say(job, summary_of(items))
@@ -205,11 +237,8 @@ class PatchlingFamily:
         """Tokens of all the text the policy reads; the network itself sees one function of it."""
         items = request.context()
         refuse_unreadable(items, request.model)
-        texts = [request.instructions or "", *map(_text, items)]
-        num_tokens = 0
-        for text in texts:
-            num_tokens += len((yield from self._pool.read(text, special=False)))
-        return num_tokens
+        length = yield from self._lengths.count(_texts(request, items))
+        return length.num_tokens
 
     def _say(self, job: Job, text: str) -> FinishReason:
         request = job.request
@@ -219,20 +248,40 @@ class PatchlingFamily:
                 f"call to make here and cannot be made to; it would say: {text[:200]}",
                 code="unsupported_parameter",
             )
-        self._count(job, text)
-        job.emit(TextDelta(text))
-        return FinishReason.STOP
+        said, is_cut = self._within_limit(job, text)
+        job.emit(TextDelta(said))
+        return FinishReason.LENGTH if is_cut else FinishReason.STOP
 
     def _run(self, job: Job, step: Run, shell: ShellTool) -> FinishReason:
         arguments = shell.arguments(step.command, step.timeout_s)
-        self._count(job, arguments)
-        job.emit(ToolCallStarted(self._new_call_id(), shell.name))
-        job.emit(ToolCallDelta(arguments))
+        return self._call(job, shell.name, arguments, [len(arguments)])
+
+    def _call(
+        self, job: Job, name: str, body: str, sizes: Sequence[int], *, is_custom: bool = False
+    ) -> FinishReason:
+        """A call whose ``body`` is given in pieces of ``sizes``; one that is cut off stays open."""
+        said, is_cut = self._within_limit(job, body)
+        job.emit(ToolCallStarted(self._new_call_id(), name, is_custom))
+        at = 0
+        for size in sizes:
+            if at < len(said):
+                job.emit(ToolCallDelta(said[at : at + size]))
+            at += size
+        if is_cut:
+            return FinishReason.LENGTH
         job.emit(ToolCallDone())
         return FinishReason.TOOL_CALLS
 
-    def _count(self, job: Job, text: str) -> None:
-        job.count_output(len(self._pool.tokenize(text, special=False)))
+    def _within_limit(self, job: Job, text: str) -> tuple[str, bool]:
+        """As much of ``text`` as the request allows, counted, and whether that is not all."""
+        limit = job.request.max_output_tokens
+        tokens = self._pool.tokenize(text, special=False)
+        is_cut = limit is not None and len(tokens) > limit
+        if is_cut:
+            tokens = tokens[:limit]
+            text = b"".join(map(self._pool.token_bytes, tokens)).decode(errors="ignore")
+        job.count_output(len(tokens))
+        return text, is_cut
 
     def _repair(
         self, job: Job, repair: Repair, tool: PatchTool
@@ -254,12 +303,9 @@ class PatchlingFamily:
             repair.original if target is None else target,
             def_line=repair.def_line - 1,
         )
-        self._count(job, patch)
-        job.emit(ToolCallStarted(self._new_call_id(), tool.name, tool.is_custom))
-        for piece in _pieces(patch, tool):
-            job.emit(ToolCallDelta(piece))
-        job.emit(ToolCallDone())
-        return FinishReason.TOOL_CALLS
+        body = tool.body(patch)
+        sizes = _piece_sizes(body, is_custom=tool.is_custom)
+        return self._call(job, tool.name, body, sizes, is_custom=tool.is_custom)
 
     def _next_target(self, job: Job, repair: Repair) -> Generator[None, None, str | None]:
         """The file with the next candidate that was not tried, or None when there is none."""
@@ -316,6 +362,10 @@ def _tools_for(request: GenerationRequest) -> tuple[Tool, ...]:
     return tuple(t for t in tools if t.name == request.tool_choice) if is_named else tools
 
 
+def _texts(request: GenerationRequest, items: Sequence[Item]) -> list[str]:
+    return [request.instructions or "", *map(_text, items)]
+
+
 def _text(item: Item) -> str:
     match item:
         case Message():
@@ -329,9 +379,8 @@ def _text(item: Item) -> str:
     return ""
 
 
-def _pieces(patch: str, tool: PatchTool) -> list[str]:
-    """The call's body in pieces of a line or so."""
-    body = tool.body(patch)
-    if tool.is_custom:
-        return body.splitlines(keepends=True)
-    return [body[at : at + PIECE_CHARS] for at in range(0, len(body), PIECE_CHARS)]
+def _piece_sizes(body: str, *, is_custom: bool) -> list[int]:
+    """Lengths of the pieces of a call's body: a line or so each."""
+    if is_custom:
+        return [len(line) for line in body.splitlines(keepends=True)]
+    return [min(PIECE_CHARS, len(body) - at) for at in range(0, len(body), PIECE_CHARS)]
