@@ -31,12 +31,16 @@ _LF: Final = 0x0A
 class Stencil:
     """The bytes around the text of one kind of delta, from ``data:`` to the end of the event."""
 
-    __slots__ = ("_after", "_before", "_delta", "_head", "_string", "_tail")
+    __slots__ = ("_after", "_before", "_delta", "_head", "_string", "_tail", "end")
 
     def __init__(
-        self, before: bytes, after: bytes, delta: type[TextDelta] | type[ReasoningDelta]
+        self, before: bytes, after: bytes, end: bytes, delta: type[TextDelta] | type[ReasoningDelta]
     ) -> None:
-        """``before`` ends, and ``after`` begins, with the quote of the string."""
+        """``before`` ends, and ``after`` begins, with the quote of the string.
+
+        ``end`` is that of each event, and of ``after``.
+        """
+        self.end = end
         self._before = before
         self._after = after
         self._delta = delta
@@ -89,7 +93,7 @@ def stencil_of(data: bytes, end: bytes) -> Stencil | None:
     for match in _STRINGS.finditer(data):
         before, after = data[: match.start(1)], data[match.end(1) :]
         if _decode_chunk(before + _NO_TEXT + after) == chunk:
-            return Stencil(b'data: %b"' % before, b'"%b%b' % (after, end), _KINDS[said[0]])
+            return Stencil(b'data: %b"' % before, b'"%b%b' % (after, end), end, _KINDS[said[0]])
     return None
 
 

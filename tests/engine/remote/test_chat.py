@@ -88,6 +88,29 @@ def test_texts_that_come_in_batches() -> None:
         assert Read(ends).deltas == [TextDelta(text) for text in "abcdefgh"]
 
 
+@pytest.mark.parametrize("end", ["\n\n", "\r\n\r\n"])
+def test_reads_that_end_anywhere(end: str) -> None:
+    """The texts before a cut are handed over with the read that brought them."""
+    said = "abcdefghijkl"
+    pieces = [event(chunk(content=text), end) for text in said]
+    many = b"".join(pieces[3:])
+    for cut in range(1, len(many)):
+        read = Read([*pieces[:3], many[:cut], many[cut:]])
+        assert read.deltas == [TextDelta(text) for text in said]
+        num_whole = cut // len(pieces[3])
+        assert sum(map(len, read.batches[3:-1])) in (num_whole, 9)
+
+
+def test_an_event_without_an_end_is_not_kept_by_two() -> None:
+    """The decoder has a limit, and gets it as soon as a read brings no whole event."""
+    read = Read(
+        [*text_events("a", "b", "c"), text_events("d")[0] + b"data: ", b"x" * 10, b"y" * 10]
+    )
+    assert read.deltas == [TextDelta(text) for text in "abcd"]
+    with pytest.raises(RemoteProtocolError, match="xxxxxxxxxxyyyyyyyyyy"):
+        read.reader.take(b"\n\n")
+
+
 def test_a_bad_chunk_after_good_ones_is_named() -> None:
     read = Read([*text_events("a", "b", "c"), b'data: {"broken\n\n'])
     assert "is not JSON" in read.fault

@@ -82,6 +82,7 @@ class StreamReader:
         self._parser = parser
         self._feed = SseDecoder().feed
         self._stencil: Stencil | None = None
+        self._cut = b""  # the beginning of an event, while there is a stencil
         self._num_vain = 0  # stencils in a row that fitted nothing
         self._has_begun = False  # the piece before had text too
 
@@ -90,13 +91,28 @@ class StreamReader:
         stencil = self._stencil
         if stencil is not None:
             # While there is one, neither the decoder nor the parser is in the middle of anything.
+            if self._cut:
+                piece, self._cut = self._cut + piece, b""
             deltas = stencil.read(piece)
+            if deltas is None:
+                deltas = self._read_all_but_the_end(stencil, piece)
             if deltas is not None:
                 self._num_vain = 0
                 self._call.say_more(deltas)
                 return False
             self._stencil = None
         return self._take_in_full(piece)
+
+    def _read_all_but_the_end(self, stencil: Stencil, piece: bytes) -> list[Delta] | None:
+        """The deltas of ``piece`` but for an event at its end that was cut, which is kept.
+
+        A full buffer ends anywhere. What is kept is less than was read, so it cannot grow.
+        """
+        size = piece.rfind(stencil.end) + len(stencil.end)
+        deltas = stencil.read(piece[:size]) if len(stencil.end) <= size < len(piece) else None
+        if deltas is not None:
+            self._cut = piece[size:]
+        return deltas
 
     def _take_in_full(self, piece: bytes) -> bool:
         call, deltas = self._call, list[Delta]()
