@@ -98,7 +98,7 @@ def test_reads_that_end_anywhere(end: str) -> None:
         read = Read([*pieces[:3], many[:cut], many[cut:]])
         assert read.deltas == [TextDelta(text) for text in said]
         num_whole = cut // len(pieces[3])
-        assert sum(map(len, read.batches[3:-1])) in (num_whole, 9)
+        assert sum(map(len, read.batches[3:-1])) >= num_whole
 
 
 def test_an_event_without_an_end_is_not_kept_by_two() -> None:
