@@ -49,7 +49,7 @@ def said_by(
     family = ChatFamily(pool, new_call_id=lambda: "call", has_drafts=has_drafts, step_costs=FLAT)
     first = drive(family, pool, asked, num_steps=num_steps)
     warm = filed(pool, asked.response_id)
-    assert backend.tokens_of(warm.sequence) == warm.tokens
+    assert backend.tokens_of(warm.sequence) == list(warm.tokens)
     said = Message("assistant", (TextPart("output_text", first.text),))
     node = Node(asked.response_id, None, (*asked.items, said))
     after = replace(asked, response_id="after", parent=node, items=request("more").items)

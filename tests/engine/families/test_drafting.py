@@ -8,6 +8,7 @@ import pytest
 from tests.engine.collecting import request
 from tightloop.engine.drafts.drafter import Drafter
 from tightloop.engine.families.drafting import Drafting
+from tightloop.engine.families.held_tokens import HeldTokens
 from tightloop.engine.families.warm_sequence import WarmSequence
 from tightloop.engine.interface import EngineError, GenerationRequest
 from tightloop.engine.scripted_backend import ScriptedBackend
@@ -19,7 +20,7 @@ SHOWN = "def compute(value):\n    return value + 1\n" * 3
 
 
 def warm_in(pool: SequencePool, prompt: bytes) -> WarmSequence:
-    return WarmSequence(pool, pool.open(), list(prompt))
+    return WarmSequence(pool, pool.open(), HeldTokens(prompt))
 
 
 def made(

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.engine.collecting import request
+from tightloop.engine.families.held_tokens import HeldTokens
 from tightloop.engine.families.open_sequence import OpenSequence, open_key, take_open
 from tightloop.engine.families.warm_sequence import WarmSequence
 from tightloop.engine.interface import EngineError, GenerationRequest, Node
@@ -25,7 +26,7 @@ def opened(text: bytes, num_head: int, model: ScriptedBackend) -> tuple[Sequence
     tokens = [*range(num_head), *text]
     sequence = pool.open()
     pool.evaluate(sequence, tokens)
-    state = OpenSequence(pool, sequence, tokens, num_head=num_head, text=text)
+    state = OpenSequence(pool, sequence, HeldTokens(tokens), num_head=num_head, text=text)
     pool.file(open_key("r1"), state)
     return pool, state
 
@@ -59,7 +60,7 @@ def test_it_is_taken_over_where_at_least_half_of_it_was_right(
     assert (taken is not None) is expected
     assert (pool.peek(open_key("r1")) is None) is expected
     if taken is not None:
-        assert taken.tokens == state.tokens[:num_shared]
+        assert list(taken.tokens) == state.tokens[:num_shared]
         assert pool.num_tokens(taken.sequence) == num_shared
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tightloop.engine.crowd import Crowd
+from tightloop.engine.families.held_tokens import HeldTokens
 from tightloop.engine.families.warm_sequence import CHUNK_TOKENS, WarmSequence, common_prefix
 from tightloop.engine.interface import EngineError, Evaluate
 from tightloop.engine.scripted_backend import ScriptedBackend
@@ -105,7 +106,7 @@ def test_one_that_finds_no_room_half_way_gives_back_what_it_had() -> None:
     first, second = crowd.enter(), crowd.enter()
     other = WarmSequence(pool, pool.open())
     finished(pool, other.evaluate(second, [1] * 300))
-    warm = WarmSequence(pool, pool.open(), tokens=[1] * 900)
+    warm = WarmSequence(pool, pool.open(), tokens=HeldTokens([1] * 900))
     warm.park()
     steps = warm.evaluate(first, [2])
     finished(pool, steps, is_stuck=True)

@@ -194,7 +194,7 @@ class ChatFamily:
             warm = WarmSequence(self._pool, self._pool.open())
         else:
             sequence = self._pool.fork(best.sequence, shared)
-            warm = WarmSequence(self._pool, sequence, best.tokens[:shared])
+            warm = WarmSequence(self._pool, sequence, best.tokens.fork(shared))
             warm.history = best.pass_on_history(shared)
         warm.shown = prompt.shown
         known = shared - prompt.num_head
@@ -228,7 +228,7 @@ class ChatFamily:
     def _put_back(self, request: GenerationRequest, warm: WarmSequence) -> None:
         """File what is known to be in the sequence; a chunk that was broken off is forgotten."""
         known = min(self._pool.num_tokens(warm.sequence), len(warm.tokens))
-        del warm.tokens[known:]
+        warm.tokens.truncate(known)
         try:
             self._pool.truncate(warm.sequence, known)
         except EngineError:  # a model that cannot forget a part: start over next time

@@ -33,7 +33,7 @@ class OpenSequence(WarmSequence):
         """Hold the first ``num_tokens`` tokens only. Raises ``EngineError`` as ``truncate``."""
         self.pool.truncate(self.sequence, num_tokens)
         self.text = self.text_of(self.tokens[num_tokens:], self.text)
-        self.tokens = self.tokens[:num_tokens]  # somebody may still look at the longer list
+        self.tokens = self.tokens.fork(num_tokens)  # somebody may still look at the longer list
         self.num_head = min(self.num_head, num_tokens)
         self.history = self.pass_on_history(num_tokens)
 
@@ -60,5 +60,5 @@ def take_open(
     except EngineError:  # a model that cannot forget a part
         return None
     pool.take(key)
-    tokens = best.tokens[:num_shared]
+    tokens = best.tokens.fork(num_shared)
     return WarmSequence(pool, best.sequence, tokens, history=best.pass_on_history(num_shared))

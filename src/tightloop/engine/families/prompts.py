@@ -76,9 +76,9 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A parent's tokens, of which ``shown`` tells. The list is not changed any more."""
+    """A parent's tokens, of which ``shown`` tells. They are not changed any more."""
 
-    tokens: list[int]
+    tokens: Sequence[int]
     shown: Shown
 
 
@@ -102,7 +102,7 @@ class Draft:
 class Prompt:
     """The tokens of ``head`` up to ``num_head``, then ``tail``: the head is not copied."""
 
-    head: list[int]
+    head: Sequence[int]
     num_head: int
     tail: list[int]
     shown: Shown | None
@@ -133,9 +133,9 @@ class Settled:
     may_begin: Callable[[list[int]], bool]
 
     @property
-    def head(self) -> list[int]:
+    def head(self) -> Sequence[int]:
         """The tokens before the text are the first ``num_head`` of these."""
-        return self.known.tokens if self.known is not None else []
+        return self.known.tokens if self.known is not None else ()
 
     @property
     def num_head(self) -> int:
@@ -199,14 +199,14 @@ class PromptReader:
     def read(self, draft: Draft) -> Generator[None, None, Prompt]:
         """The prompt's tokens; yields while a long text is read."""
         tail = yield from self._pool.read(draft.text, special=True)
-        head: list[int] = []
+        head: Sequence[int] = ()
         num_head = 0
         if draft.known is not None:
             head, num_head = draft.known.tokens, draft.known.shown.num_tokens
             if not self._may_follow(head[num_head - 1], tail, draft.text):
                 whole = self._whole(draft.request)
                 tail = yield from self._pool.read(whole.text, special=True)
-                head, num_head = [], 0
+                head, num_head = (), 0
         shown = self._shown(draft, num_head, tail)
         return Prompt(head, num_head, tail, shown)
 

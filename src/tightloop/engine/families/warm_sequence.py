@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tightloop.engine.crowd import Place
 from tightloop.engine.drafts.ngram_index import NgramIndex
+from tightloop.engine.families.held_tokens import HeldTokens
 from tightloop.engine.families.prompts import Shown
 from tightloop.engine.interface import EngineError, Evaluate, SavedSequence
 from tightloop.engine.sequence_pool import SequencePool
@@ -28,7 +29,7 @@ class WarmSequence:
 
     pool: SequencePool
     sequence: int
-    tokens: list[int] = field(default_factory=list)
+    tokens: HeldTokens = field(default_factory=HeldTokens)
     is_parked: bool = False
     """The sequence was given back; the tokens are what it held."""
     shown: Shown | None = None
