@@ -5,7 +5,6 @@ new one costs several network round trips. ``reuse_connection=False`` opens one 
 classic baseline that benchmarks compare with.
 """
 
-import io
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -13,6 +12,7 @@ import aiohttp
 import orjson
 
 from tightloop.client.http_pool import HttpPool, check_status
+from tightloop.client.json_body import JsonBody
 from tightloop.client.reads import use_small_reads
 from tightloop.client.reasons import reason_of
 from tightloop.client.transport import Event, TransportError
@@ -23,8 +23,6 @@ from tightloop.protocol.errors import (
     api_error_from_wire,
 )
 from tightloop.protocol.sse import DONE_DATA, SseDecoder
-
-ONE_WRITE_BYTES = 1 << 20
 
 
 class HttpTransport:
@@ -57,14 +55,12 @@ class HttpTransport:
 
     async def stream(self, request: dict[str, Any]) -> AsyncGenerator[Event, None]:
         """See ``Transport.stream``; closing the iterator early drops the connection."""
-        body = orjson.dumps({**request, "stream": True})
+        body = JsonBody(orjson.dumps({**request, "stream": True}))
         decoder = SseDecoder()
         refusal: ApiError | None = None
         is_over = False
         try:
-            # aiohttp writes a file-like body in pieces and asks for that beyond 1 MiB.
-            data = body if len(body) <= ONE_WRITE_BYTES else io.BytesIO(body)
-            async with self._pool.session.post(f"{self.url}/responses", data=data) as response:
+            async with self._pool.session.post(f"{self.url}/responses", data=body) as response:
                 await check_status(response)
                 if response.connection is not None:
                     use_small_reads(response.connection.transport)
