@@ -31,7 +31,7 @@ _LF: Final = 0x0A
 class Stencil:
     """The bytes around the text of one kind of delta, from ``data:`` to the end of the event."""
 
-    __slots__ = ("_after", "_before", "_delta", "_head", "_string", "_tail", "end")
+    __slots__ = ("_after", "_before", "_between", "_delta", "_head", "_string", "_tail", "end")
 
     def __init__(
         self, before: bytes, after: bytes, end: bytes, delta: type[TextDelta] | type[ReasoningDelta]
@@ -43,6 +43,7 @@ class Stencil:
         self.end = end
         self._before = before
         self._after = after
+        self._between = after + before
         self._delta = delta
         self._head = slice(len(before))
         self._string = slice(len(before) - 1, 1 - len(after))  # with both quotes
@@ -63,10 +64,13 @@ class Stencil:
         return [self._delta(text)] if text else []
 
     def _read_several(self, piece: bytes) -> list[Delta] | None:
-        inside = piece[len(self._before) : -len(self._after)]
-        strings = inside.split(self._after + self._before)
+        # Counted first and split at the short ends: splitting at long bytes is five times as slow.
+        events = piece.split(self.end)[:-1]
+        if piece.count(self._between) != len(events) - 1:
+            return None  # one of them is another
+        in_event = slice(self._string.start, self._string.stop + len(self.end))
         try:
-            texts = [_decode_text(b'"%b"' % string) for string in strings]
+            texts = [_decode_text(event[in_event]) for event in events]
         except (msgspec.DecodeError, UnicodeError):
             return None
         delta = self._delta
