@@ -4,13 +4,10 @@ Environment variables that name a proxy are not read, redirects are not followed
 """
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
-
-import aiohappyeyeballs
 
 from tightloop import __version__
 from tightloop.client.reads import use_small_reads
@@ -22,11 +19,9 @@ from tightloop.engine.remote.upstream import (
     SILENCE_TIMEOUT_S,
     Reply,
     UpstreamError,
+    dial,
     open_socket,
 )
-
-NEXT_ADDRESS_S: Final = 0.25
-"""A host's next address is tried after this, besides those that are being tried. Source: RFC 8305."""
 
 SocketFactory = Callable[[Any], Any]
 
@@ -159,13 +154,7 @@ class Http1Upstream:
 
     async def _opened(self) -> Line:
         loop = asyncio.get_running_loop()
-        addresses = await self._addresses()
-        made = await aiohappyeyeballs.start_connection(
-            addresses,
-            happy_eyeballs_delay=NEXT_ADDRESS_S,
-            interleave=1,
-            socket_factory=self._socket_factory,
-        )
+        made = await dial(self._host, self._port, self._socket_factory)
         transport, line = await loop.create_connection(
             lambda: Line(
                 self._keep,
@@ -183,16 +172,6 @@ class Http1Upstream:
             raise ConnectionError("it speaks HTTP/2, which was not to be used")
         use_small_reads(transport)
         return line
-
-    async def _addresses(self) -> list[Any]:
-        kind = socket.SOCK_STREAM
-        try:  # of an address itself: no name server is asked, so no thread is needed
-            return socket.getaddrinfo(
-                self._host, self._port, type=kind, flags=socket.AI_NUMERICHOST
-            )
-        except socket.gaierror:
-            loop = asyncio.get_running_loop()
-            return await loop.getaddrinfo(self._host, self._port, type=kind)
 
     def _context(self) -> ssl.SSLContext:
         if self._ssl is None:  # made late: it reads the system's certificates

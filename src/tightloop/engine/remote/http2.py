@@ -27,6 +27,7 @@ from tightloop.engine.remote.upstream import (
     SILENCE_TIMEOUT_S,
     Reply,
     UpstreamError,
+    dial,
     open_socket,
 )
 
@@ -134,18 +135,9 @@ class Http2Upstream:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                found = await loop.getaddrinfo(self._host, self._port, type=1)
-                error: OSError | None = None
-                for address in found:
-                    made = open_socket(address, self._congestion)
-                    try:
-                        await loop.sock_connect(made, address[4])
-                        break
-                    except OSError as failed:
-                        made.close()
-                        error = failed
-                else:
-                    raise error or OSError(f"{self._host} has no address")
+                made = await dial(
+                    self._host, self._port, lambda address: open_socket(address, self._congestion)
+                )
                 transport, line = await loop.create_connection(
                     _Line, sock=made, ssl=self._ssl, server_hostname=self._host
                 )

@@ -4,9 +4,12 @@
 knows what the bytes mean.
 """
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final, Protocol
+
+import aiohappyeyeballs
 
 from tightloop.engine.interface import EngineError
 
@@ -15,6 +18,9 @@ KEEP_ALIVE_S: Final = 600.0
 
 CONNECT_TIMEOUT_S: Final = 10.0
 SILENCE_TIMEOUT_S: Final = 600.0
+
+NEXT_ADDRESS_S: Final = 0.25
+"""A host's next address is tried after this, besides those that are being tried. Source: RFC 8305."""
 
 
 class UpstreamError(Exception):
@@ -86,6 +92,29 @@ async def read_whole(reply: Reply, max_bytes: int) -> bytes:
         if num_bytes >= max_bytes:
             break
     return b"".join(parts)[:max_bytes]
+
+
+async def dial(
+    host: str, port: int, socket_factory: Callable[[tuple[Any, ...]], socket.socket]
+) -> socket.socket:
+    """A socket that is connected to the first of the host's addresses to answer. Raises ``OSError``.
+
+    ``socket_factory`` makes one for an address (as ``getaddrinfo`` gives it), e.g. ``open_socket``.
+    """
+    return await aiohappyeyeballs.start_connection(
+        await _addresses(host, port),
+        happy_eyeballs_delay=NEXT_ADDRESS_S,
+        interleave=1,
+        socket_factory=socket_factory,
+    )
+
+
+async def _addresses(host: str, port: int) -> list[Any]:
+    kind = socket.SOCK_STREAM
+    try:  # of an address itself: no name server is asked, so no thread is needed
+        return socket.getaddrinfo(host, port, type=kind, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        return await asyncio.get_running_loop().getaddrinfo(host, port, type=kind)
 
 
 def open_socket(address: tuple[Any, ...], congestion: str = "") -> socket.socket:
