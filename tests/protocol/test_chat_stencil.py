@@ -12,7 +12,7 @@ from tests.strategies import texts
 from tightloop.protocol.chat_chunk import Chunk
 from tightloop.protocol.chat_completions import ChatStreamParser
 from tightloop.protocol.chat_stencil import stencil_of
-from tightloop.protocol.deltas import Delta, ReasoningDelta, TextDelta
+from tightloop.protocol.deltas import Delta, ReasoningDelta, TextDelta, ToolCallDelta
 from tightloop.protocol.errors import RemoteProtocolError
 from tightloop.protocol.sse import SseDecoder
 
@@ -61,6 +61,16 @@ def test_texts_are_read_alone_and_many_at_a_time(key: bytes, kind: type[Any], en
     read = [stencil.read(piece) for piece in pieces]
     assert read == [[kind(said[0])], [kind(said[1])], [kind(said[2])], []]
     assert stencil.read(b"".join(pieces)) == [kind(text) for text in said if text]
+
+
+def test_arguments_are_read_as_the_host_wrote_them() -> None:
+    """The call they are for is the same for all."""
+    data = HEAD + b'"tool_calls":[{"index":1,"function":{"arguments":"{\\"a"}}]' + TAIL
+    stencil = stencil_of(data, b"\n\n")
+    assert stencil is not None
+    other = data.replace(b'{\\"a"', b'\\":1}"')
+    assert stencil.read(event(other)) == [ToolCallDelta('":1}')]
+    assert stencil.read(event(other.replace(b'"index":1', b'"index":2'))) is None
 
 
 def test_a_space_before_the_text_is_known() -> None:
@@ -115,6 +125,13 @@ def test_what_is_of_another_shape_is_left_to_the_long_way(piece: bytes) -> None:
         HEAD + b'"content":"a","refusal":"b"' + TAIL,
         HEAD + b'"refusal":"a"' + TAIL,
         HEAD + b'"content":"a","tool_calls":[{"index":0}]' + TAIL,
+        HEAD + b'"content":"a","tool_calls":[{"index":0,"function":{"arguments":"b"}}]' + TAIL,
+        HEAD + b'"tool_calls":[{"index":0,"function":{"name":"f","arguments":"b"}}]' + TAIL,
+        HEAD + b'"tool_calls":[{"index":0,"function":{"arguments":""}}]' + TAIL,
+        HEAD + b'"tool_calls":[{"index":0,"function":{"arguments":{"a":1}}}]' + TAIL,
+        HEAD
+        + b'"tool_calls":[{"function":{"arguments":"b"}},{"function":{"arguments":"b"}}]'
+        + TAIL,
         chunk("a").replace(b"null}", b'"stop"}'),
         chunk("a").replace(b'"index":0', b'"index":1'),
         chunk("a").replace(b'"c1"', b'"c1","usage":{}'),

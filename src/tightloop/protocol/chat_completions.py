@@ -143,6 +143,7 @@ class ChatStreamParser:
         self._new_id = new_id
         self._calls: dict[int, _Call] = {}
         self._open: _Call | None = None
+        self._latest: _Call | None = None  # which the latest piece of arguments was for
         self._early_ids: dict[int | None, str] = {}  # of calls whose name has not come
         self._usage = Usage()
         self._reason: FinishReason | None = None
@@ -156,9 +157,14 @@ class ChatStreamParser:
         return self._is_finished
 
     @property
+    def goes_on(self) -> bool:
+        """Whether nothing has said yet that the answer is near its end."""
+        return self._reason is None and not self._is_finished
+
+    @property
     def is_plain(self) -> bool:
         """Whether more text or reasoning would be one delta, and would change nothing here."""
-        return self._open is None and self._reason is None and not self._is_finished
+        return self._open is None and self.goes_on
 
     def feed(self, chunk: dict[str, Any]) -> list[Delta]:
         """The deltas of one decoded chunk.
@@ -307,10 +313,18 @@ class ChatStreamParser:
         arguments = function.arguments
         if isinstance(arguments, dict):  # complete calls from servers that do not stream them
             arguments = _json_text(arguments)
-        if not arguments:
-            return
-        if call is not self._open:
-            if not call.is_done:
+        if arguments:
+            self._latest = call
+            self.more_arguments(arguments, deltas)
+
+    def more_arguments(self, arguments: str, deltas: list[Delta]) -> None:
+        """Add the deltas of another piece for the call that the latest piece was for.
+
+        As if by a chunk that differs from the latest in nothing but the arguments; raises as ``feed``.
+        """
+        call = self._latest
+        if call is None or call is not self._open:
+            if call is not None and not call.is_done:
                 call.waiting.append(arguments)
             return
         deltas.extend(call.take(arguments))

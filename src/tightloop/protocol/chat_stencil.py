@@ -11,18 +11,22 @@ from typing import Final
 
 import msgspec
 
-from tightloop.protocol.chat_chunk import ChoiceDelta, Chunk
-from tightloop.protocol.deltas import Delta, ReasoningDelta, TextDelta
+from tightloop.protocol.chat_chunk import ChoiceDelta, Chunk, Function
+from tightloop.protocol.deltas import Delta, ReasoningDelta, TextDelta, ToolCallDelta
 
 _decode_chunk: Final = msgspec.json.Decoder(Chunk).decode
 _decode_text: Final = msgspec.json.Decoder(str).decode
 
-_KINDS: Final[dict[str, type[TextDelta] | type[ReasoningDelta]]] = {
+Kind = type[TextDelta] | type[ReasoningDelta] | type[ToolCallDelta]
+
+_KINDS: Final[dict[str, Kind]] = {
     "content": TextDelta,
     "reasoning_content": ReasoningDelta,
     "reasoning": ReasoningDelta,
 }
-_STRINGS: Final = re.compile(rb'"(?:content|reasoning_content|reasoning)": ?("(?:[^"\\]|\\.)*")')
+_STRINGS: Final = re.compile(
+    rb'"(?:content|reasoning_content|reasoning|arguments)": ?("(?:[^"\\]|\\.)*")'
+)
 _NO_TEXT: Final = b'""'
 _LF: Final = 0x0A
 """No JSON string holds one: it is the end of an event."""
@@ -31,20 +35,18 @@ _LF: Final = 0x0A
 class Stencil:
     """The bytes around the text of one kind of delta, from ``data:`` to the end of the event."""
 
-    __slots__ = ("_after", "_before", "_between", "_delta", "_head", "_string", "_tail", "end")
+    __slots__ = ("_after", "_before", "_between", "_head", "_string", "_tail", "end", "kind")
 
-    def __init__(
-        self, before: bytes, after: bytes, end: bytes, delta: type[TextDelta] | type[ReasoningDelta]
-    ) -> None:
+    def __init__(self, before: bytes, after: bytes, end: bytes, kind: Kind) -> None:
         """``before`` ends, and ``after`` begins, with the quote of the string.
 
         ``end`` is that of each event, and of ``after``.
         """
         self.end = end
+        self.kind = kind
         self._before = before
         self._after = after
         self._between = after + before
-        self._delta = delta
         self._head = slice(len(before))
         self._string = slice(len(before) - 1, 1 - len(after))  # with both quotes
         self._tail = slice(-len(after), None)
@@ -52,7 +54,8 @@ class Stencil:
     def read(self, piece: bytes) -> list[Delta] | None:
         """The deltas of ``piece``; None when it is anything but whole events of this shape.
 
-        An empty text is no delta.
+        An empty text is no delta. A ``ToolCallDelta`` is a piece of arguments as the host wrote it: the
+        parser knows which call it is for, and whether it is the end (``more_arguments``).
         """
         if piece[self._head] != self._before or piece[self._tail] != self._after:
             return None
@@ -61,7 +64,7 @@ class Stencil:
             text = _decode_text(string)
         except (msgspec.DecodeError, UnicodeError):
             return self._read_several(piece) if _LF in string else None
-        return [self._delta(text)] if text else []
+        return [self.kind(text)] if text else []
 
     def _read_several(self, piece: bytes) -> list[Delta] | None:
         # Counted first and split at the short ends: splitting at long bytes is five times as slow.
@@ -73,31 +76,28 @@ class Stencil:
             texts = [_decode_text(event[in_event]) for event in events]
         except (msgspec.DecodeError, UnicodeError):
             return None
-        delta = self._delta
-        return [delta(text) for text in texts if text]
+        kind = self.kind
+        return [kind(text) for text in texts if text]
 
 
 def stencil_of(data: bytes, end: bytes) -> Stencil | None:
     """The stencil of the chunk ``data``, an event that ends in ``end``; None if it has none.
 
-    It has one if it reads as one text or reasoning delta and nothing else. That still holds with another
-    text in its place, as long as ``ChatStreamParser.is_plain`` does.
+    It has one if it reads as text, reasoning or arguments and nothing else. That still holds with another
+    text in its place, for text and reasoning as long as ``ChatStreamParser.is_plain`` does.
     """
     try:
         chunk = _decode_chunk(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None  # it was read as an odd one
     delta = _only_delta(chunk)
-    if delta is None:
+    kind = _blank(delta) if delta is not None else None
+    if kind is None:
         return None
-    said = [name for name in _KINDS if getattr(delta, name)]
-    if len(said) != 1:
-        return None
-    setattr(delta, said[0], "")
     for match in _STRINGS.finditer(data):
         before, after = data[: match.start(1)], data[match.end(1) :]
         if _decode_chunk(before + _NO_TEXT + after) == chunk:
-            return Stencil(b'data: %b"' % before, b'"%b%b' % (after, end), end, _KINDS[said[0]])
+            return Stencil(b'data: %b"' % before, b'"%b%b' % (after, end), end, kind)
     return None
 
 
@@ -106,7 +106,20 @@ def _only_delta(chunk: Chunk) -> ChoiceDelta | None:
     if not chunk.is_usual or chunk.choices is None or len(chunk.choices) != 1:
         return None
     choice = chunk.choices[0]
-    delta = choice.delta
-    if choice.index or choice.finish_reason or choice.error or delta is None:
+    return None if choice.index or choice.finish_reason or choice.error else choice.delta
+
+
+def _blank(delta: ChoiceDelta) -> Kind | None:
+    """Take the text out of ``delta``, and say of which kind it is; None if it is not just one."""
+    said = [name for name in _KINDS if getattr(delta, name)]
+    if delta.tool_calls:
+        function = delta.tool_calls[0].function or Function()
+        is_alone = not (said or delta.refusal) and len(delta.tool_calls) == 1
+        if not is_alone or function.name or not isinstance(function.arguments, str):
+            return None
+        has_text, function.arguments = bool(function.arguments), ""
+        return ToolCallDelta if has_text else None
+    if len(said) != 1 or delta.refusal:
         return None
-    return None if delta.refusal or delta.tool_calls else delta
+    setattr(delta, said[0], "")
+    return _KINDS[said[0]]

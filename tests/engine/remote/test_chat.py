@@ -13,7 +13,14 @@ from tests.strategies import texts
 from tightloop.engine.remote.call import Call
 from tightloop.engine.remote.chat import MAX_VAIN_STENCILS, StreamReader
 from tightloop.protocol.chat_completions import ChatStreamParser
-from tightloop.protocol.deltas import Delta, Finished, FinishReason, TextDelta
+from tightloop.protocol.deltas import (
+    Delta,
+    Finished,
+    FinishReason,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallDone,
+)
 from tightloop.protocol.errors import RemoteProtocolError
 from tightloop.protocol.sse import DONE
 from tightloop.trace.clock import ManualClock
@@ -26,7 +33,7 @@ class Read:
         self.batches: list[Sequence[Delta]] = []
         self.fault = ""
         call = Call(ManualClock(), self.batches.append, "host")
-        self.reader = StreamReader(call, ChatStreamParser(new_id=str))
+        self.reader = StreamReader(call, ChatStreamParser(["custom"], new_id=str))
         try:
             self.is_complete = any(self.reader.take(piece) for piece in pieces)
         except RemoteProtocolError as error:
@@ -124,6 +131,28 @@ def test_text_after_a_call_closes_it_however_alike_its_chunks() -> None:
     assert Read(stream).deltas == Read(byte_by_byte(b"".join(stream))).deltas
 
 
+@pytest.mark.parametrize("name", ["f", "custom"])
+def test_arguments_go_on_to_their_end(name: str) -> None:
+    """The end is known by the JSON, and what comes after it is dropped, alone and in one read."""
+    pieces = ["{", '"input', '":"', "a", "b", '\\"c', '"', " }", "}", "x"]
+    stream = [event(call_chunk(pieces[0], id="c", name=name))]
+    stream += [event(call_chunk(piece)) for piece in pieces[1:]]
+    expected = Read(byte_by_byte(b"".join(stream))).deltas
+    assert expected[-1] == ToolCallDone()
+    assert expected == Read(stream).deltas
+    assert expected == Read([*stream[:4], b"".join(stream[4:])]).deltas
+
+
+def test_a_break_in_the_input_of_a_custom_tool_is_named() -> None:
+    """What came before it in the same read is part of the answer."""
+    pieces = [call_chunk(text) for text in ('":"', "a", "b", '"', "?")]
+    stream = [event(call_chunk('{"input', id="c", name="custom")), *map(event, pieces)]
+    read = Read([*stream[:3], b"".join(stream[3:])])
+    assert read.fault
+    assert (read.deltas, read.fault) == (Read(stream).deltas, Read(stream).fault)
+    assert "".join(d.text for d in read.deltas if isinstance(d, ToolCallDelta)) == "ab"
+
+
 def test_chunks_that_differ_in_more_are_given_up_after_a_while() -> None:
     """Some hosts add noise to each. All are read."""
     num = 3 * MAX_VAIN_STENCILS
@@ -140,7 +169,12 @@ CHUNKS = st.one_of(
     st.sampled_from(
         [
             call_chunk("{", id="c", name="f"),
+            call_chunk('"input'),
+            call_chunk('":"x'),
+            call_chunk('"'),
             call_chunk("}"),
+            call_chunk('{"input":"x', id="d", name="custom"),
+            call_chunk("{", id="d", name="g"),
             chunk("stop"),
             chunk("length", content="x"),
             chunk("error"),

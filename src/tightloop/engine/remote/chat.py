@@ -1,6 +1,7 @@
 """Asking a host over Chat Completions: the whole conversation each time, answered by a stream."""
 
 import secrets
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -16,7 +17,7 @@ from tightloop.protocol.chat_chunk import Chunk
 from tightloop.protocol.chat_completions import ChatStreamParser
 from tightloop.protocol.chat_request import custom_tool_names
 from tightloop.protocol.chat_stencil import Stencil, stencil_of
-from tightloop.protocol.deltas import Delta
+from tightloop.protocol.deltas import Delta, ToolCallDelta
 from tightloop.protocol.errors import RemoteProtocolError
 from tightloop.protocol.sse import DONE_DATA, EVENT_ENDS, SseDecoder, SseEvent
 
@@ -90,7 +91,7 @@ class StreamReader:
         """Whether the answer is complete. Raises ``RemoteProtocolError``."""
         stencil = self._stencil
         if stencil is not None:
-            # While there is one, neither the decoder nor the parser is in the middle of anything.
+            # While there is one, the decoder is in the middle of nothing, and the parser where it was.
             if self._cut:
                 piece, self._cut = self._cut + piece, b""
             deltas = stencil.read(piece)
@@ -98,7 +99,10 @@ class StreamReader:
                 deltas = self._read_all_but_the_end(stencil, piece)
             if deltas is not None:
                 self._num_vain = 0
-                self._call.say_more(deltas)
+                if stencil.kind is ToolCallDelta:
+                    self._say_arguments(deltas)
+                else:
+                    self._call.say_more(deltas)
                 return False
             self._stencil = None
         return self._take_in_full(piece)
@@ -124,7 +128,7 @@ class StreamReader:
         if is_done or self._parser.is_finished:
             self.end()
             return True
-        if events and deltas and self._parser.is_plain:
+        if events and deltas and self._parser.goes_on:
             self._learn(piece, events[-1])
         else:
             self._has_begun = False
@@ -139,9 +143,21 @@ class StreamReader:
         end = next((end for end in EVENT_ENDS if piece.endswith(end)), None)
         if not has_begun or end is None or self._num_vain >= MAX_VAIN_STENCILS:
             return
-        if event.event == "message":
-            self._stencil = stencil_of(event.data, end)
-            self._num_vain += 1
+        if event.event != "message":
+            return
+        stencil = stencil_of(event.data, end)
+        self._num_vain += 1
+        if self._parser.is_plain or (stencil is not None and stencil.kind is ToolCallDelta):
+            self._stencil = stencil
+
+    def _say_arguments(self, pieces: Sequence[Delta]) -> None:
+        deltas: list[Delta] = []
+        try:
+            for piece in pieces:
+                if isinstance(piece, ToolCallDelta):
+                    self._parser.more_arguments(piece.text, deltas)
+        finally:  # what came before a fault is part of the answer
+            self._call.say_more(deltas)
 
     def end(self) -> None:
         """The stream has ended, or said that it has. The second time says nothing."""
