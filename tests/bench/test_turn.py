@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench.endpoint import endpoint, models, refusal, response
+from tests.bench.endpoint import endpoint, models, refusal, response, sse
 from tightloop.bench.bugs import BenchError
 from tightloop.bench.turn import NUM_WARMUP, Plan, TurnResult, first_model, known, run_turns
 
@@ -42,6 +42,30 @@ class Peer:
 async def measured(peer: Peer, **fields: Any) -> TurnResult:
     async with endpoint(peer) as url:
         return await run_turns(plan(url, **fields))
+
+
+@pytest.mark.parametrize("api", ["responses", "chat"])
+async def test_a_server_timing_header_is_read(api: str) -> None:
+    def timed(_line: str, _body: dict[str, Any]) -> bytes:
+        message = {"index": 0, "delta": {"content": "ok"}, "finish_reason": "stop"}
+        raw = response() if api == "responses" else sse({"choices": [message]})
+        return raw.replace(b"\r\n", b"\r\nServer-Timing: total;dur=12.5\r\n", 1)
+
+    async with endpoint(timed) as url:
+        result = await run_turns(plan(url, api=api, variants=("http",)))
+    samples = known(result.series[1_000]["http"].samples)
+    assert [sample.server_timing for sample in samples] == [{"total": 12.5}] * 3
+
+
+async def test_no_run_repeats_the_texts_of_another() -> None:
+    """The endpoint may still hold those of the run before, and would look faster than it is."""
+    sent = []
+    for mark in ("one", "two", "two"):
+        peer = Peer()
+        await measured(peer, variants=("http",), run_mark=mark)
+        sent.append([body["input"][-1] for body in peer.bodies[1:]])
+    assert not [item for item in sent[0] if item in sent[1]]
+    assert sent[1] == sent[2]
 
 
 async def test_a_refused_upgrade_is_a_finding() -> None:

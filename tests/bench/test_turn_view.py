@@ -3,6 +3,7 @@
 import io
 import json
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -52,6 +53,23 @@ def test_the_json_object() -> None:
     assert found["ttft_times_faster_than_slowest"]["median"] == 4
     assert found["turns"] == 3
     assert whole["findings"] == []
+
+
+def test_what_the_endpoint_says_of_its_time_stands_beside_ours() -> None:
+    """Medians of each metric, in the object and in a sentence; nothing where it says nothing."""
+    made = result({1_000: {"http": 2}})
+    silent = as_dict(made)["histories"]["1k"]["http"]
+    assert (silent["server_timing_ms"], findings(made)) == ({}, [])
+    stated = [{"total": 4.0, "queue": 1.0}, {"total": 6.0}, {}]
+    made.series[1_000]["http"].samples = [
+        msgspec.structs.replace(sample(2), server_timing=each) for each in stated
+    ]
+    found = as_dict(made)["histories"]["1k"]["http"]["server_timing_ms"]
+    assert {name: each["median"] for name, each in found.items()} == {"total": 5.0, "queue": 1.0}
+    assert findings(made) == [
+        "http, 1k: the endpoint's Server-Timing says total 5.00, queue 1.00 ms (medians), as known"
+        " when its answer began"
+    ]
 
 
 def test_the_table_fits_80_columns_with_every_figure_whole() -> None:

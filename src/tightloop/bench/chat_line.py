@@ -6,6 +6,7 @@ import aiohttp
 import orjson
 from msgspec import Struct
 
+from tightloop.bench import server_timing
 from tightloop.client.http_pool import HttpPool, check_status
 from tightloop.client.reads import use_small_reads
 from tightloop.client.reasons import reason_of
@@ -20,12 +21,14 @@ class ChatAnswer(Struct, frozen=True):
     """One answer: the message to put into the history, and the figures.
 
     ``is_reconnected``: the kept connection was gone, and the request was sent again on a new one.
+    ``server_timing`` is the header of that name.
     """
 
     message: dict[str, Any]
     trip: RoundTrip
     num_bytes: int
     is_reconnected: bool = False
+    server_timing: str = ""
 
 
 class ChatLine:
@@ -56,12 +59,14 @@ class ChatLine:
             raise TransportError(f"{self._url} sent no event stream: {error}") from error
         if not reading.is_over:
             raise TransportError(f"{self._url} ended the stream before the answer was over")
-        return ChatAnswer(reading.message(), reading.trip(sent_ns), len(body), is_reconnected)
+        trip = reading.trip(sent_ns)
+        return ChatAnswer(reading.message(), trip, len(body), is_reconnected, reading.server_timing)
 
     async def _exchange(self, body: bytes) -> "_Reading":
         reading, decoder = _Reading(), SseDecoder()
         async with self._pool.session.post(f"{self._url}/chat/completions", data=body) as response:
             await check_status(response)
+            reading.server_timing = response.headers.get(server_timing.NAME, "")
             if response.connection is not None:
                 use_small_reads(response.connection.transport)
             async for chunk in response.content.iter_any():
@@ -80,6 +85,7 @@ class _Reading:
 
     def __init__(self) -> None:
         self.is_over = False
+        self.server_timing = ""
         self._text: list[str] = []
         self._calls: dict[int, dict[str, Any]] = {}
         self._usage: dict[str, Any] = {}

@@ -9,8 +9,11 @@ from typing import Any, Protocol
 import orjson
 from msgspec import Struct
 
+from tightloop.bench import server_timing
 from tightloop.bench.chat_line import ChatLine
 from tightloop.bench.history import TOOLS, history, tool_output
+from tightloop.bench.server_timing import durations_ms
+from tightloop.client.http import HttpTransport
 from tightloop.client.session import Session
 from tightloop.client.transport import Event, Transport, TransportError
 from tightloop.protocol.errors import ApiError
@@ -30,12 +33,13 @@ class Sample(Struct, frozen=True):
     """One follow-up turn: its figures, and the size of the request body.
 
     ``is_reconnected``: the endpoint had closed the kept connection, and the turn's time contains
-    finding that out and connecting anew.
+    finding that out and connecting anew. ``server_timing``: what the header of that name says, in ms.
     """
 
     trip: RoundTrip
     num_bytes: int
     is_reconnected: bool = False
+    server_timing: dict[str, float] = {}
 
 
 class Lost(Exception):
@@ -89,7 +93,8 @@ class ResponsesConversation:
         is_repeated = self._session.num_recoveries > before
         if is_repeated and self._transport.supports_continuation:
             raise Lost
-        return Sample(self._session.trips[-1], self._transport.num_bytes(), is_repeated)
+        told = durations_ms(self._transport.header(server_timing.NAME))
+        return Sample(self._session.trips[-1], self._transport.num_bytes(), is_repeated, told)
 
     async def _ask(self, items: list[Item]) -> None:
         async with (
@@ -137,6 +142,14 @@ class Watched:
         """See ``Transport.close``."""
         await self._inner.close()
 
+    def header(self, name: str) -> str:
+        """Of the last answer; "" where there is none, as on a WebSocket."""
+        return (
+            self._inner.answer_headers.get(name, "")
+            if isinstance(self._inner, HttpTransport)
+            else ""
+        )
+
     def num_bytes(self) -> int:
         """Size of the last request's JSON, taken after the turn so as not to be in its time."""
         return len(orjson.dumps(self._request))
@@ -180,7 +193,8 @@ class ChatConversation:
             answer = await self._line.ask(request)
         self._messages.append(answer.message)
         self._call_ids = [call["id"] for call in answer.message.get("tool_calls", ())]
-        return Sample(answer.trip, answer.num_bytes, answer.is_reconnected)
+        told = durations_ms(answer.server_timing)
+        return Sample(answer.trip, answer.num_bytes, answer.is_reconnected, told)
 
 
 def _without_type(tool: dict[str, Any]) -> dict[str, Any]:

@@ -39,7 +39,11 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to measure. ``histories`` are nominal tokens; ``variants`` are from ``VARIANTS``."""
+    """What to measure. ``histories`` are nominal tokens; ``variants`` are from ``VARIANTS``.
+
+    ``run_mark`` is another for every run: the texts follow from it and the seed, and an endpoint must not
+    know them from the run before.
+    """
 
     url: str
     model: str
@@ -48,6 +52,7 @@ class Plan:
     histories: tuple[int, ...] = (1_000, 10_000, 50_000)
     rounds: int = 10
     seed: int = 1
+    run_mark: str = ""
     max_output_tokens: int = 128
     api_key: str | None = field(default=None, repr=False)
 
@@ -133,6 +138,7 @@ class _Run:
         self._plan = plan
         self._on_progress = on_progress
         self._rng = random.Random(plan.seed)
+        self._texts = random.Random(f"{plan.seed} {plan.run_mark}")
         self._num_answered = 0
 
     async def measure(self, size: int) -> None:
@@ -186,7 +192,7 @@ class _Run:
     async def _follow(self, side: _Side, size: int) -> Sample:
         assert side.conversation is not None
         self._count(side.name, size)
-        sample = await side.conversation.follow(self._rng)
+        sample = await side.conversation.follow(self._texts)
         self._num_answered += 1
         return sample
 

@@ -59,6 +59,14 @@ def figure(series: Series, name: str) -> Spread | None:
     return spread(FIGURES[name](sample) for sample in known(series.samples))
 
 
+def told(series: Series) -> dict[str, Spread]:
+    """What the endpoint's Server-Timing headers say, by metric, in ms."""
+    samples = known(series.samples)
+    names = dict.fromkeys(name for sample in samples for name in sample.server_timing)
+    spreads = {name: spread(each.server_timing.get(name) for each in samples) for name in names}
+    return {name: value for name, value in spreads.items() if value is not None}
+
+
 def as_dict(result: TurnResult) -> dict[str, Any]:
     """The JSON object; durations in milliseconds, as the names say."""
     plan = result.plan
@@ -89,6 +97,7 @@ def _series_dict(found: dict[str, Series], name: str) -> dict[str, Any]:
     return {
         **{key: _spread_dict(figure(series, key)) for key in FIGURES},
         "ttft_times_faster_than_slowest": _spread_dict(ratio),
+        "server_timing_ms": {key: _spread_dict(value) for key, value in told(series).items()},
         "turns": len(known(series.samples)),
         "reconnected": sum(sample.is_reconnected for sample in known(series.samples)),
         "forgotten_by_endpoint": series.num_lost,
@@ -130,6 +139,12 @@ def findings(result: TurnResult) -> list[str]:
         for name, series in variants.items():
             where = f"{name}, {size_name(size)}"
             found += [f"{where}: {count} failed: {text}" for text, count in series.errors.items()]
+            if stated := told(series):
+                says = ", ".join(f"{key} {_number(each.median)}" for key, each in stated.items())
+                found.append(
+                    f"{where}: the endpoint's Server-Timing says {says} ms (medians), as known when"
+                    " its answer began"
+                )
             num_closed = sum(sample.is_reconnected for sample in known(series.samples))
             if num_closed:
                 found.append(

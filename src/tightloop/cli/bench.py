@@ -52,7 +52,7 @@ def _configure_turn(parser: argparse.ArgumentParser) -> None:
         help="tokens at four bytes each (default 1k,10k,50k)",
     )
     add("--rounds", type=_positive, default=10, metavar="N", help="turns per row (default 10)")
-    add("--seed", type=int, default=1, metavar="N", help="of the order and the texts (default 1)")
+    add("--seed", type=int, default=1, metavar="N", help="of the order (default 1)")
     add(
         "--max-output-tokens", type=_positive, default=128, metavar="N", help="a turn (default 128)"
     )
@@ -100,6 +100,7 @@ async def _measure(arguments: argparse.Namespace, console: Console) -> TurnResul
         histories=arguments.history,
         rounds=arguments.rounds,
         seed=arguments.seed,
+        run_mark=os.urandom(8).hex(),
         max_output_tokens=arguments.max_output_tokens,
         api_key=key,
     )

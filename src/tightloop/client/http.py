@@ -5,7 +5,7 @@ new one costs several network round trips. ``reuse_connection=False`` opens one 
 classic baseline that benchmarks compare with.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import aiohttp
@@ -34,6 +34,9 @@ class HttpTransport:
         self, url: str, api_key: str | None = None, *, reuse_connection: bool = True
     ) -> None:
         self.url = url.rstrip("/")
+        self.answer_headers: Mapping[str, str] = {}
+        """Of the last answer, for programs that measure."""
+
         self._pool = HttpPool(api_key, reuse_connection=reuse_connection)
 
     async def connect(self) -> None:
@@ -61,6 +64,7 @@ class HttpTransport:
         is_over = False
         try:
             async with self._pool.session.post(f"{self.url}/responses", data=body) as response:
+                self.answer_headers = response.headers
                 await check_status(response)
                 if response.connection is not None:
                     use_small_reads(response.connection.transport)
