@@ -282,7 +282,7 @@ class Job:
     count_prefill: Callable[[int, int], None]  # (tokens evaluated, tokens reused)
     count_input: Callable[
         [int, int], None
-    ]  # (tokens, those known before) where no network read them
+    ]  # (tokens, those of the parent) where no network read them
     count_decode: Callable[[int, int], None]  # (network steps, ns inside them)
     count_output: Callable[[int], None]  # output tokens of usage
     count_reasoning: Callable[[int], None]  # those of them that were reasoning

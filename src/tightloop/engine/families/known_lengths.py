@@ -2,21 +2,12 @@
 
 from collections import OrderedDict
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from tightloop.engine.sequence_pool import SequencePool
 
 MAX_CHARS: Final = 8 << 20
 """Of the texts that are remembered; their conversations hold them anyway."""
-
-
-@dataclass(frozen=True, slots=True)
-class Length:
-    """Tokens of all texts, and of those among them that were counted before."""
-
-    num_tokens: int
-    num_known: int
 
 
 class KnownLengths:
@@ -28,20 +19,18 @@ class KnownLengths:
         self._known: OrderedDict[str, int] = OrderedDict()
         self._num_chars = 0
 
-    def count(self, texts: Iterable[str]) -> Generator[None, None, Length]:
-        """The length of ``texts`` together; yields while a long one is read aside."""
-        num_tokens = num_known = 0
+    def count(self, texts: Iterable[str]) -> Generator[None, None, int]:
+        """Tokens of ``texts`` together; yields while a long one is read aside."""
+        num_tokens = 0
         for text in texts:
             known = self._known.get(text)
             if known is None:
-                tokens = yield from self._pool.read(text, special=False)
-                num_tokens += len(tokens)
-                self._remember(text, len(tokens))
+                known = len((yield from self._pool.read(text, special=False)))
+                self._remember(text, known)
             else:
                 self._known.move_to_end(text)
-                num_tokens += known
-                num_known += known
-        return Length(num_tokens, num_known)
+            num_tokens += known
+        return num_tokens
 
     def _remember(self, text: str, num_tokens: int) -> None:
         if text not in self._known:  # somebody else may have counted it meanwhile

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tightloop.engine.families.client_tools import PatchTool, ShellTool, find_patch, find_shell
 from tightloop.engine.families.content import refuse_unreadable
-from tightloop.engine.families.known_lengths import KnownLengths, Length
+from tightloop.engine.families.known_lengths import KnownLengths
 from tightloop.engine.families.patchling_policy import Repair, Run, Say, next_step
 from tightloop.engine.families.patchling_summary import asks_for_summary, summary_of
 from tightloop.engine.families.v4a import write_patch
@@ -190,20 +190,22 @@ class PatchlingFamily:
         items = request.context()
         self._refuse(request, items)
         texts = _texts(request, items)
-        length = None
+        num_tokens = None
         if MAX_BYTES_PER_CHAR * sum(map(len, texts)) > self._window:
-            length = yield from self._lengths.count(texts)
-            self._check_window(length)
+            num_tokens = yield from self._lengths.count(texts)
+            self._check_window(num_tokens)
         reason = yield from self._answer(job, items)
-        if length is None:  # nobody has waited for it
-            length = yield from self._lengths.count(texts)
-        job.count_input(length.num_tokens, length.num_known)
+        if num_tokens is None:  # nobody has waited for it
+            num_tokens = yield from self._lengths.count(texts)
+        num_new = yield from self._lengths.count(_texts(request, request.items))
+        num_known = max(0, num_tokens - num_new) if request.parent is not None else 0
+        job.count_input(num_tokens, num_known)
         return reason
 
-    def _check_window(self, length: Length) -> None:
-        if length.num_tokens > self._window:
+    def _check_window(self, num_tokens: int) -> None:
+        if num_tokens > self._window:
             raise EngineError(
-                f"the conversation has {length.num_tokens} tokens and the model's context window is "
+                f"the conversation has {num_tokens} tokens and the model's context window is "
                 f"{self._window}; shorten it or start the server with a larger --context",
                 code="context_length_exceeded",
             )
@@ -237,8 +239,7 @@ class PatchlingFamily:
         """Tokens of all the text the policy reads; the network itself sees one function of it."""
         items = request.context()
         refuse_unreadable(items, request.model)
-        length = yield from self._lengths.count(_texts(request, items))
-        return length.num_tokens
+        return (yield from self._lengths.count(_texts(request, items)))
 
     def _say(self, job: Job, text: str) -> FinishReason:
         request = job.request
