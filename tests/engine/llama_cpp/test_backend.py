@@ -7,10 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.engine.gguf_fixture import write_gguf
 from tightloop.engine.interface import Cancelled, EngineError
-from tightloop.engine.llama_cpp.backend import LlamaCppBackend
+from tightloop.engine.llama_cpp.backend import (
+    BATCH_TOKENS,
+    TILE_TOKENS,
+    UNIT_TOKENS,
+    LlamaCppBackend,
+    batch_sizes,
+)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +84,15 @@ def test_chunked_prefill_agrees_with_one_shot(backend: LlamaCppBackend, sequence
     assert np.allclose(whole, pieces, atol=0.1)
     assert backend.num_tokens(other) == 700
     backend.close(other)
+
+
+@given(st.integers(1, 3000))
+def test_no_unit_but_an_only_one_is_short(num_tokens: int) -> None:
+    sizes = batch_sizes(num_tokens)
+    assert sum(sizes) == num_tokens
+    assert max(sizes) <= BATCH_TOKENS
+    if num_tokens >= TILE_TOKENS:
+        assert all(size % UNIT_TOKENS == 0 or size % UNIT_TOKENS >= TILE_TOKENS for size in sizes)
 
 
 def test_all_logits_has_a_row_per_token(backend: LlamaCppBackend, sequence: int) -> None:

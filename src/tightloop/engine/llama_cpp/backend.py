@@ -1,8 +1,9 @@
 """``TokenBackend`` on llama.cpp: sequences are sequence ids of one context.
 
 All cells of the context are shared (``kv_unified``), so a fork copies nothing: it costs tens of
-microseconds. Tokens are evaluated in units of 64, which costs at most a few per cent of prefill
-speed and lets a cancelled prefill keep what it has done.
+microseconds. Tokens are evaluated in units of 128, which lets a cancelled prefill keep what it has
+done, and so that the last unit is not a short one where that can be: llama.cpp's attention on a CPU
+takes more for 40 tokens than for 100 (figures: design/0003-engine.md).
 """
 
 import ctypes
@@ -22,12 +23,22 @@ from tightloop.engine.llama_cpp.mixed_batch import MixedBatch
 from tightloop.trace.clock import now_ns
 
 MAX_THREADS = 512  # GGML_MAX_N_THREADS; more would be an assertion failure inside the library
-UNIT_TOKENS = 64
+UNIT_TOKENS = 128
+TILE_TOKENS = 64  # GGML_FA_TILE_Q: with fewer, attention goes token by token
 BATCH_TOKENS = 512
 _MIN_CELLS, _MAX_CELLS = 8192, 32768
 _NO_SLOT, _ABORTED = 1, 2
 
 Logits = NDArray[np.float32]
+
+
+def batch_sizes(num_tokens: int) -> list[int]:
+    """How many tokens to hand over at a time so that no unit but an only one is short."""
+    rest = num_tokens % UNIT_TOKENS
+    last = TILE_TOKENS + rest if num_tokens > UNIT_TOKENS and 0 < rest < TILE_TOKENS else 0
+    head = num_tokens - last
+    sizes = [min(BATCH_TOKENS, head - start) for start in range(0, head, BATCH_TOKENS)]
+    return [*sizes, last] if last else sizes
 
 
 class LlamaCppBackend:
@@ -380,13 +391,15 @@ class LlamaCppBackend:
         held = self._checked(sequence, tokens)
         self._sequence.value = sequence
         rows: list[Logits] = []
-        for start in range(0, len(tokens), BATCH_TOKENS):
-            part = tokens[start : start + BATCH_TOKENS]
+        start = 0
+        for size in batch_sizes(len(tokens)):
+            part = tokens[start : start + size]
             is_last = start + len(part) == len(tokens)
             self._fill(part, held + start, all_logits, is_last)
             self._run(sequence, held + start, len(part))
             if all_logits:
                 rows.append(self._rows(0, len(part)))
+            start += size
         if all_logits:
             return rows[0] if len(rows) == 1 else np.concatenate(rows)
         return self._row(self._logits_ith(self._context, -1))
