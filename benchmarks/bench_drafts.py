@@ -102,6 +102,7 @@ def answer(family: ChatFamily, pool: SequencePool, request: GenerationRequest) -
         mark_prefilled=mark,
         count_prefill=lambda evaluated, reused: None,
         count_decode=count_decode,
+        count_input=lambda *_: None,
         count_output=lambda tokens: None,
         count_reasoning=lambda tokens: None,
         count_drafts=count_drafts,
