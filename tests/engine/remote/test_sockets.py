@@ -13,6 +13,7 @@ from tests.engine.remote.conftest import Tls
 from tests.engine.remote.peers import Upstream, node, upstream
 from tightloop.engine.interface import GenerationRequest, Node, Sampling
 from tightloop.engine.remote import RemoteEngine, RemoteOptions, connecting
+from tightloop.engine.remote import sockets as sockets_module
 from tightloop.engine.remote.sockets import ResponsesSockets
 from tightloop.engine.scripted import Answer, Hold, call_answer, in_turn, text_answer
 from tightloop.protocol.compaction import Summary, seal
@@ -323,6 +324,19 @@ async def test_a_host_that_never_answers_does_not_hold_up_the_start(
     silent.close()
     for writer in writers:
         writer.close()
+
+
+async def test_silence_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer ends in an error, and the next one goes over another socket."""
+    hold = Hold()
+    script = in_turn([[TextDelta("a"), hold], text_answer("ok")])
+    async with upstream(script, api="responses-ws") as peer:
+        monkeypatch.setattr(sockets_module, "SILENCE_TIMEOUT_S", 0.2)
+        answer = await ask(peer.engine, request("one"))
+        monkeypatch.undo()
+        assert (answer.text, answer.finished.error_code) == ("a", "upstream_timeout")
+        assert "silent for too long" in str(answer.finished.error_message)
+        assert (await ask(peer.engine, request("two", name="r2"))).text == "ok"
 
 
 async def test_auto_finds_the_socket() -> None:
