@@ -176,9 +176,9 @@ BUDGETS = (
         "gateway CPU per streamed token, 1000 tokens/s",
         "at most 20 us",
         per_token_cpu("1000/s", 20),
-        "at this pace each token comes alone, and waking a process up for it, with a read and a write, is"
-        " more than the budget on this machine: it is for nginx too, and for two bare protocols of the same"
-        " event loop that only forward (design/0015-tight-path.md)",
+        "at this pace each token comes alone, and a process is woken up for it to read and to write, which"
+        " is all that nginx does; two bare protocols of the same event loop that only forward take more"
+        " than the budget on this machine (design/0015-tight-path.md)",
     ),
     Budget(
         "the same where tokens come in batches",
