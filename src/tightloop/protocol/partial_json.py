@@ -47,6 +47,8 @@ class _State(IntEnum):
     COMPLETE = auto()
 
 
+_IN_STRING: Final = _State.IN_STRING  # asked at each piece; a member is searched for in its class
+_COMPLETE: Final = _State.COMPLETE
 _PLAIN: Final = re.compile(r'[^"\\]+')
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 _SCALAR: Final = re.compile(r"[^\s,}\]]*")
@@ -79,6 +81,8 @@ class _StringReader:
 
         Raises ``ValueError`` for an escape that JSON does not have.
         """
+        if not (start or self._escape or self._high or '"' in text or "\\" in text):
+            return text, len(text), False  # most pieces of a long value
         out: list[str] = []
         at = start
         while at < len(text):
@@ -162,7 +166,7 @@ class PartialObject:
     @property
     def is_complete(self) -> bool:
         """Whether the object's closing brace was read."""
-        return self._state is _State.COMPLETE
+        return self._state is _COMPLETE
 
     @property
     def growing(self) -> tuple[str, str] | None:
@@ -191,7 +195,7 @@ class PartialObject:
 
     def _advance(self, text: str, at: int, changes: list[Change]) -> int:
         state = self._state
-        if state is _State.IN_STRING:
+        if state is _IN_STRING:
             return self._read_string(text, at, changes)
         if state is _State.IN_NESTED:
             return self._read_nested(text, at, changes)
