@@ -5,7 +5,7 @@ Three loops decode the same greedy tokens after the same prompt, in turn, for a 
 - ``bare``: ``llama_decode`` and an argmax over its logits, nothing else: the floor;
 - ``backend``: ``LlamaCppBackend.evaluate`` and an argmax;
 - ``engine``: the whole ``TokenEngine`` with ``ChatFamily``: sampling, detokenising, parsing, and
-  deltas delivered to a sink on the event loop.
+  deltas delivered to a sink on the event loop that a server runs on.
 
 Prints one JSON object: microseconds per token (median and quartiles over rounds), and the speed of
 ``backend`` and ``engine`` as shares of ``bare`` (medians of the rounds' own ratios, because noise
@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tightloop.cli.event_loop import run
 from tightloop.engine.families.chat import ChatFamily
 from tightloop.engine.interface import GenerationRequest, Sampling
 from tightloop.engine.llama_cpp.backend import LlamaCppBackend
@@ -161,12 +162,14 @@ async def measure(model: str, rounds: int, num_tokens: int) -> dict[str, object]
     path = resolve(model)
     bare_backend = LlamaCppBackend(path, num_sequences=2)
     loops: dict[str, list[Cost]] = {"bare": [], "backend": [], "engine": []}
-    # Without drafts: the bare loop has none. Nothing is saved: its rounds have no neighbours.
+    # Without drafts: the bare loop has none. Nothing is kept: its rounds have no neighbours either,
+    # over whose cells attention would go (what that costs: design/0016-warm-sessions.md).
     engine = TokenEngine(
         lambda: EndlessBackend(path, num_sequences=2),
         lambda pool: ChatFamily(pool, has_drafts=False),
         name="bench",
         saved_bytes=0,
+        warm_bytes=0,
     )
     await engine.start()
     template = f"<|im_start|>user\n{PROMPT}<|im_end|>\n<|im_start|>assistant\n"
@@ -204,7 +207,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--tokens", type=int, default=300)
     arguments = parser.parse_args()
-    print(json.dumps(asyncio.run(measure(arguments.model, arguments.rounds, arguments.tokens))))
+    print(json.dumps(run(measure(arguments.model, arguments.rounds, arguments.tokens))))
 
 
 if __name__ == "__main__":
