@@ -49,8 +49,8 @@ tuned connection: where the new item is larger than ten packets, what it loses t
 took back while the tool ran. `tight, streamed` keeps its window open by what it sends meanwhile, without root."""
 
 LOOPBACK = """\
-Without any network, tightloop's server with a scripted engine inside, what it adds to an answer; windows and idle
-times play no part there, so a kept connection is one baseline."""
+Without any network: time to first token of tightloop's own server, whose scripted engine takes none, so that all of
+it is overhead. Windows and idle times play no part there, so a kept connection is one baseline."""
 
 FOLLOW_UP = """\
 Over loopback, where only the engine and what it knows make the difference:"""

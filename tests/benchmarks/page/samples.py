@@ -82,6 +82,17 @@ def per_token() -> Experiment:
     return experiment("per-token", rows, [ratio])
 
 
+def round_trip() -> Experiment:
+    """Our own server at one size: much is saved against a new connection, little against a kept one."""
+    ours = "tightloop scripted, websocket"
+    rows = [row("tightloop scripted", {"ttft": figure(900, "us")}, api="websocket", history="1k")]
+    ratios = [
+        Ratio("ttft 1k", "tightloop scripted, responses new", ours, 2.0, 1.6, 2.5, 9),
+        Ratio("ttft 1k", "tightloop scripted, responses", ours, 1.1, 1.0, 1.25, 9),
+    ]
+    return experiment("round-trip", rows, ratios)
+
+
 def replay() -> Experiment:
     """Two paths over loopback."""
     rows = [
