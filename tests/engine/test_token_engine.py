@@ -6,14 +6,18 @@ from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.engine.collecting import Answer, ask, node_of, request, start
 from tests.engine.gguf_fixture import write_gguf
 from tightloop.engine.families.chat import ChatFamily
 from tightloop.engine.interface import (
     EngineError,
+    Evaluate,
     GenerationRequest,
     Job,
     ModelFamily,
@@ -77,6 +81,19 @@ class Steps:
             raise ValueError("no such thing")
         yield
         self._log.append("counted")
+        return len(request.items)
+
+
+class Evaluating:
+    """A family whose jobs evaluate."""
+
+    name = "evaluating"
+
+    def __init__(self, pool: SequencePool) -> None:
+        self.pool = pool
+
+    def count_input(self, request: GenerationRequest) -> Generator[None, None, int]:
+        yield
         return len(request.items)
 
 
@@ -277,6 +294,30 @@ async def test_close_ends_what_runs_and_releases_the_model() -> None:
     assert backend.is_shut_down
 
 
+async def test_what_came_with_the_close_is_not_decoded_to_its_end() -> None:
+    """Also where it is alone then, and would go on from token to token."""
+    is_held, release = threading.Event(), threading.Event()
+
+    class Holding(ChatFamily):
+        def generate(self, job: Job) -> Generator[Evaluate | None, Any, FinishReason]:
+            if job.request.response_id != "held":
+                return (yield from super().generate(job))
+            is_held.set()
+            assert release.wait(timeout=30)
+            return FinishReason.STOP
+
+    engine = TokenEngine(lambda: ScriptedBackend(lambda _: ord("x")), Holding, name="test")
+    await engine.start()
+    start(engine, request(name="held"))
+    assert await asyncio.to_thread(is_held.wait, 30)
+    late = start(engine, request(name="late", max_output_tokens=50))
+    closing = asyncio.ensure_future(engine.close())
+    asyncio.get_running_loop().call_soon(release.set)  # after the close has begun
+    await closing
+    assert late.finished.reason is FinishReason.CANCELLED
+    assert late.finished.usage.output_tokens < 5
+
+
 async def test_submit_before_start_is_refused() -> None:
     engine = TokenEngine(lambda: ScriptedBackend(replying(b"")), ChatFamily, name="test")
     answer = await ask(engine, request())
@@ -337,15 +378,51 @@ async def test_the_first_delta_and_a_closed_call_go_out_inside_their_step() -> N
     assert answer.batches[0] == [ToolCallStarted("c", "f")]
 
 
-async def test_while_no_millisecond_passes_the_loop_is_woken_twice() -> None:
-    """For the first delta and for the last: what comes in between is one batch."""
+async def test_what_follows_the_first_delta_does_not_wait_for_the_next_step() -> None:
+    """That step may be long, and the clock stands still: no pause has passed since the first wake-up."""
+    seen = {name: threading.Event() for name in "ab"}
+
+    class Patient(ScriptedBackend):
+        def evaluate(
+            self, sequence: int, tokens: Sequence[int], *, all_logits: bool = False
+        ) -> NDArray[np.float32]:
+            assert seen["b"].wait(timeout=30)
+            return super().evaluate(sequence, tokens, all_logits=all_logits)
+
+    class Following(Evaluating):
+        def generate(self, job: Job) -> Generator[Evaluate | None, Any, FinishReason]:
+            job.emit(TextDelta("a"))
+            assert seen["a"].wait(timeout=30)
+            job.emit(TextDelta("b"))
+            yield Evaluate(self.pool.open(), [1])
+            return FinishReason.STOP
+
+    backend = Patient(replying(b""))
+    engine = TokenEngine(lambda: backend, Following, name="test", clock=ManualClock(1))
+    await engine.start()
+    answer = Answer()
+
+    def sink(batch: Sequence[Delta]) -> None:
+        answer(batch)
+        for delta in batch:
+            if isinstance(delta, TextDelta):
+                seen[delta.text].set()
+
+    engine.submit(request(), sink)
+    done = await answer.wait()
+    await engine.close()
+    assert (done.reason, answer.text) == (FinishReason.STOP, "ab")
+
+
+async def test_while_no_time_passes_the_loop_is_woken_three_times() -> None:
+    """For the first delta, the one after it and the last: what comes in between is one batch."""
     backend = ScriptedBackend(replying(b"many words in no time"))
     engine = TokenEngine(lambda: backend, ChatFamily, name="test", clock=ManualClock(1))
     await engine.start()
     answer = await ask(engine, request())
     await engine.close()
     assert answer.text == "many words in no time"
-    assert len(answer.batches) <= 2
+    assert len(answer.batches) <= 3
 
 
 async def test_follow_ups_reuse_the_common_prefix() -> None:
@@ -398,21 +475,23 @@ async def test_a_prompt_longer_than_the_window_is_refused_with_both_sizes() -> N
     assert "50" in answer.finished.error_message
 
 
-def test_a_loop_that_closes_under_a_running_engine_ends_its_thread() -> None:
+@pytest.mark.parametrize("decodes", [False, True])
+def test_a_loop_that_closes_under_a_running_engine_ends_its_thread(*, decodes: bool) -> None:
     """Nobody could be told any more, and the model must not stay in memory."""
     ended = threading.Event()
 
-    class Endless(Steps):
-        def generate(self, job: Job) -> Generator[None, None, FinishReason]:
+    class Endless(Evaluating):
+        def generate(self, job: Job) -> Generator[Evaluate | None, Any, FinishReason]:
+            step = Evaluate(self.pool.open(), [1]) if decodes else None
             try:
                 while True:
                     job.emit(TextDelta("x"))
-                    yield
+                    yield step
             finally:
                 ended.set()
 
-    backend = ScriptedBackend(replying(b""))
-    engine = TokenEngine(lambda: backend, lambda _: Endless([]), name="test")
+    backend = ScriptedBackend(lambda _: 0, context_window=1 << 40, num_cells=1 << 40)
+    engine = TokenEngine(lambda: backend, Endless, name="test")
     loop = asyncio.new_event_loop()
     loop.run_until_complete(engine.start())
     first = loop.create_future()

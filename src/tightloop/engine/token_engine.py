@@ -209,15 +209,16 @@ class TokenEngine:
     def _wake(self, is_soon_again: bool = False) -> None:
         if not self._outbox:
             return
-        now_ns = self._now_ns()
-        if is_soon_again and now_ns - self._rung_ns < self._pause_ns:
-            return
+        if is_soon_again:  # only these keep the pause: the step that follows may be a long one
+            now_ns = self._now_ns()
+            if now_ns - self._rung_ns < self._pause_ns:
+                return
+            self._rung_ns = now_ns
         assert self._loop is not None
         assert self._bell is not None
         if self._loop.is_closed():  # under a running engine: nobody listens any more
             self._give_up()
         elif not self._is_drain_scheduled:
-            self._rung_ns = now_ns
             self._is_drain_scheduled = True
             self._bell.ring()
 
@@ -302,7 +303,7 @@ class TokenEngine:
                 for run in admission.take_cancelled():
                     self._finish(run, FinishReason.CANCELLED)
                 running += admission.admit(running)
-            is_quiet = not (admission.waiting or counts)
+            is_quiet = is_open and not (admission.waiting or counts)
             running = rounds.make(running, self._incoming.empty if is_quiet else never)
         for run in [*running, *admission.waiting]:
             run.is_cancelled = True
