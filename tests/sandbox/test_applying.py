@@ -1,12 +1,16 @@
-"""All or nothing, also when the tree resists."""
+"""All or nothing, also when the tree resists or the process dies."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.sandbox.kills import is_killed
+from tightloop.sandbox import applying
 from tightloop.sandbox.applying import WorkspaceConflict, apply_changes, recover
 from tightloop.sandbox.entries import Change, Entry
+from tightloop.sandbox.interface import SandboxError
 
 
 def names(tree: Path) -> list[str]:
@@ -81,3 +85,157 @@ def test_recover_without_left_overs_does_nothing(tmp_path: Path) -> None:
     (tmp_path / "tightloop-apply-x" / "new-0").write_text("x")
     assert recover(tmp_path) == 0
     assert os.listdir(tmp_path) == []
+
+
+def test_a_file_made_meanwhile_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the check and the move: the last look is right before each of them."""
+    (tmp_path / "a").write_text("old")
+    original = applying._write_journal
+
+    def and_then_the_user_saves(staging: Path, plan: applying._Plan) -> None:
+        original(staging, plan)
+        (tmp_path / "a").write_text("mine")
+
+    monkeypatch.setattr(applying, "_write_journal", and_then_the_user_saves)
+    with pytest.raises(WorkspaceConflict, match="'a'"):
+        apply_changes([Change("a", Entry(b"old"), Entry(b"new"))], tmp_path)
+    assert (names(tmp_path), (tmp_path / "a").read_text()) == (["a"], "mine")
+
+
+def test_what_stands_in_the_way_of_undoing_is_named(tmp_path: Path) -> None:
+    """Nothing is thrown away to make room."""
+    staging = tmp_path / "tightloop-apply-x"
+    staging.mkdir()
+    (staging / "journal.json").write_text(
+        '{"moves": [[0, "a", true, true, false]], "made": []}', encoding="utf-8"
+    )
+    (staging / "old-0").write_text("old")
+    (tmp_path / "a").mkdir()
+    with pytest.raises(SandboxError, match="move away what stands there"):
+        recover(tmp_path)
+    (tmp_path / "a").rmdir()
+    assert recover(tmp_path) == 1
+    assert (names(tmp_path), (tmp_path / "a").read_text()) == (["a"], "old")
+
+
+# -- a real kill at every step
+
+
+def make_tree(tree: Path) -> None:
+    """A bit of everything, with directories that are nobody else's business."""
+    for name in ("kept", "edited", "gone/deep/file", "gone/too", "dir/one", "dir/sub/two", "file"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(f"old {name}")
+    (tree / "edited").chmod(0o640)
+    (tree / "link").symlink_to("kept")
+    (tree / "dir").chmod(0o700)
+    (tree / "empty").mkdir()
+
+
+CHANGES = [
+    Change("dir", None, Entry(b"a file now")),
+    Change("dir/one", Entry(b"old dir/one"), None),
+    Change("dir/sub/two", Entry(b"old dir/sub/two"), None),
+    Change("edited", Entry(b"old edited"), Entry(b"new")),
+    Change("empty/new", None, Entry(b"new")),
+    Change("file", Entry(b"old file"), None),
+    Change("file/inside", None, Entry(b"new", is_executable=True)),
+    Change("fresh/sub/new", None, Entry(b"new")),
+    Change("gone/deep/file", Entry(b"old gone/deep/file"), None),
+    Change("gone/too", Entry(b"old gone/too"), None),
+    Change("link", Entry(b"kept", is_link=True), Entry(b"dir", is_link=True)),
+]
+
+
+def snapshot(tree: Path) -> dict[str, tuple[int, bytes]]:
+    """Everything below: kind and mode, and content or target."""
+    found = {}
+    for path in sorted(tree.rglob("*")):
+        mode = path.lstat().st_mode
+        if path.is_symlink():
+            content = os.fsencode(os.readlink(path))
+        else:
+            content = path.read_bytes() if path.is_file() else b""
+        found[path.relative_to(tree).as_posix()] = (mode, content)
+    return found
+
+
+def trees_killed_at_every_step(place: Path) -> Iterator[Path]:
+    """One tree for each moment at which the process can die, then the one that was finished."""
+    for step in range(1000):
+        tree = place / str(step)
+        tree.mkdir()
+        make_tree(tree)
+        was_killed = is_killed(step, lambda tree=tree: apply_changes(CHANGES, tree))  # type: ignore[misc]
+        yield tree
+        if not was_killed:
+            return
+
+
+@pytest.fixture
+def before_and_after(tmp_path: Path) -> tuple[dict[str, tuple[int, bytes]], ...]:
+    """The two trees that anybody may ever see after a recovery."""
+    tree = tmp_path / "calm"
+    tree.mkdir()
+    make_tree(tree)
+    before = snapshot(tree)
+    assert apply_changes(CHANGES, tree) == [change.path for change in CHANGES]
+    return before, snapshot(tree)
+
+
+def test_a_kill_at_any_step_leaves_all_or_nothing(
+    tmp_path: Path, before_and_after: tuple[dict[str, tuple[int, bytes]], ...]
+) -> None:
+    """Old before the one step that decides, new after it, down to modes and empty directories."""
+    before, after = before_and_after
+    seen = []
+    for tree in trees_killed_at_every_step(tmp_path):
+        recover(tree)
+        found = snapshot(tree)
+        assert found in (before, after)
+        seen.append(found == after)
+        assert recover(tree) == 0
+    assert seen == sorted(seen)  # never back to the old tree once it was done
+    assert seen.count(False) > 40
+    assert seen.count(True) > 3
+
+
+def test_a_kill_at_any_step_of_the_recovery_changes_nothing(
+    tmp_path: Path, before_and_after: tuple[dict[str, tuple[int, bytes]], ...]
+) -> None:
+    """Undoing may itself be cut short anywhere; every fifth crash, every step after it."""
+    num_kills = 0
+    for number, tree in enumerate(trees_killed_at_every_step(tmp_path)):
+        if number % 5:
+            continue
+        step = 0
+        while is_killed(step, lambda tree=tree: recover(tree)):  # type: ignore[misc]
+            num_kills += 1
+            step += 1
+        assert snapshot(tree) in before_and_after
+    assert num_kills > 50
+
+
+def test_two_processes_do_not_undo_each_other(tmp_path: Path) -> None:
+    """A recovery waits for an application that is under way."""
+    (tmp_path / "a").write_text("old")
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            with applying._alone(tmp_path):
+                (tmp_path / "tightloop-apply-x").mkdir()
+                (tmp_path / "tightloop-apply-x" / "journal.json").write_text("half")
+                os.write(write_end, b"!")
+                (tmp_path / "tightloop-apply-x" / "journal.json").unlink()
+                (tmp_path / "tightloop-apply-x").rmdir()
+        finally:
+            os._exit(0)
+    os.read(read_end, 1)
+    assert recover(tmp_path) == 0  # would fail to read the journal that is not ours
+    os.waitpid(pid, 0)
+    os.close(read_end)
+    os.close(write_end)
+    assert names(tmp_path) == ["a"]

@@ -1,12 +1,21 @@
 """Bases are keyed by what they hold."""
 
 import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.sandbox.conftest import git
-from tightloop.sandbox.bases import base_for, forget_old, run_git
+from tightloop.sandbox.bases import (
+    base_for,
+    find_base,
+    make_base,
+    read_record,
+    run_git,
+    tree_state,
+)
 from tightloop.sandbox.interface import SandboxError
 
 
@@ -46,17 +55,64 @@ def test_a_repository_without_a_commit_is_a_plain_directory(tmp_path: Path) -> N
     assert (base / "file").read_text() == "x"
 
 
-def test_old_bases_are_forgotten_but_not_those_in_use(repository: Path, tmp_path: Path) -> None:
-    """Nine states: the two oldest would go, one of them is in use."""
-    bases = tmp_path / "bases"
-    made = []
-    for number in range(10):
-        (repository / "lines").write_text(f"{number}\n")
-        base = base_for(repository, bases)
-        os.utime(bases / (base.name + ".used"), ns=(number, number))
-        made.append(base)
-    forget_old(bases, {made[0].name})
-    assert [base.is_dir() for base in made] == [True, False] + [True] * 8
+def test_files_and_directories_may_have_changed_places(repository: Path, tmp_path: Path) -> None:
+    """A file where a directory was, and the other way round."""
+    shutil.rmtree(repository / "sub")
+    (repository / "sub").write_text("now a file\n")
+    (repository / "link").unlink()
+    (repository / "link" / "deep").mkdir(parents=True)
+    (repository / "link" / "deep" / "file").write_text("now a directory\n")
+    base = base_for(repository, tmp_path / "bases")
+    assert (base / "sub").read_text() == "now a file\n"
+    assert (base / "link" / "deep" / "file").read_text() == "now a directory\n"
+
+
+def test_two_makers_make_one(repository: Path, tmp_path: Path) -> None:
+    """Whoever comes second waits and takes what is there; no lock and no half-made base is left."""
+    bases = tmp_path / "state" / "bases"
+    state = tree_state(repository, exclude=bases.parent)
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: make_base(state, bases), range(4)))
+    assert made == [bases / state.key] * 4
+    left = {state.key, f"{state.key}.json", f"{state.key}.used"}
+    assert set(os.listdir(bases)) == left
+
+
+def test_a_half_made_base_is_made_anew(repository: Path, tmp_path: Path) -> None:
+    """What a killed process left is not taken for a base, and goes."""
+    bases = tmp_path / "state" / "bases"
+    state = tree_state(repository, exclude=bases.parent)
+    (bases / f"making-{state.key}-x").mkdir(parents=True)
+    (bases / f"{state.key}.lock").write_text("")
+    assert find_base(state, bases) is None
+    base = make_base(state, bases)
+    assert (base / "script").exists()
+    assert not (bases / f"making-{state.key}-x").exists()
+
+
+def test_the_record_says_what_a_base_is(repository: Path, tmp_path: Path) -> None:
+    """Commit, changes, size: what a list shows."""
+    (repository / "lines").write_text("changed\n")
+    state = tree_state(repository, exclude=tmp_path / "state")
+    record = read_record(make_base(state, tmp_path / "state" / "bases"))
+    assert record is not None
+    assert (record.repository, record.commit) == (str(repository), state.commit)
+    assert (record.num_changed, record.num_files > 5, record.size_bytes > 0) == (1, True, True)
+
+
+def test_a_commit_can_be_named(repository: Path, tmp_path: Path) -> None:
+    """Made ahead of time, it is what a clean tree at that commit finds."""
+    first = git(repository, "rev-parse", "HEAD").strip()
+    (repository / "lines").write_text("second\n")
+    git(repository, "commit", "-q", "-a", "-m", "second")
+    old = tree_state(repository, exclude=tmp_path / "state", commit="HEAD~1")
+    base = make_base(old, tmp_path / "state" / "bases")
+    assert (old.commit, (base / "lines").read_text()[:6]) == (first, "line 0")
+    assert git(base, "status", "--porcelain") == ""
+    git(repository, "checkout", "-q", first)
+    assert base_for(repository, tmp_path / "state" / "bases") == base
+    with pytest.raises(SandboxError, match="git rev-parse"):
+        tree_state(repository, exclude=tmp_path / "state", commit="no-such")
 
 
 def test_git_speaks_for_itself_when_it_fails(tmp_path: Path) -> None:

@@ -61,3 +61,9 @@ def test_paths_that_options_cannot_hold_are_refused(tmp_path: Path, character: s
     place = tmp_path / f"a{character}b"
     with pytest.raises(SandboxError, match="choose another one"):
         overlay.mount(tmp_path, place, place, tmp_path)
+
+
+def test_layers_between_are_refused_by_their_names_too(tmp_path: Path) -> None:
+    """They stand in the same option."""
+    with pytest.raises(SandboxError, match="choose another one"):
+        overlay.mount(tmp_path, tmp_path, tmp_path, tmp_path, between=[tmp_path / "a:b"])

@@ -77,3 +77,33 @@ async def test_password_hashes_of_the_host_cannot_be_read(kind: str, tmp_path: P
     await sandbox.close()
     assert ":" not in result.output.replace("cat: /etc/shadow: Permission denied", "")
     assert result.exit_code == 0
+
+
+def test_a_link_that_claims_to_be_python_opens_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repository can commit any link: neither a key's directory nor a whole home becomes visible."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("HOME", str(home))
+    for name in (".ssh/keys/id", "bin/python"):
+        (home / name).parent.mkdir(parents=True)
+        (home / name).write_text("")
+        (home / name).chmod(0o700)
+    work = tmp_path / "work" / ".venv" / "bin"
+    work.mkdir(parents=True)
+    for target, exposed in ((home / ".ssh/keys/id", home / ".ssh"), (home / "bin/python", home)):
+        (work / "python").unlink(missing_ok=True)
+        (work / "python").symlink_to(target)
+        found = places.tool_chains(Policy(tmp_path / "work"), {"PATH": str(work)})
+        assert exposed not in found
+
+
+def test_a_virtual_environment_behind_a_link_is_readable_where_it_is(tmp_path: Path) -> None:
+    """Its scripts name that place."""
+    real = tmp_path / "real"
+    (real / "bin").mkdir(parents=True)
+    (real / "pyvenv.cfg").write_text("")
+    (real / "bin" / "python").symlink_to("/usr/bin/env")
+    (tmp_path / "shown").symlink_to(real)
+    found = places.tool_chains(Policy(tmp_path), {"PATH": f"{tmp_path}/shown/bin"})
+    assert {real, tmp_path / "shown"} <= set(found)

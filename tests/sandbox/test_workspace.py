@@ -4,13 +4,20 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from tests.sandbox.conftest import OpenSandbox, commit, git
+from tests.sandbox.kills import is_killed
+from tightloop.sandbox import layouts
+from tightloop.sandbox import workspace as workspace_module
+from tightloop.sandbox.bases import base_for
+from tightloop.sandbox.collecting import Limits, collect
 from tightloop.sandbox.interface import Command, SandboxError
 from tightloop.sandbox.workspace import Workspace, WorkspaceConflict, open_workspace
 
@@ -24,6 +31,17 @@ OpenWorkspace = Callable[..., Awaitable[Workspace]]
 def state(tmp_path: Path) -> Path:
     """Where bases and layers live."""
     return tmp_path / "state"
+
+
+@asynccontextmanager
+async def forks_of(parent: Workspace, count: int) -> AsyncIterator[list[Workspace]]:
+    """Forks that are discarded whatever happens."""
+    forks = await parent.fork(count)
+    try:
+        yield forks
+    finally:
+        for fork in forks:
+            await fork.discard()
 
 
 @pytest_asyncio.fixture
@@ -296,7 +314,8 @@ async def test_an_interrupted_apply_is_undone_at_the_next_start(
     before = tree(repository)
     staging = repository / ".git" / "tightloop-apply-x"
     staging.mkdir()
-    (staging / "journal.json").write_text('[[0, "lines", true], [1, "fresh", true]]')
+    moves = '[[0, "lines", true, true, false], [1, "fresh", true, false, false]]'
+    (staging / "journal.json").write_text(f'{{"moves": {moves}, "made": []}}')
     (repository / "lines").rename(staging / "old-0")
     (repository / "lines").write_text("half\n")
     (repository / "fresh").write_text("half\n")
@@ -366,3 +385,131 @@ async def test_a_cancelled_opening_leaves_nothing(repository: Path, state: Path)
         await opening
     assert list((state / "workspaces").iterdir()) == []
     assert not has_mounts(state)
+
+
+async def test_a_fork_goes_its_own_way(kind: str, open_one: OpenWorkspace) -> None:
+    """It begins with every kind of change of its parent; then neither sees the other."""
+    parent = await open_one(kind)
+    work(parent.path)
+    async with forks_of(parent, 2) as (one, two):
+        assert tree(one.path) == tree(two.path) == tree(parent.path)
+        assert await one.changed_files() == await two.changed_files() == CHANGED
+        (one.path / "lines").write_text("one\n")
+        (two.path / "tool").unlink()
+        (parent.path / "empty").unlink()
+        assert "one\n" not in await parent.diff()
+        assert [name for name in CHANGED if name != "empty"] == await parent.changed_files()
+        assert [name for name in CHANGED if name != "tool"] == await two.changed_files()
+        async with forks_of(two, 1) as (grandchild,):
+            assert tree(grandchild.path) == tree(two.path)
+            await parent.discard()
+            assert (grandchild.path / "sub").read_text() == "now a file\n"
+
+
+async def test_a_candidate_s_result_is_taken(
+    kind: str, repository: Path, open_one: OpenWorkspace
+) -> None:
+    """The parent has it as if it had done the work, and can apply it."""
+    parent = await open_one(kind)
+    (parent.path / "early").write_text("before the fork\n")
+    async with forks_of(parent, 2) as (good, bad):
+        work(good.path)
+        (good.path / "early").unlink()
+        (bad.path / "lines").write_text("worse\n")
+        assert await parent.take(good) == sorted([*CHANGED, "early"])
+        assert tree(parent.path) == tree(good.path)
+    assert await parent.apply() == CHANGED
+    assert tree(repository) == tree(parent.path)
+    stranger = await open_one(kind)
+    with pytest.raises(SandboxError, match="only a fork's result can be taken"):
+        await parent.take(stranger)
+
+
+async def test_forks_of_an_applied_workspace(
+    kind: str, repository: Path, open_one: OpenWorkspace
+) -> None:
+    """What the parent applied is no conflict for them."""
+    parent = await open_one(kind)
+    (parent.path / "lines").write_text("first\n")
+    await parent.apply()
+    async with forks_of(parent, 1) as (fork,):
+        (fork.path / "lines").write_text("second\n")
+        assert await fork.apply() == ["lines"]
+    assert (repository / "lines").read_text() == "second\n"
+
+
+async def test_a_discarded_workspace_has_no_forks(kind: str, open_one: OpenWorkspace) -> None:
+    workspace = await open_one(kind)
+    await workspace.discard()
+    with pytest.raises(SandboxError, match="has been discarded"):
+        await workspace.fork()
+
+
+async def test_what_was_thrown_away_is_deleted(
+    kind: str, state: Path, open_one: OpenWorkspace
+) -> None:
+    """By a thread that nobody waits for, and what it left by the next one that opens."""
+    workspace = await open_one(kind)
+    (state / "trash" / "of a dead process").mkdir(parents=True)
+    await workspace.discard()
+    for thread in threading.enumerate():
+        if thread.name == "trash":
+            await asyncio.to_thread(thread.join)
+    assert os.listdir(state / "trash") == []
+
+
+async def test_a_base_that_was_made_ahead_is_found(
+    repository: Path, state: Path, open_one: OpenWorkspace
+) -> None:
+    """Nothing is made by the one that opens."""
+    base = base_for(repository, state / "bases")
+    inode = base.stat().st_ino
+    workspace = await open_one()
+    assert [path.stat().st_ino for path in (state / "bases").iterdir() if path.is_dir()] == [inode]
+    assert (workspace.path / "lines").exists()
+
+
+def test_a_kill_at_any_step_of_opening_leaves_nothing(
+    kind: str, repository: Path, tmp_path: Path
+) -> None:
+    """Every second step, from a base that is not there yet to a view that is shown.
+
+    The next one that opens finds no mount, no half-made base and no workspace of the dead.
+    """
+    before = tree(repository)
+    opened, num_kills = False, 0
+    for step in range(0, 1000, 2):
+        state = tmp_path / str(step)
+        opened = not is_killed(step, lambda: workspace_module._open(repository, state, kind))  # noqa: B023
+        num_kills += not opened
+        collect(state, Limits())
+        layouts.empty_trash(state)
+        assert not has_mounts(state)
+        left = [path for path in state.rglob("*") if path.parent.name in ("workspaces", "trash")]
+        assert left == list(state.glob("bases/making-*")) == []
+        if opened:
+            break
+    assert (opened, num_kills > 20) == (True, True)
+    assert tree(repository) == before
+
+
+def test_a_kill_at_any_step_of_discarding_leaves_nothing(
+    kind: str, repository: Path, tmp_path: Path
+) -> None:
+    """What was not thrown away in time is thrown away by the next one."""
+    state = tmp_path / "state"
+
+    def open_and_discard() -> None:
+        workspace = workspace_module._open(repository, state, kind)
+        (workspace.path / "lines").write_text("x")
+        workspace_module._discard(workspace._layout, state)
+
+    open_and_discard()
+    step = 0
+    while is_killed(step, open_and_discard):
+        step += 1
+        collect(state, Limits())
+        layouts.empty_trash(state)
+        assert not has_mounts(state)
+        assert os.listdir(state / "workspaces") == os.listdir(state / "trash") == []
+    assert step > 10

@@ -1,22 +1,26 @@
 """Writes a result into the user's tree: all of it or nothing.
 
-Everything is checked, then written beside the tree, then moved into place. A journal written
-before the first move lets the next start undo a half-done one after a crash.
+Everything is checked and written beside the tree first. Then a journal says what will be moved,
+the old files are saved under second names, and the new ones are renamed over them. Renaming the
+journal to ``done.json`` is the one step that decides: before it everything is undone, after it
+everything is kept, whoever dies when. Every step of undoing may be cut short and done again.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from tightloop.sandbox.entries import Change, Entry, read_entry
 from tightloop.sandbox.interface import SandboxError
 
 _PREFIX = "tightloop-apply-"
-_JOURNAL = "journal.json"
+_JOURNAL, _DONE = "journal.json", "done.json"
 
 
 class WorkspaceConflict(SandboxError):
@@ -30,11 +34,21 @@ class WorkspaceConflict(SandboxError):
 
 @dataclass(frozen=True, slots=True)
 class _Move:
-    """One path to replace: ``number`` names its staged and its saved file."""
+    """One path to replace. ``number`` names its staged, its saved file and its saved directory."""
 
     number: int
     path: str
     has_new: bool
+    has_old: bool
+    has_directory: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What the journal holds. ``made`` are directories that the tree does not have yet."""
+
+    moves: tuple[_Move, ...]
+    made: tuple[str, ...]
 
 
 def apply_changes(changes: Sequence[Change], tree: Path, *, force: bool = False) -> list[str]:
@@ -42,39 +56,49 @@ def apply_changes(changes: Sequence[Change], tree: Path, *, force: bool = False)
 
     ``before`` of each change is what the tree is expected to hold. Raises WorkspaceConflict when
     it holds something else (unless ``force``) or when a directory on the way is a symbolic link
-    or a file that stays.
+    or a file that stays. A file that is replaced is never missing in between.
     """
-    pending = [change for change in changes if read_entry(tree / change.path) != change.after]
-    _check(pending, tree, force)
-    if not pending:
-        return []
-    staging = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_staging_parent(tree)))
-    moves = [_Move(i, change.path, change.after is not None) for i, change in enumerate(pending)]
-    try:
-        for move, change in zip(moves, pending, strict=True):
-            if change.after is not None:
-                _stage(staging / f"new-{move.number}", change.after, tree / change.path)
-        _write_journal(staging, tree, moves)
-        _move_all(moves, staging, tree)
-    except BaseException:
-        _undo(moves, staging, tree)
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-    (staging / _JOURNAL).unlink()  # from here on it is done
-    shutil.rmtree(staging, ignore_errors=True)
-    return [move.path for move in moves]
+    with _alone(tree):
+        pending = [change for change in changes if read_entry(tree / change.path) != change.after]
+        seen = {change.path: _signature(tree / change.path) for change in pending}
+        _check(pending, tree, force)
+        if not pending:
+            return []
+        staging = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_staging_parent(tree)))
+        plan = _plan(pending, tree)
+        try:
+            for move, change in zip(plan.moves, pending, strict=True):
+                if change.after is not None:
+                    _stage(staging / f"new-{move.number}", change.after, tree / change.path)
+            _write_journal(staging, plan)
+            _move_all(plan, staging, tree, {} if force else seen)
+            (staging / _JOURNAL).rename(staging / _DONE)
+        except BaseException:
+            if (staging / _JOURNAL).exists():
+                _take_back(plan, staging, tree)
+            else:  # nothing has been moved yet
+                shutil.rmtree(staging, ignore_errors=True)
+            raise
+        _finish(plan, staging, tree)
+    return [move.path for move in plan.moves]
 
 
 def recover(tree: Path) -> int:
-    """Undoes applications that a crash cut short; returns how many."""
+    """Undoes applications that a crash cut short, and tidies up after those that were done.
+
+    Returns how many were undone. Waits for one that is under way in another process. Raises
+    SandboxError when something stands in the way of a saved file.
+    """
     num_undone = 0
-    for staging in sorted(_staging_parent(tree).glob(_PREFIX + "*")):
-        journal = staging / _JOURNAL
-        if journal.exists():
-            moves = [_Move(*fields) for fields in json.loads(journal.read_text())]
-            _undo(moves, staging, tree)
-            num_undone += 1
-        shutil.rmtree(staging, ignore_errors=True)
+    with _alone(tree):
+        for staging in sorted(_staging_parent(tree).glob(_PREFIX + "*")):
+            if (staging / _JOURNAL).exists():
+                _take_back(_read_plan(staging / _JOURNAL), staging, tree)
+                num_undone += 1
+            elif (staging / _DONE).exists():
+                _finish(_read_plan(staging / _DONE), staging, tree)
+            else:
+                shutil.rmtree(staging, ignore_errors=True)
     return num_undone
 
 
@@ -82,6 +106,23 @@ def _staging_parent(tree: Path) -> Path:
     """On the file system of the tree, and where git does not see it if there is such a place."""
     inside_git = tree / ".git"
     return inside_git if inside_git.is_dir() and not inside_git.is_symlink() else tree
+
+
+@contextlib.contextmanager
+def _alone(tree: Path) -> Iterator[None]:
+    """No other process applies to this tree, or undoes, meanwhile. Leaves no file behind."""
+    fd = os.open(_staging_parent(tree), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # Network file systems may refuse to lock a directory; then nothing guards against a
+        # second process, as for any other program there.
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+# -- before anything is touched
 
 
 def _check(pending: Sequence[Change], tree: Path, force: bool) -> None:
@@ -111,7 +152,7 @@ def _is_blocked(path: str, tree: Path, removed: set[str]) -> bool:
 
 def _stays_directory(target: Path, tree: Path, removed: set[str]) -> bool:
     """Whether a directory with other files stands where a file must go."""
-    if target.is_symlink() or not target.is_dir():
+    if not _is_directory(target):
         return False
     left = [
         Path(directory, name).relative_to(tree).as_posix()
@@ -121,53 +162,120 @@ def _stays_directory(target: Path, tree: Path, removed: set[str]) -> bool:
     return any(name not in removed for name in left)
 
 
+def _is_directory(place: Path) -> bool:
+    return place.is_dir() and not place.is_symlink()
+
+
+def _signature(place: Path) -> tuple[int, int, int, int] | None:
+    """Changes whenever somebody writes or replaces the file there."""
+    try:
+        status = os.lstat(place)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode
+
+
+def _plan(pending: Sequence[Change], tree: Path) -> _Plan:
+    moves = []
+    made: dict[str, None] = {}
+    for number, change in enumerate(pending):
+        target = tree / change.path
+        has_new, is_directory = change.after is not None, _is_directory(target)
+        has_old = os.path.lexists(target) and not is_directory
+        moves.append(_Move(number, change.path, has_new, has_old, has_new and is_directory))
+        parts = change.path.split("/")[:-1] if has_new else []
+        parents = ["/".join(parts[: end + 1]) for end in range(len(parts))]
+        made.update(dict.fromkeys(name for name in parents if not _is_directory(tree / name)))
+    return _Plan(tuple(moves), tuple(made))
+
+
 def _stage(path: Path, entry: Entry, target: Path) -> None:
     """The new entry, with the old file's permissions and owner where there is one."""
     if entry.is_link:
         path.symlink_to(os.fsdecode(entry.content))
         return
-    path.write_bytes(entry.content)
+    with open(path, "wb") as file:
+        file.write(entry.content)
+        file.flush()
+        os.fsync(file.fileno())  # else a power cut may leave an empty file behind the rename
     like = target if target.exists() and not target.is_symlink() else None
     mode = like.stat().st_mode & 0o777 if like else 0o644
     path.chmod(mode | (mode & 0o444) >> 2 if entry.is_executable else mode & ~0o111)
+    _give_to_owner(path, (target, *target.parents))
+
+
+def _give_to_owner(path: Path, places: Sequence[Path]) -> None:
+    """Root leaves no files of its own in somebody's tree."""
     if os.geteuid() == 0:
-        owner = next(place for place in (target, *target.parents) if place.exists()).stat()
+        owner = next(place for place in places if place.exists()).stat()
         os.chown(path, owner.st_uid, owner.st_gid)
 
 
-def _write_journal(staging: Path, tree: Path, moves: Sequence[_Move]) -> None:
+def _write_journal(staging: Path, plan: _Plan) -> None:
     half_written = staging / "journal.part"
     with open(half_written, "w") as file:
-        json.dump([[move.number, move.path, move.has_new] for move in moves], file)
+        json.dump({"moves": [astuple(move) for move in plan.moves], "made": plan.made}, file)
         file.flush()
         os.fsync(file.fileno())
     half_written.rename(staging / _JOURNAL)
+    fd = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
-def _move_all(moves: Sequence[_Move], staging: Path, tree: Path) -> None:
-    for move in moves:
+def _read_plan(journal: Path) -> _Plan:
+    said = json.loads(journal.read_text())
+    return _Plan(tuple(_Move(*fields) for fields in said["moves"]), tuple(said["made"]))
+
+
+# -- forwards
+
+
+def _move_all(
+    plan: _Plan, staging: Path, tree: Path, seen: dict[str, tuple[int, int, int, int] | None]
+) -> None:
+    for move in plan.moves:
         target = tree / move.path
-        if os.path.lexists(target) and (target.is_symlink() or not target.is_dir()):
-            target.rename(staging / f"old-{move.number}")
-    for move in moves:
+        if move.path in seen and _signature(target) != seen[move.path]:
+            raise WorkspaceConflict([move.path])
+        if move.has_old:
+            _save(target, staging / f"old-{move.number}")
+    for move in plan.moves:
+        if move.has_old and not move.has_new:
+            (tree / move.path).unlink(missing_ok=True)
+    for name in plan.made:
+        (tree / name).mkdir(exist_ok=True)
+        _give_to_owner(tree / name, [(tree / name).parent])
+    for move in plan.moves:
+        if not move.has_new:
+            continue
+        target = tree / move.path
+        if move.has_directory:
+            target.rename(staging / f"dir-{move.number}")
+        elif not move.has_old and os.path.lexists(target):
+            raise WorkspaceConflict([move.path])
+        (staging / f"new-{move.number}").rename(target)
+
+
+def _save(target: Path, saved: Path) -> None:
+    """A second name for the old file, so that it need not go away before the new one comes."""
+    try:
+        os.link(target, saved, follow_symlinks=False)
+    except OSError:  # a file system without hard links, or a file of somebody else
+        target.rename(saved)
+
+
+def _finish(plan: _Plan, staging: Path, tree: Path) -> None:
+    """Directories that held only removed files go with them, as git does it; staging too."""
+    for move in plan.moves:
         if not move.has_new:
             _remove_empty(tree / move.path, tree)
-    for move in moves:
-        target = tree / move.path
-        if move.has_new:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if target.is_dir() and not target.is_symlink():
-                _remove_tree_of_directories(target)
-            (staging / f"new-{move.number}").rename(target)
-
-
-def _remove_tree_of_directories(directory: Path) -> None:
-    for place, _, _ in os.walk(directory, topdown=False):
-        os.rmdir(place)
+    _clear(staging, _DONE)
 
 
 def _remove_empty(path: Path, tree: Path) -> None:
-    """Directories that held only removed files go with them, as git does it."""
     for parent in path.parents:
         if parent == tree:
             return
@@ -177,15 +285,52 @@ def _remove_empty(path: Path, tree: Path) -> None:
             return
 
 
-def _undo(moves: Sequence[_Move], staging: Path, tree: Path) -> None:
-    for move in reversed(moves):
-        target = tree / move.path
-        was_placed = move.has_new and not os.path.lexists(staging / f"new-{move.number}")
-        if was_placed and os.path.lexists(target):
-            target.unlink()
-            _remove_empty(target, tree)
-    for move in moves:
-        saved = staging / f"old-{move.number}"
-        if os.path.lexists(saved):
-            (tree / move.path).parent.mkdir(parents=True, exist_ok=True)
-            saved.rename(tree / move.path)
+def _clear(staging: Path, journal: str) -> None:
+    """Staging is gone, the journal first: what it names must not vanish before it."""
+    (staging / journal).unlink(missing_ok=True)
+    shutil.rmtree(staging, ignore_errors=True)
+
+
+# -- backwards
+
+
+def _take_back(plan: _Plan, staging: Path, tree: Path) -> None:
+    """The tree is as it was, and staging is gone.
+
+    Nothing is deleted on the way: new files go back to staging, so a second attempt after a
+    crash cannot take a restored file for a new one.
+    """
+    try:
+        for move in reversed(plan.moves):
+            if move.has_new and not move.has_old:
+                _unplace(move, staging, tree / move.path)
+        for name in reversed(plan.made):
+            if not _goes_through_link(name, tree):
+                with contextlib.suppress(OSError):  # never made, or not ours alone
+                    (tree / name).rmdir()
+        for move in plan.moves:
+            saved = staging / f"old-{move.number}"
+            if move.has_old and os.path.lexists(saved):
+                saved.rename(tree / move.path)
+    except OSError as error:
+        raise SandboxError(
+            f"a half-done application cannot be undone: {error}; move away what stands there, "
+            f"then start again (the saved files are in {str(staging)!r})"
+        ) from error
+    _clear(staging, _JOURNAL)
+
+
+def _goes_through_link(name: str, tree: Path) -> bool:
+    """A link that is back in its place must not lead to a directory that was never ours."""
+    return os.path.realpath(tree / name) != os.path.join(os.path.realpath(tree), name)
+
+
+def _unplace(move: _Move, staging: Path, target: Path) -> None:
+    new, directory = staging / f"new-{move.number}", staging / f"dir-{move.number}"
+    if move.has_directory and not directory.exists():
+        return
+    was_placed = not os.path.lexists(new)
+    if was_placed and os.path.lexists(target) and not _is_directory(target):
+        target.rename(new)
+    if move.has_directory:
+        directory.rename(target)

@@ -2,6 +2,7 @@
 
 A clean git tree is keyed by commit, anything else by content, so a base is made once and is
 never changed afterwards: overlayfs does not define what a changing lower layer looks like.
+Beside the directory KEY lie ``KEY.json`` (what it is) and ``KEY.used`` (when it was last used).
 """
 
 import hashlib
@@ -9,12 +10,18 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from tightloop.sandbox.entries import CACHE_DIRECTORIES, Entry, files_below, read_entry
 from tightloop.sandbox.interface import SandboxError
+from tightloop.sandbox.layers import size_of
+from tightloop.sandbox.locks import locked
+from tightloop.trace.clock import unix_s
 
-_NUM_KEPT = 8
 # The user's hooks and monitors have no business in a copy.
 _GIT = ("git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false")
 # One process for everything: commit, changes and new files (git-status, "Porcelain Format 2").
@@ -25,53 +32,141 @@ _STATUS = [
 _FIELDS_BEFORE_PATH = {b"1 ": 8, b"u ": 10, b"? ": 1}
 
 
-def base_for(repository: Path, bases: Path) -> Path:
-    """The base that equals the repository's tree now; made if there is none yet.
+@dataclass(frozen=True, slots=True)
+class TreeState:
+    """What a tree holds: a commit and what differs from it, or without a commit everything.
 
-    Ignored files are not part of it in a git repository. The caller holds the state lock.
-    Raises SandboxError when git fails.
+    None in ``overrides`` stands for a deleted file.
     """
+
+    repository: Path
+    commit: str | None
+    overrides: Mapping[str, Entry | None] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Equal for equal states only."""
+        digest = hashlib.sha256()
+        parts = [os.fsencode(self.repository), (self.commit or "").encode()]
+        for path in sorted(self.overrides):
+            entry = self.overrides[path]
+            content = b"-" if entry is None else entry.git_mode.encode() + entry.content
+            parts += [os.fsencode(path), content]
+        for part in parts:
+            digest.update(len(part).to_bytes(8, "big") + part)
+        return digest.hexdigest()
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What ``KEY.json`` says about a base or an environment. Times are seconds since 1970."""
+
+    repository: str
+    commit: str | None
+    made_s: int
+    num_changed: int = 0
+    size_bytes: int = 0
+    num_files: int = 0
+    directory: str = ""
+    expires_s: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def tree_state(repository: Path, *, exclude: Path, commit: str | None = None) -> TreeState:
+    """The repository's present state, or that of a ``commit`` (any name git knows it by).
+
+    Ignored files are not part of it in a git repository. ``exclude`` is a state directory that
+    may lie inside. Raises SandboxError when git fails.
+    """
+    if commit is not None:
+        arguments = ["rev-parse", "--verify", "--end-of-options", commit + "^{commit}"]
+        return TreeState(repository, run_git(arguments, repository).decode().strip())
     state = _git_state(repository)
-    commit, overrides = state or (None, _plain(repository, exclude=bases))
-    base = bases / _key(repository, commit, overrides)
-    if base.is_dir():
-        os.utime(base.parent / (base.name + ".used"))
-        return base
-    bases.mkdir(parents=True, exist_ok=True)
-    making = Path(tempfile.mkdtemp(prefix="making-", dir=bases))
-    try:
-        if commit:
-            _clone(repository, making)
-        for path, entry in overrides.items():
-            _place(making / path, entry)
-        making.chmod(0o755)
-        making.rename(base)
-    except BaseException:
-        shutil.rmtree(making, ignore_errors=True)
-        raise
-    (bases / (base.name + ".used")).touch()
+    return state or TreeState(repository, None, _plain(repository, exclude))
+
+
+def find_base(state: TreeState, bases: Path) -> Path | None:
+    """The base that equals the state, marked as used just now; None if there is none yet."""
+    base = bases / state.key
+    if not base.is_dir():
+        return None
+    stamp_of(base).touch()
     return base
 
 
-def forget_old(bases: Path, in_use: set[str]) -> None:
-    """Only the most recently used bases and those in use are left."""
-    stamps = sorted(bases.glob("*.used"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    for stamp in stamps[_NUM_KEPT:]:
-        if stamp.stem not in in_use:
-            shutil.rmtree(bases / stamp.stem, ignore_errors=True)
-            stamp.unlink()
+def make_base(state: TreeState, bases: Path) -> Path:
+    """The base that equals the state; made unless another process did it meanwhile."""
+    bases.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with locked(lock_of(bases / state.key), keep_file=False):
+        found = find_base(state, bases)
+        if found is not None:
+            return found
+        prefix = f"making-{state.key}-"
+        for left in bases.glob(prefix + "*"):  # of a process that died
+            shutil.rmtree(left, ignore_errors=True)
+        making = Path(tempfile.mkdtemp(prefix=prefix, dir=bases))
+        try:
+            _fill(making, state)
+            size_bytes, num_files = size_of(making)
+            record = Record(
+                *(str(state.repository), state.commit, unix_s()),
+                *(len(state.overrides), size_bytes, num_files),
+            )
+            write_record(bases / state.key, record)
+            stamp_of(bases / state.key).touch()
+            making.rename(bases / state.key)
+        except BaseException:
+            shutil.rmtree(making, ignore_errors=True)
+            raise
+    return bases / state.key
 
 
-def _key(repository: Path, commit: str | None, overrides: dict[str, Entry | None]) -> str:
-    digest = hashlib.sha256()
-    parts = [os.fsencode(repository), (commit or "").encode()]
-    for path in sorted(overrides):
-        entry = overrides[path]
-        content = b"-" if entry is None else entry.git_mode.encode() + entry.content
-        parts += [os.fsencode(path), content]
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "big") + part)
-    return digest.hexdigest()
+def base_for(repository: Path, bases: Path) -> Path:
+    """The base that equals the repository's tree now; made if there is none yet."""
+    state = tree_state(repository, exclude=bases.parent)
+    return find_base(state, bases) or make_base(state, bases)
+
+
+def stamp_of(directory: Path) -> Path:
+    """The file whose time says when the directory was last used."""
+    return directory.with_name(directory.name + ".used")
+
+
+def lock_of(directory: Path) -> Path:
+    """The file that whoever makes the directory holds."""
+    return directory.with_name(directory.name + ".lock")
+
+
+def record_of(directory: Path) -> Path:
+    """The file that says what the directory is."""
+    return directory.with_name(directory.name + ".json")
+
+
+def write_record(directory: Path, record: Record) -> None:
+    """The record stands beside the directory, whole at any time."""
+    path = record_of(directory)
+    fd, half_written = tempfile.mkstemp(prefix=path.name, suffix=".part", dir=path.parent)
+    with open(fd, "wb") as file:
+        file.write(msgspec.json.encode(record))
+    os.rename(half_written, path)
+
+
+def read_record(directory: Path) -> Record | None:
+    """The record, or None where there is none that can be read."""
+    try:
+        return msgspec.json.decode(record_of(directory).read_bytes(), type=Record)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def _fill(making: Path, state: TreeState) -> None:
+    if state.commit:
+        _clone(state.repository, making, state.commit)
+    for path in state.overrides:  # first, since a file may stand where a directory was
+        _take_away(making / path, making)
+    for path, entry in state.overrides.items():
+        if entry is not None:
+            _place(making / path, entry)
+    making.chmod(0o755)
 
 
 def run_git(
@@ -81,7 +176,13 @@ def run_git(
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     environment["GIT_OPTIONAL_LOCKS"] = "0"
     result = subprocess.run(
-        [*_GIT, *arguments], cwd=cwd, input=text, capture_output=True, check=False, env=environment
+        [*_GIT, *arguments],
+        cwd=cwd,
+        input=text or None,
+        stdin=None if text else subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        env=environment,
     )
     if result.returncode not in accepted:
         said = result.stderr.decode(errors="replace").strip()
@@ -89,8 +190,8 @@ def run_git(
     return result.stdout
 
 
-def _git_state(repository: Path) -> tuple[str, dict[str, Entry | None]] | None:
-    """HEAD and what differs from it, untracked files included, None for a deleted file.
+def _git_state(repository: Path) -> TreeState | None:
+    """HEAD and what differs from it, untracked files included.
 
     None when the directory is not the top of a git work tree with a commit.
     """
@@ -107,15 +208,17 @@ def _git_state(repository: Path) -> tuple[str, dict[str, Entry | None]] | None:
             path = os.fsdecode(line.split(b" ", num_fields)[num_fields])
             if not path.endswith("/"):  # a repository inside the repository
                 overrides[path] = read_entry(repository / path)
-    return commit, overrides
+    return TreeState(repository, commit, overrides)
 
 
 def _plain(repository: Path, exclude: Path) -> dict[str, Entry | None]:
     found: dict[str, Entry | None] = {}
-    state = exclude.parent if exclude.parent.is_relative_to(repository) else exclude
+    is_inside = exclude.is_relative_to(repository)
     for name in files_below(repository, ""):
         path = repository / name
-        if path.is_relative_to(state) or CACHE_DIRECTORIES.intersection(name.split("/")):
+        if is_inside and path.is_relative_to(exclude):
+            continue
+        if CACHE_DIRECTORIES.intersection(name.split("/")):
             continue
         entry = read_entry(path)
         if entry is not None:
@@ -123,18 +226,27 @@ def _plain(repository: Path, exclude: Path) -> dict[str, Entry | None]:
     return found
 
 
-def _clone(repository: Path, target: Path) -> None:
+def _clone(repository: Path, target: Path, commit: str) -> None:
     """A repository of its own: objects are hard links where possible, no hooks, no remote."""
     arguments = ["clone", "-q", "--local", "--template=", str(repository), str(target)]
     run_git(arguments, target.parent)
     run_git(["remote", "remove", "origin"], target)
+    if run_git(["rev-parse", "HEAD"], target).decode().strip() != commit:
+        # Another commit was asked for, or the user made one in this moment.
+        run_git(["checkout", "-q", "--detach", commit], target)
 
 
-def _place(path: Path, entry: Entry | None) -> None:
+def _take_away(path: Path, top: Path) -> None:
+    """No file is there, nor directories that held nothing else."""
     if path.is_symlink() or path.is_file():
         path.unlink()
-    if entry is None:
-        return
+        for parent in path.parents:
+            if parent == top or os.listdir(parent):
+                return
+            parent.rmdir()
+
+
+def _place(path: Path, entry: Entry) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if entry.is_link:
         path.symlink_to(os.fsdecode(entry.content))

@@ -19,7 +19,10 @@ class Policy:
     (head and tail are kept). ``read_only`` are tool chains that must stay readable although they
     lie in a hidden place such as the home directory; ``hidden`` are directories to hide besides
     the usual ones. ``warm_tests`` lets plain pytest commands run in a fork of a warm interpreter.
-    ``max_memory_bytes`` and ``max_file_bytes`` hold per process and per file.
+    ``max_memory_bytes`` and ``max_file_bytes`` hold per process and per file,
+    ``max_total_memory_bytes`` for all processes together where a cgroup is delegated.
+    ``is_read_only`` keeps the workspace as it is. ``proxy_socket`` is the unix socket of a proxy
+    outside, the only way out while ``allow_network`` is False.
     """
 
     workspace: Path
@@ -33,13 +36,46 @@ class Policy:
     read_only: tuple[Path, ...] = ()
     hidden: tuple[Path, ...] = ()
     warm_tests: bool = True
+    is_read_only: bool = False
+    proxy_socket: Path | None = None
+    max_total_memory_bytes: int = 8 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """Size of a terminal in characters."""
+
+    rows: int = 24
+    columns: int = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of one command that are tighter than the policy's; None leaves the policy's.
+
+    ``max_output_bytes`` is for what is kept of the output. The others hold for each process of
+    the command (``max_processes`` for all processes of the user, as the kernel counts), also
+    when the value given is above the policy's, which then counts. ``max_cpu_s`` ends a process
+    by SIGXCPU after that many seconds of processor time.
+    """
+
+    max_memory_bytes: int | None = None
+    max_processes: int | None = None
+    max_file_bytes: int | None = None
+    max_cpu_s: int | None = None
+    max_output_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
     """One command: an argument vector, or a script for ``bash --norc -c``.
 
-    ``cwd`` is relative to the workspace. ``timeout_s`` ends the whole process group.
+    ``cwd`` is relative to the workspace. ``timeout_s`` ends the whole process group; infinity
+    means no time limit. ``stdin`` is what the command reads, then the end of the file, or, with
+    ``is_stdin_open``, what ``RunningCommand.write`` sends. With ``terminal`` all three streams
+    are a terminal of that size, the controlling one of a session of its own: input stays open,
+    and output comes as a terminal gets it (``\\r\\n``, an echo of the input). With
+    ``is_reporting`` a warm test run, if the command becomes one, says how each test ended.
     """
 
     argv: Sequence[str] | None = None
@@ -47,6 +83,11 @@ class Command:
     cwd: str = "."
     environment: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float = 120.0
+    stdin: bytes = b""
+    is_stdin_open: bool = False
+    terminal: Terminal | None = None
+    limits: Limits | None = None
+    is_reporting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +97,8 @@ class CommandResult:
     ``exit_code`` is negative for a signal, as in ``subprocess``. ``output`` is stdout and stderr
     interleaved, decoded with replacement, truncated in the middle when ``is_truncated``.
     ``started_ns``/``ended_ns`` are clock readings; ``how`` says which path ran it, e.g.
-    ``spawn`` or ``warm-pytest``.
+    ``spawn``, ``single-use`` or ``warm-pytest-l1``. ``report`` has a JSON object a line for each
+    test of a warm run that was asked for it, up to some megabytes.
     """
 
     exit_code: int
@@ -66,6 +108,50 @@ class CommandResult:
     is_truncated: bool = False
     timed_out: bool = False
     how: str = "spawn"
+    report: bytes = b""
+
+
+class RunningCommand(Protocol):
+    """A command under way. It goes on when nobody waits for it; ``kill`` or its end ends it."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether ``wait`` has its answer already."""
+
+    def output_so_far(self) -> str:
+        """What ``CommandResult.output`` would be if the command ended now."""
+
+    async def write(self, data: bytes) -> None:
+        """The command can read ``data``; waits until all of it is in the pipe or terminal.
+
+        Raises BrokenPipeError when the command has ended or no longer reads, ValueError when it
+        was started with neither ``is_stdin_open`` nor ``terminal``.
+        """
+
+    def close_stdin(self) -> None:
+        """The command sees the end of its input once it has read what was written before.
+
+        In a terminal this is the end-of-file character, which counts at the start of a line.
+        May be called twice, and after the end.
+        """
+
+    def resize(self, size: Terminal) -> None:
+        """The terminal has the new size, and its programs get SIGWINCH.
+
+        Raises ValueError for a command without a terminal; does nothing when it has ended.
+        """
+
+    def send_signal(self, number: int) -> None:
+        """The command's process group gets the signal, as from ``kill(2)``."""
+
+    def kill(self) -> None:
+        """Every process of the command is ended; ``wait`` then tells how it ended."""
+
+    async def wait(self) -> CommandResult:
+        """How it ended. Cancelling the wait leaves the command alone; may be called again.
+
+        Raises SandboxError when the sandbox died or was closed meanwhile.
+        """
 
 
 class Sandbox(Protocol):
@@ -87,6 +173,18 @@ class Sandbox(Protocol):
 
     async def close(self) -> None:
         """End every process inside. May be called twice."""
+
+
+class InteractiveSandbox(Sandbox, Protocol):
+    """A sandbox whose commands can be talked to while they run."""
+
+    async def begin(
+        self, command: Command, on_output: Callable[[bytes], None] | None = None
+    ) -> RunningCommand:
+        """Start one command and return at once; its time limit runs from now.
+
+        A program that cannot be started is a result of ``wait``, as it is of ``run``.
+        """
 
 
 class SandboxError(Exception):

@@ -7,6 +7,7 @@ and without privilege; ``volatile`` skips syncs, for layers that are used once.
 import ctypes
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from tightloop.sandbox.entries import files_below
@@ -17,19 +18,23 @@ _MNT_DETACH = 2
 _UNSAFE = frozenset(",:\\\n")  # separators of the mount options
 
 
-def mount(base: Path, upper: Path, work: Path, target: Path) -> None:
-    """``target`` shows base with upper on top; writes go to upper only.
+def mount(
+    base: Path, upper: Path, work: Path, target: Path, *, between: Sequence[Path] = ()
+) -> None:
+    """``target`` shows base, what is ``between`` (topmost first) and upper; writes go to upper only.
 
     Raises OSError when the kernel refuses (no privilege, unsuitable file system), SandboxError
     for a path that cannot be put into mount options.
     """
-    for path in (base, upper, work):
+    lowers = [*between, base]
+    for path in (*lowers, upper, work):
         if _UNSAFE & set(str(path)):
             raise SandboxError(
                 f"state directory {str(path)!r} has a comma, colon, backslash or line feed in it: "
                 "choose another one"
             )
-    options = f"lowerdir={base},upperdir={upper},workdir={work},userxattr,volatile"
+    below = ":".join(map(str, lowers))
+    options = f"lowerdir={below},upperdir={upper},workdir={work},userxattr,volatile"
     libc = ctypes.CDLL(None, use_errno=True)
     flags = ctypes.c_ulong(_MS_NOSUID | _MS_NODEV)
     arguments = (b"overlay", os.fsencode(target), b"overlay", flags, os.fsencode(options))

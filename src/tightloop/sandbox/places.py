@@ -63,14 +63,32 @@ def tool_chains(policy: Policy, environment: Mapping[str, str]) -> list[Path]:
 
 
 def _interpreter_of(environment: Mapping[str, str]) -> Iterable[Path]:
-    """Where the first python on the PATH really lives, with its virtual environment."""
+    """Where the first python on the PATH really lives, with its virtual environment.
+
+    The workspace may have put it there: a link that claims to be python must not open a home
+    directory or what lies beside some other file.
+    """
     for directory in environment.get("PATH", "").split(":"):
         python = Path(directory, "python")
         if os.path.exists(python):  # unlike Path.exists, False behind a closed directory
-            yield Path(os.path.realpath(python)).parent.parent
+            real = Path(os.path.realpath(python))
+            places = [real.parent.parent] if _is_interpreter(real) else []
             if os.path.exists(python.parent.parent / "pyvenv.cfg"):
-                yield python.parent.parent
+                places += [python.parent.parent, Path(os.path.realpath(python.parent.parent))]
+            yield from (place for place in places if not _is_too_wide(place))
             return
+
+
+def _is_interpreter(program: Path) -> bool:
+    is_named_so = program.name.startswith(("python", "pypy"))
+    return is_named_so and program.is_file() and os.access(program, os.X_OK)
+
+
+def _is_too_wide(place: Path) -> bool:
+    """Whether it holds a whole hidden place: then it is no prefix of an interpreter."""
+    home = home_directory()
+    hidden = [Path(name) for name in _HIDDEN] + ([home] if home else [])
+    return any(path.is_relative_to(place) for path in hidden)
 
 
 def protected_paths(policy: Policy) -> list[Path]:

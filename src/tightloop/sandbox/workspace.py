@@ -2,20 +2,20 @@
 
 import asyncio
 import contextlib
-import fcntl
 import os
-import secrets
-import shutil
-import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tightloop.sandbox import applying, overlay
+from tightloop.sandbox import applying, collecting, layers, layouts, overlay
 from tightloop.sandbox.applying import WorkspaceConflict
-from tightloop.sandbox.bases import base_for, forget_old, run_git
+from tightloop.sandbox.bases import find_base, make_base, run_git, tree_state
 from tightloop.sandbox.entries import Change, Entry, compare, files_below, read_entry
-from tightloop.sandbox.interface import SandboxError
+from tightloop.sandbox.environments import Environment, Found, find_environment
+from tightloop.sandbox.interface import Policy, SandboxError
+from tightloop.sandbox.layouts import Layout
+from tightloop.sandbox.locks import locked
 from tightloop.sandbox.patch_text import unified_diff
 from tightloop.sandbox.risks import Risk, risk_of
 
@@ -23,49 +23,58 @@ __all__ = ["Workspace", "WorkspaceConflict", "open_workspace"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
-    """Directories of one workspace. ``lock`` is held while its process lives."""
+class _Origin:
+    """What a view was laid over, and where all of it is kept."""
 
-    root: Path
-    view: Path
-
-    @property
-    def upper(self) -> Path:
-        return self.root / "upper"
+    repository: Path
+    state_dir: Path
+    base: Path
+    environment: Environment | None
 
     @property
-    def work(self) -> Path:
-        return self.root / "work"
-
-    @property
-    def lock(self) -> Path:
-        return self.root / "lock"
-
-    @property
-    def base_name(self) -> Path:
-        return self.root / "base"
+    def uses(self) -> list[Path]:
+        """Directories that must not be collected meanwhile."""
+        layer = [] if self.environment is None else [self.environment.layer]
+        return [self.base, *layer]
 
 
 class Workspace:
     """A private, writable view of a repository.
 
     ``path`` is where to work, ``kind`` is ``overlay`` or ``copy``, ``reason`` says why it is not
-    an overlay. Files that git ignores are not in it.
+    an overlay, ``note`` what a person should know about its environment. Files that git ignores
+    are not in it, but for what the set-up made, or else the repository's own ``.venv``.
     """
 
     def __init__(
-        self, repository: Path, base: Path, layout: _Layout, lock_fd: int, kind: str, reason: str
+        self, origin: _Origin, layout: Layout, lock_fd: int, kind: str, reason: str, note: str
     ) -> None:
-        self.repository = repository
+        self.repository = origin.repository
         self.kind = kind
         self.reason = reason
+        self.note = note
         self.path = layout.view
-        self._base = base
+        self._origin = origin
+        self._base = origin.base
         self._layout = layout
         self._lock_fd = lock_fd
         os.utime(layout.lock)
         self._copied_ns = layout.lock.stat().st_ctime_ns  # the same clock as that of the files
         self._applied: dict[str, Entry | None] = {}
+        self._inherited: set[str] = set()
+        self._added: frozenset[str] | None = None
+
+    def completed(self, policy: Policy) -> Policy:
+        """The policy with all that commands need for this workspace's environment."""
+        environment = self._origin.environment
+        if environment is None:
+            return policy
+        variables = environment.variables(self.path)
+        return replace(
+            policy,
+            read_only=(*policy.read_only, *environment.readable),
+            environment={**variables, **policy.environment},
+        )
 
     async def diff(self, *, include_binary: bool = False) -> str:
         """All changes so far as a patch that ``git apply`` takes in the repository.
@@ -99,22 +108,53 @@ class Workspace:
         """
         return await asyncio.to_thread(self._apply, force)
 
+    async def fork(self, count: int = 1) -> list["Workspace"]:
+        """New workspaces that begin with this one's present state and go their own ways.
+
+        On an overlay this costs what was changed here, not what is there. Nothing may be writing
+        here meanwhile. Each is discarded by itself; all share this one's base.
+        """
+        return await _owned(lambda: self._fork(count))
+
+    async def take(self, other: "Workspace") -> list[str]:
+        """This workspace holds the other's result, all of it or nothing; the paths that changed.
+
+        Both must be of the same base, as a workspace and its forks are.
+        """
+        if other._base != self._base:
+            raise SandboxError(
+                f"{str(other.path)!r} is not laid over the same state as {str(self.path)!r}: "
+                "only a fork's result can be taken"
+            )
+        return await asyncio.to_thread(self._take, other)
+
     async def discard(self) -> None:
-        """Mounts and directories are gone. May be called twice."""
+        """The workspace is gone, at once whatever it holds. May be called twice.
+
+        Its files are out of the way, and deleted by a thread that nobody waits for.
+        """
         if self._lock_fd >= 0:
-            await asyncio.to_thread(_remove, self._layout)
+            await asyncio.to_thread(_discard, self._layout, self._origin.state_dir)
             os.close(self._lock_fd)
             self._lock_fd = -1
 
     def _changes(self) -> list[Change]:
         if self._lock_fd < 0:
             raise SandboxError("the workspace has been discarded")
-        if self.kind == "overlay":
-            candidates = overlay.changed_candidates(self._base, self._layout.upper)
-        else:
-            candidates = _copy_candidates(self._base, self.path, self._copied_ns)
-        changes = compare(self._base, self.path, candidates)
+        changes = compare(self._base, self.path, self._candidates())
         return self._without_ignored(changes)
+
+    def _candidates(self) -> set[str]:
+        """Paths that may differ from the base; what belongs to the environment is not work."""
+        if self.kind == "overlay":
+            found = overlay.changed_candidates(self._base, self._layout.upper)
+        else:
+            found = _copy_candidates(self._base, self.path, self._copied_ns) | self._inherited
+        if self._origin.environment is None:
+            return found
+        if self._added is None:
+            self._added = frozenset(layers.new_roots(self._origin.environment.layer, self._base))
+        return {path for path in found if not self._added.intersection(_prefixes(path))}
 
     def _without_ignored(self, changes: list[Change]) -> list[Change]:
         """New files that git would ignore are build results, not part of the work.
@@ -147,6 +187,48 @@ class Workspace:
         self._applied.update({change.path: change.after for change in expected})
         return written
 
+    def _take(self, other: "Workspace") -> list[str]:
+        paths = {change.path for change in (*self._changes(), *other._changes())}
+        changes = [
+            Change(path, read_entry(self.path / path), read_entry(other.path / path))
+            for path in sorted(paths)
+        ]
+        return applying.apply_changes(changes, self.path)
+
+    def _fork(self, count: int) -> list["Workspace"]:
+        if self._lock_fd < 0:
+            raise SandboxError("the workspace has been discarded")
+        made: list[Workspace] = []
+        try:
+            while len(made) < count:
+                made.append(self._fork_one())
+        except BaseException:
+            for workspace in made:
+                _discard(workspace._layout, self._origin.state_dir)
+                os.close(workspace._lock_fd)
+            raise
+        return made
+
+    def _fork_one(self) -> "Workspace":
+        with locked(self._origin.state_dir / "lock"):
+            name = self.path.name
+            layout, lock_fd = layouts.lay_out(self._origin.state_dir, name, self._origin.uses)
+        try:
+            if self.kind == "overlay":
+                if os.listdir(self._layout.upper):
+                    layers.copy_tree(self._layout.upper, layout.upper)
+                _mount(self._origin, layout)
+            else:
+                layers.copy_tree(self.path, layout.view)
+        except BaseException:
+            _discard(layout, self._origin.state_dir)
+            os.close(lock_fd)
+            raise
+        fork = Workspace(self._origin, layout, lock_fd, self.kind, self.reason, self.note)
+        fork._applied = dict(self._applied)
+        fork._inherited = set() if self.kind == "overlay" else self._candidates()
+        return fork
+
 
 async def open_workspace(
     repository: Path, *, state_dir: Path, kind: str | None = None
@@ -159,12 +241,18 @@ async def open_workspace(
     """
     if kind not in (None, "overlay", "copy"):
         raise SandboxError(f"unknown workspace kind {kind!r}: known are overlay, copy")
-    opening = asyncio.ensure_future(asyncio.to_thread(_open, repository, state_dir, kind))
+    return (await _owned(lambda: [_open(repository, state_dir, kind)]))[0]
+
+
+async def _owned(make: Callable[[], list[Workspace]]) -> list[Workspace]:
+    """What is made in a thread; when the caller is cancelled, nothing of it is left."""
+    making = asyncio.ensure_future(asyncio.to_thread(make))
     try:
-        return await asyncio.shield(opening)
+        return await asyncio.shield(making)
     except asyncio.CancelledError:  # the thread goes on; what it makes has no other owner
         with contextlib.suppress(SandboxError, OSError):
-            await (await opening).discard()
+            for workspace in await making:
+                await workspace.discard()
         raise
 
 
@@ -173,50 +261,41 @@ def _open(repository: Path, state_dir: Path, kind: str | None) -> Workspace:
     if not repository.is_dir():
         raise SandboxError(f"repository {str(repository)!r} is not a directory")
     state_dir = Path(os.path.realpath(state_dir))
-    with _state_lock(state_dir):
-        applying.recover(repository)
-        in_use = _collect(state_dir / "workspaces")
-        base = base_for(repository, state_dir / "bases")
-        forget_old(state_dir / "bases", in_use | {base.name})
-        layout, lock_fd = _lay_out(state_dir / "workspaces", repository.name, base)
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    applying.recover(repository)
+    state = tree_state(repository, exclude=state_dir)
+    is_new = False
+    while True:
+        with locked(state_dir / "lock"):
+            layouts.in_use(state_dir)
+            base = find_base(state, state_dir / "bases")
+            if base is not None:
+                found = find_environment(state, base, state_dir)
+                origin = _Origin(repository, state_dir, base, found.environment)
+                layout, lock_fd = layouts.lay_out(state_dir, repository.name, origin.uses)
+                break
+        make_base(state, state_dir / "bases")  # without the lock: others need not wait for it
+        is_new = True
     try:
-        shown, reason = _fill(base, layout, kind)
+        workspace = _shown(origin, layout, lock_fd, kind, found)
+        if is_new:
+            collecting.collect(state_dir, collecting.Limits())
     except BaseException:
-        _remove(layout)
+        _discard(layout, state_dir)
         os.close(lock_fd)
         raise
-    return Workspace(repository, base, layout, lock_fd, shown, reason)
+    _empty_trash_aside(state_dir)
+    return workspace
 
 
-@contextlib.contextmanager
-def _state_lock(state_dir: Path) -> Iterator[None]:
-    """One process at a time makes bases and collects what is stale."""
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
-def _lay_out(workspaces: Path, name: str, base: Path) -> tuple[_Layout, int]:
-    root = workspaces / secrets.token_hex(8)
-    layout = _Layout(root, root / "view" / name)
-    for directory in (layout.upper, layout.work, layout.view):
-        directory.mkdir(parents=True)
-    layout.base_name.write_text(base.name)
-    lock_fd = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock_fd, fcntl.LOCK_EX)
-    return layout, lock_fd
-
-
-def _fill(base: Path, layout: _Layout, kind: str | None) -> tuple[str, str]:
-    """The view shows the base; returns the kind and why it is not an overlay."""
+def _shown(
+    origin: _Origin, layout: Layout, lock_fd: int, kind: str | None, found: Found
+) -> Workspace:
+    """The view shows base and environment, by a mount or by a copy."""
     reason = "asked for"
     if kind != "copy":
         try:
-            overlay.mount(base, layout.upper, layout.work, layout.view)
+            _mount(origin, layout)
         except OSError as error:
             if kind == "overlay":
                 raise SandboxError(
@@ -224,39 +303,35 @@ def _fill(base: Path, layout: _Layout, kind: str | None) -> tuple[str, str]:
                 ) from error
             reason = str(error.strerror)
         else:
-            return "overlay", ""
-    command = ["cp", "-a", "--reflink=auto", f"{base}/.", str(layout.view)]
-    copied = subprocess.run(command, capture_output=True, check=False)
-    if copied.returncode != 0:
-        raise SandboxError(f"copying the base failed: {copied.stderr.decode(errors='replace')}")
-    return "copy", reason
+            return Workspace(origin, layout, lock_fd, "overlay", "", found.note)
+    layers.copy_tree(origin.base, layout.view)
+    if origin.environment is not None:
+        layers.copy_tree(origin.environment.layer, layout.view)
+    return Workspace(origin, layout, lock_fd, "copy", reason, found.note)
 
 
-def _collect(workspaces: Path) -> set[str]:
-    """Removes workspaces whose process has died; returns the bases that living ones use."""
-    in_use: set[str] = set()
-    for root in workspaces.iterdir() if workspaces.is_dir() else ():
-        views = list((root / "view").iterdir()) if (root / "view").is_dir() else []
-        layout = _Layout(root, views[0] if views else root / "view" / "none")
-        try:
-            fd = os.open(layout.lock, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            _remove(layout)
-            continue
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            in_use.add(layout.base_name.read_text())
-        else:
-            _remove(layout)
-        finally:
-            os.close(fd)
-    return in_use
+def _mount(origin: _Origin, layout: Layout) -> None:
+    between = [] if origin.environment is None else [origin.environment.layer]
+    overlay.mount(origin.base, layout.upper, layout.work, layout.view, between=between)
 
 
-def _remove(layout: _Layout) -> None:
-    overlay.unmount(layout.view)
-    shutil.rmtree(layout.root, ignore_errors=True)
+def _discard(layout: Layout, state_dir: Path) -> None:
+    layouts.throw_away(layout.root, state_dir)
+    _empty_trash_aside(state_dir)
+
+
+def _empty_trash_aside(state_dir: Path) -> None:
+    """Deletes what was thrown away while nobody waits; what is left at the end, the next finds."""
+    trash = state_dir / "trash"
+    if trash.is_dir() and os.listdir(trash):
+        threading.Thread(
+            target=layouts.empty_trash, args=(state_dir,), name="trash", daemon=True
+        ).start()
+
+
+def _prefixes(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[: end + 1]) for end in range(len(parts))]
 
 
 def _copy_candidates(base: Path, view: Path, copied_ns: int) -> set[str]:

@@ -1,0 +1,152 @@
+"""Makes of a written layer one that can lie under others: it only adds, and carries no marks."""
+
+import contextlib
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+from tightloop.sandbox.entries import read_entry
+from tightloop.sandbox.interface import SandboxError
+
+
+def keep_what_is_new(layer: Path, base: Path) -> list[str]:
+    """Only what base lacks is left in the layer.
+
+    Returns the paths that differ from base or are deleted there, in order: they are base's again.
+    Version control's directory, devices, fifos and sockets go without a word.
+    """
+    lost = []
+    waiting = [""]
+    while waiting:
+        directory = waiting.pop()
+        _unmark(layer / directory)
+        with os.scandir(layer / directory) as found:
+            entries = list(found)
+        for entry in entries:
+            name = f"{directory}/{entry.name}" if directory else entry.name
+            is_directory = entry.is_dir(follow_symlinks=False)
+            if name == ".git":
+                _remove(layer / name)
+            elif is_directory and (_is_directory(base / name) or not os.path.lexists(base / name)):
+                waiting.append(name)
+            elif os.path.lexists(base / name) or not _is_ordinary(entry):
+                if read_entry(base / name) != read_entry(layer / name):
+                    lost.append(name)
+                _remove(layer / name)
+    _drop_passages(layer, base)
+    return sorted(lost)
+
+
+def _is_ordinary(entry: os.DirEntry[str]) -> bool:
+    mode = entry.stat(follow_symlinks=False).st_mode
+    return stat.S_ISREG(mode) or stat.S_ISLNK(mode)
+
+
+def _is_directory(place: Path) -> bool:
+    return place.is_dir() and not place.is_symlink()
+
+
+def _unmark(directory: Path) -> None:
+    """What overlayfs noted there holds for the layer beneath it, not for others."""
+    for name in os.listxattr(directory, follow_symlinks=False):
+        if name.startswith("user.overlay."):
+            os.removexattr(directory, name, follow_symlinks=False)
+
+
+def _remove(path: Path) -> None:
+    if _is_directory(path):
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _drop_passages(layer: Path, base: Path) -> None:
+    """Directories that were only passed through are base's."""
+    for place, _, _ in os.walk(layer, topdown=False):
+        if place != str(layer) and _is_directory(base / Path(place).relative_to(layer)):
+            with contextlib.suppress(OSError):  # there is something new in it
+                os.rmdir(place)
+
+
+def size_of(directory: Path) -> tuple[int, int]:
+    """Bytes on disk of all files and links below, and how many there are.
+
+    A file with a second name elsewhere takes no room of its own.
+    """
+    num_bytes = num_files = 0
+    for place, directories, files in os.walk(directory):
+        for name in [*files, *directories]:
+            status = os.lstat(os.path.join(place, name))
+            if not stat.S_ISDIR(status.st_mode):
+                num_files += 1
+                num_bytes += status.st_blocks * 512 if status.st_nlink == 1 else 0
+    return num_bytes, num_files
+
+
+def files_with(secrets: dict[str, str], layer: Path) -> list[tuple[str, str]]:
+    """Files of the layer that hold a secret's value: the secret's name and the relative path."""
+    wanted = {name: value.encode() for name, value in secrets.items() if len(value) >= 8}
+    found: list[tuple[str, str]] = []
+    for place, _, files in os.walk(layer) if wanted else ():
+        for file in files:
+            path = Path(place, file)
+            entry = read_entry(path)
+            content = entry.content if entry is not None else b""
+            found += [
+                (name, path.relative_to(layer).as_posix())
+                for name, value in wanted.items()
+                if value in content
+            ]
+    return sorted(found)
+
+
+def new_roots(layer: Path, base: Path) -> list[str]:
+    """The topmost paths of the layer that base lacks, in order: everything below is new too."""
+    found = []
+    waiting = [""]
+    while waiting:
+        directory = waiting.pop()
+        with os.scandir(layer / directory) as entries:
+            for entry in entries:
+                name = f"{directory}/{entry.name}" if directory else entry.name
+                if not os.path.lexists(base / name):
+                    found.append(name)
+                elif entry.is_dir(follow_symlinks=False):
+                    waiting.append(name)
+    return sorted(found)
+
+
+def hide_from_git(layer: Path, base: Path) -> None:
+    """git in a view of both does not list what the layer adds; nothing happens without git."""
+    exclude = Path(".git", "info", "exclude")
+    if not (base / ".git").is_dir() or (base / exclude).exists():
+        return
+    special = str.maketrans({character: f"\\{character}" for character in "\\*?[!# "})
+    lines = [f"/{name.translate(special)}\n" for name in new_roots(layer, base) if "\n" not in name]
+    (layer / exclude).parent.mkdir(parents=True, exist_ok=True)
+    (layer / exclude).write_bytes("".join(lines).encode(errors="surrogateescape"))
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """The target directory holds all that the source holds, sharing blocks where it can.
+
+    Directories that are there already are filled up. Raises SandboxError with cp's own words.
+    """
+    command = ["cp", "-a", "--reflink=auto", f"{source}/.", str(target)]
+    copied = subprocess.run(command, capture_output=True, check=False)
+    if copied.returncode != 0:
+        said = copied.stderr.decode(errors="replace").strip()
+        raise SandboxError(f"copying {str(source)!r} failed: {said}")
+
+
+def remove_tree(directory: Path) -> None:
+    """The directory is gone, also what overlayfs leaves there without any permission."""
+    for place, directories, _ in os.walk(directory):
+        for name in directories:
+            path = os.path.join(place, name)
+            if not os.path.islink(path) and not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+                with contextlib.suppress(OSError):  # gone, or not ours: rmtree passes it over
+                    os.chmod(path, 0o700)
+    shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,180 @@
+"""Overlays for ordinary users: what they see, what nobody else sees, what is left after a kill.
+
+As root the work is done by a child that has become ``nobody``; otherwise by a plain child.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import tightloop
+from tests.sandbox.conftest import commit, git
+
+NOBODY = 65534
+START = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from tightloop.sandbox import own_namespace
+from tightloop.sandbox.interface import Command, Policy
+from tightloop.sandbox.isolation import open_sandbox
+from tightloop.sandbox.workspace import open_workspace
+repository, state = Path("repo").absolute(), Path("state").absolute()
+"""
+
+
+def python_for_everybody() -> str:
+    """An interpreter of our version or later that any user may run."""
+    known = [os.path.realpath(sys.executable), "/usr/bin/python3", "/usr/local/bin/python3"]
+    for program in known:
+        if os.path.exists(program) and is_open(Path(os.path.realpath(program))):
+            return program
+    raise AssertionError(f"none of {known} can be run by an ordinary user: install one of them")
+
+
+def is_open(program: Path) -> bool:
+    """Whether everybody may walk there."""
+    return os.geteuid() != 0 or all(place.stat().st_mode & 0o001 for place in program.parents)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory of the ordinary user's, with a repository; pytest's own is closed to others."""
+    directory = Path(tempfile.mkdtemp(prefix="ordinary-"))
+    repository = directory / "repo"
+    repository.mkdir()
+    (repository / "lines").write_text("line\n")
+    (repository / "gone").write_text("line\n")
+    git(repository, "init", "-q", "-b", "main")
+    commit(repository)
+    if os.geteuid() == 0:
+        for found in (directory, *directory.rglob("*")):
+            os.chown(found, NOBODY, NOBODY, follow_symlinks=False)
+    yield directory
+    shutil.rmtree(directory)
+
+
+def run(place: Path, script: str) -> subprocess.CompletedProcess[str]:
+    """The script in an interpreter of an ordinary user, who owns the place."""
+    sources = [Path(tightloop.__file__).parents[1], Path(msgspec.__file__).parents[1]]
+    user = NOBODY if os.geteuid() == 0 else None
+    return subprocess.run(
+        [python_for_everybody(), "-B", "-c", START + script],
+        cwd=place,
+        env={
+            "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+            "HOME": str(place),
+            "PYTHONPATH": ":".join(map(str, sources)),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        user=user,
+        group=user,
+        extra_groups=[] if user else None,
+    )
+
+
+def test_an_ordinary_user_gets_an_overlay(place: Path) -> None:
+    """The agent's files, commands in the sandbox, diff, forks and apply: all see the same mount."""
+    done = run(
+        place,
+        """
+assert os.geteuid() != 0
+before = Path("/proc/self/mountinfo").read_text()
+assert own_namespace.enter(state) == ""
+async def main():
+    workspace = await open_workspace(repository, state_dir=state, kind="overlay")
+    (workspace.path / "lines").write_text("by a file tool\\n")
+    sandbox = await open_sandbox(Policy(workspace.path, warm_tests=False), kind="bubblewrap")
+    result = await sandbox.run(Command(script="cat lines; rm gone; echo x > new; id -u; ls -A " + str(state)))
+    print(result.output, end="")
+    print(await workspace.changed_files())
+    [fork] = await workspace.fork()
+    await sandbox.close()
+    await workspace.discard()
+    print(fork.kind, await fork.apply())
+    await fork.discard()
+asyncio.run(main())
+assert "overlay " + str(state) not in Path("/proc/self/mountinfo").read_text()
+""",
+    )
+    expected = "by a file tool\n{}\n['gone', 'lines', 'new']\noverlay ['gone', 'lines', 'new']\n"
+    user = NOBODY if os.geteuid() == 0 else os.geteuid()
+    assert done.stdout.replace("workspaces\n", "") == expected.format(user), done.stderr
+    assert (place / "repo" / "lines").read_text() == "by a file tool\n"
+    assert not (place / "repo" / "gone").exists()
+    assert str(place) not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_nobody_else_sees_the_mount_and_a_kill_takes_it_away(place: Path) -> None:
+    """The layers stay behind, and the next process throws them away."""
+    script = """
+assert own_namespace.enter(state) == ""
+workspace = asyncio.run(open_workspace(repository, state_dir=state, kind="overlay"))
+print(workspace.path)
+print(os.listdir(workspace.path) != [], flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = run(place, script)
+    view, is_filled = done.stdout.splitlines()
+    assert (is_filled, done.returncode) == ("True", -9), done.stderr
+    assert os.listdir(view) == []
+    assert str(place) not in Path("/proc/self/mountinfo").read_text()
+    again = run(place, script)
+    assert again.returncode == -9, again.stderr
+    assert len(os.listdir(place / "state" / "workspaces")) == 1
+
+
+def test_commands_get_no_rights_from_it(place: Path) -> None:
+    """Capabilities end with execve, with and without a sandbox."""
+    done = run(
+        place,
+        """
+import subprocess
+assert own_namespace.enter(state) == ""
+print(subprocess.run(["grep", "CapEff", "/proc/self/status"], capture_output=True, text=True).stdout)
+done = subprocess.run(["mount", "-t", "tmpfs", "x", str(state)], capture_output=True)
+print(done.returncode != 0, os.getuid(), os.getgid())
+""",
+    )
+    user = NOBODY if os.geteuid() == 0 else os.geteuid()
+    group = NOBODY if os.geteuid() == 0 else os.getegid()
+    assert done.stdout == f"CapEff:\t0000000000000000\n\nTrue {user} {group}\n", done.stderr
+
+
+def test_a_process_with_threads_stays_outside(place: Path) -> None:
+    """The kernel would refuse; the workspace is a copy then, and says why."""
+    done = run(
+        place,
+        """
+import threading
+wait = threading.Event()
+threading.Thread(target=wait.wait, daemon=True).start()
+print(own_namespace.enter(state))
+workspace = asyncio.run(open_workspace(repository, state_dir=state))
+print(workspace.kind, workspace.reason.rpartition(": ")[2])
+wait.set()
+""",
+    )
+    expected = "the process has 2 threads already\ncopy Operation not permitted\n"
+    assert done.stdout == expected, done.stderr
+
+
+def test_a_process_that_can_mount_needs_none(tmp_path: Path) -> None:
+    """Nothing changes for root."""
+    code = (
+        START + "print(own_namespace.enter(Path(sys.argv[1])), os.readlink('/proc/self/ns/user'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    if os.geteuid() == 0:
+        assert done.stdout == f" {os.readlink('/proc/self/ns/user')}\n"
+    assert list(tmp_path.iterdir()) == []
