@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tightloop.sandbox.bubblewrap import prepare
+from tightloop.sandbox import cgroup
+from tightloop.sandbox.bubblewrap import FORWARDER, prepare
 from tightloop.sandbox.interface import Policy, SandboxError
+from tightloop.sandbox.launch import server_argv
 
 
 def test_what_keeps_the_inside_in_is_always_there(tmp_path: Path) -> None:
@@ -41,3 +43,42 @@ def test_a_missing_program_names_the_remedy(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SandboxError, match="install the package 'bubblewrap'"):
         prepare(Policy(tmp_path), {}, 9)
+
+
+def test_a_workspace_that_may_only_be_read(tmp_path: Path) -> None:
+    """It is bound read-only; there is no writable bind at all."""
+    launch = prepare(Policy(tmp_path, is_read_only=True), {}, 9)
+    for fd in launch.fds:
+        os.close(fd)
+    assert f"--ro-bind {tmp_path} {tmp_path}" in " ".join(launch.argv)
+    assert "--bind" not in launch.argv
+
+
+def test_the_way_out_stands_before_the_server(tmp_path: Path) -> None:
+    """The socket is shown last, so that nothing lies over it; programs are told of the port."""
+    environment = {"PATH": "/usr/bin"}
+    launch = prepare(Policy(tmp_path, proxy_socket=tmp_path / "s"), environment, 9)
+    for fd in launch.fds:
+        os.close(fd)
+    line = " ".join(launch.argv)
+    assert "--share-net" not in line
+    assert f"--ro-bind {tmp_path}/s {tmp_path}/s --chdir" in line
+    assert f"{FORWARDER} {tmp_path}/s 3128 {' '.join(server_argv(9))}" in line
+    assert environment["https_proxy"] == environment["HTTP_PROXY"] == "http://127.0.0.1:3128"
+    assert "127.0.0.1" in environment["NO_PROXY"]
+
+
+def test_a_delegated_group_is_entered_first_and_removed_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything that bwrap starts is in it from the beginning."""
+    place = tmp_path / "group"
+    place.mkdir()
+    monkeypatch.setattr(cgroup, "make_group", lambda _policy, _delegation: cgroup.Group(place))
+    launch = prepare(Policy(tmp_path), {}, 9)
+    for fd in launch.fds:
+        os.close(fd)
+    assert launch.argv[:4] == cgroup.Group(place).entering([])
+    assert launch.argv[4].endswith("bwrap")
+    launch.clean_up()
+    assert not place.exists()

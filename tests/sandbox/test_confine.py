@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tightloop.sandbox.confine import prepare
-from tightloop.sandbox.interface import Policy
+from tightloop.sandbox.interface import Policy, SandboxError
 
 
 def test_the_plan_allows_the_workspace_and_a_scratch_directory(tmp_path: Path) -> None:
@@ -21,3 +23,17 @@ def test_the_plan_allows_the_workspace_and_a_scratch_directory(tmp_path: Path) -
     assert scratch.is_dir()
     launch.clean_up()
     assert not scratch.exists()
+
+
+def test_a_workspace_that_may_only_be_read(tmp_path: Path) -> None:
+    launch = prepare(Policy(tmp_path, is_read_only=True), {}, 9)
+    plan = json.loads(launch.argv[-1])
+    launch.clean_up()
+    assert str(tmp_path) in plan["read"]
+    assert str(tmp_path) not in plan["write"]
+
+
+def test_a_list_of_hosts_is_refused(tmp_path: Path) -> None:
+    """Ports can be named to the kernel, addresses cannot."""
+    with pytest.raises(SandboxError, match="needs bubblewrap"):
+        prepare(Policy(tmp_path, proxy_socket=tmp_path / "s"), {}, 9)

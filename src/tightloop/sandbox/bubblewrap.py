@@ -10,7 +10,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from tightloop.sandbox import places, seccomp
+from tightloop.sandbox import cgroup, places, seccomp
+from tightloop.sandbox.forwarder import PORT
 from tightloop.sandbox.interface import Policy, SandboxError
 from tightloop.sandbox.launch import Kind, Launch, server_argv
 
@@ -19,6 +20,7 @@ REMEDY = (
     "user namespaces: AppArmor profile 'bwrap-userns-restrict' or "
     "'sysctl kernel.apparmor_restrict_unprivileged_userns=0'"
 )
+FORWARDER = Path(__file__).with_name("forwarder.py")
 _SCRATCH_BYTES = 1 << 30
 # Settings of the kernel belong to uid 0, whose files need no capability. bwrap means to cover some
 # of these, but asks access(2), which says "not writable" of the directory /proc/sys only.
@@ -36,14 +38,33 @@ _KERNEL_SETTINGS = (
 
 
 def prepare(policy: Policy, environment: dict[str, str], server_fd: int) -> Launch:
-    """The bwrap line that ends in the exec server. Raises SandboxError without bwrap."""
+    """The bwrap line that ends in the exec server. Raises SandboxError without bwrap.
+
+    With a proxy, ``environment`` gets the variables that make programs use it.
+    """
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         raise SandboxError(f"bwrap is not on the PATH: {REMEDY}")
     filter_fd = _filter_fd()
     argv = [bwrap, *_namespaces(policy), *_mounts(policy, environment)]
     argv += ["--chdir", "/", "--clearenv", "--seccomp", str(filter_fd), "--"]
-    return Launch([*argv, *server_argv(server_fd)], (filter_fd,))
+    argv += [*_way_out(policy, environment), *server_argv(server_fd)]
+    group = cgroup.make_group(policy, cgroup.find_delegation())
+    if group is None:
+        return Launch(argv, (filter_fd,))
+    return Launch(group.entering(argv), (filter_fd,), clean_up=group.remove)
+
+
+def _way_out(policy: Policy, environment: dict[str, str]) -> list[str]:
+    """The line of the forwarder, which becomes what follows it; nothing without a proxy."""
+    if policy.proxy_socket is None:
+        return []
+    proxy = f"http://127.0.0.1:{PORT}"
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        environment[name] = environment[name.lower()] = proxy
+    environment["NO_PROXY"] = environment["no_proxy"] = "localhost,127.0.0.1,::1"
+    python = server_argv(0)[:4]
+    return [*python, str(FORWARDER), str(policy.proxy_socket), str(PORT)]
 
 
 def _filter_fd() -> int:
@@ -77,12 +98,15 @@ def _mounts(policy: Policy, environment: Mapping[str, str]) -> list[str]:
     resolver = Path(os.path.realpath("/etc/resolv.conf"))
     if policy.allow_network and _is_hidden(resolver, hidden) and resolver.exists():
         line += ["--ro-bind", str(resolver), str(resolver)]
-    line += ["--bind", str(policy.workspace), str(policy.workspace)]
+    how = "--ro-bind" if policy.is_read_only else "--bind"
+    line += [how, str(policy.workspace), str(policy.workspace)]
     for path in [*places.listening_sockets(), *places.secret_files()]:
         if not _is_hidden(path, hidden) or _is_hidden(path, shown):
             line += ["--ro-bind", "/dev/null", str(path)]
     for path in places.protected_paths(policy):
         line += ["--ro-bind", str(path), str(path)]
+    if policy.proxy_socket is not None:
+        line += ["--ro-bind", str(policy.proxy_socket), str(policy.proxy_socket)]
     return line
 
 

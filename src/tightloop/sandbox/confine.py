@@ -15,11 +15,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tightloop.sandbox import landlock, places, seccomp
+from tightloop.sandbox import cgroup, landlock, places, seccomp
 from tightloop.sandbox.interface import Policy, SandboxError
 from tightloop.sandbox.launch import Kind, Launch, server_argv
 
 REMEDY = "Landlock needs Linux 5.13 or later with 'landlock' in the kernel's lsm= list"
+NEEDS_BUBBLEWRAP = "that needs bubblewrap (install the package, or choose another policy)"
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 24, 38
 _CAPABILITY_VERSION_3 = 0x20080522
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
@@ -28,19 +29,24 @@ _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"
 def prepare(policy: Policy, environment: dict[str, str], server_fd: int) -> Launch:
     """A line that confines itself, then becomes the exec server. Adds a private TMPDIR.
 
-    Raises SandboxError on a kernel without Landlock.
+    Raises SandboxError on a kernel without Landlock, and for a policy with a list of hosts: no
+    network namespace keeps commands from going elsewhere.
     """
     if landlock.abi() == 0:
         raise SandboxError(f"this kernel has no Landlock: {REMEDY}")
+    if policy.proxy_socket is not None:
+        raise SandboxError(f"landlock cannot hold commands to a list of hosts: {NEEDS_BUBBLEWRAP}")
     scratch = Path(tempfile.mkdtemp(prefix="tightloop-"))
     environment["TMPDIR"] = str(scratch)
     hidden = [*places.hidden_directories(policy), *places.secret_files()]
     # Not /dev: disks and virtual machines are open to uid 0, and reading is enough to harm.
     read = landlock.readable_roots([*hidden, policy.workspace, Path("/dev")])
     read += places.tool_chains(policy, environment)
+    write: list[Path] = []
+    (read if policy.is_read_only else write).append(policy.workspace)
     plan = {
         "read": [str(path) for path in read],
-        "write": [str(policy.workspace), str(scratch), *_DEVICES],
+        "write": [*map(str, write), str(scratch), *_DEVICES],
         "allow_network": policy.allow_network,
         "argv": server_argv(server_fd),
     }
@@ -50,7 +56,14 @@ def prepare(policy: Policy, environment: dict[str, str], server_fd: int) -> Laun
         "from tightloop.sandbox.confine import main; main()"
     )
     argv = [*server_argv(server_fd)[:4], "-c", code, json.dumps(plan)]
-    return Launch(argv, clean_up=lambda: shutil.rmtree(scratch, ignore_errors=True))
+    group = cgroup.make_group(policy, cgroup.find_delegation())
+
+    def clean_up() -> None:
+        if group is not None:
+            group.remove()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+    return Launch(group.entering(argv) if group else argv, clean_up=clean_up)
 
 
 def main() -> None:
