@@ -91,10 +91,11 @@ def test_whether_a_policy_can_be_kept(
     name: str, sandbox: dict[str, Any], working: set[str], status: Status
 ) -> None:
     """A weaker kind will do unless the configuration or the policy says otherwise."""
-    findings = {kind: Finding(kind, kind in working, "seen", "remedy") for kind in WORKS}
+    findings = {kind: Finding(kind, kind in working, "seen: remedy", "remedy") for kind in WORKS}
     check = check_level(config_of({"sandbox": sandbox}, "c").find(name), findings)
     assert check.status is status
     assert check.fix == ("remedy" if status is Status.FAIL else "")
+    assert "remedy" not in check.seen
 
 
 @pytest.mark.slow

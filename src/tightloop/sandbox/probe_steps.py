@@ -5,13 +5,11 @@ JSON object: ``{"ok": true, "seen": ...}``, or ``{"ok": false, "step": ..., "err
 the first thing that was refused.
 """
 
-import contextlib
 import ctypes
 import errno
 import fcntl
 import json
 import os
-import shutil
 import socket
 import struct
 import sys
@@ -20,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from tightloop.sandbox import overlay, seccomp
+from tightloop.sandbox import layers, overlay, seccomp
 from tightloop.sandbox.interface import SandboxError
 
 _NEWNS, _NEWUSER, _NEWPID, _NEWNET = 0x20000, 0x10000000, 0x20000000, 0x40000000
@@ -142,9 +140,7 @@ def overlay_mount(arguments: list[str]) -> str:
             _report(lambda: _try_overlay(place, _NEWUSER if how == "user" else 0))
         os.waitpid(child, 0)
     finally:
-        with contextlib.suppress(OSError):
-            (place / "work" / "work").chmod(0o700)  # the kernel makes it with no rights at all
-        shutil.rmtree(place, ignore_errors=True)
+        layers.remove_tree(place)
     sys.exit(0)
 
 

@@ -118,7 +118,10 @@ async def _bubblewrap(finding: Finding, namespaces: list[Check]) -> Check:
         return Check("bubblewrap", Status.OK, f"{version}; default line entered, CapEff=0 inside")
     causes = [check.fix for check in namespaces if check.fix]
     return Check(
-        "bubblewrap", Status.WEAKER, f"{version}; {finding.detail}", causes[0] if causes else ""
+        "bubblewrap",
+        Status.WEAKER,
+        f"{version}; {_without_remedy(finding)}",
+        causes[0] if causes else finding.remedy,
     )
 
 
@@ -161,7 +164,7 @@ def _read(path: Path) -> str:
 
 def _landlock(finding: Finding) -> Check:
     version = landlock.abi()
-    seen = f"ABI {version}; {finding.detail}"
+    seen = f"ABI {version}; {_without_remedy(finding)}"
     if not finding.works:
         return Check("landlock", Status.WEAKER, seen, finding.remedy)
     lacks = [
@@ -273,8 +276,13 @@ def check_level(policy: NamedPolicy, findings: dict[str, Finding]) -> Check:
     for one in wanted:
         if findings[one].works:
             return Check(name, Status.OK, f"kept by {one}")
-    seen = "; ".join(f"{one}: {findings[one].detail}" for one in wanted)
+    seen = "; ".join(f"{one}: {_without_remedy(findings[one])}" for one in wanted)
     return Check(name, Status.FAIL, f"cannot be kept: {seen}", findings[wanted[0]].remedy)
+
+
+def _without_remedy(finding: Finding) -> str:
+    """What was seen; the remedy has a line of its own."""
+    return finding.detail.removesuffix(finding.remedy).rstrip(":; ")
 
 
 async def _reach(policy: NamedPolicy) -> Check:
