@@ -9,7 +9,9 @@ Usage: ``python -m benchmarks.bench_sandbox [--rounds N]``.
 import argparse
 import asyncio
 import json
+import operator
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -17,8 +19,9 @@ import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from tightloop.sandbox.interface import Command, Policy
+from tightloop.sandbox.interface import Command, Policy, Terminal
 from tightloop.sandbox.isolation import open_sandbox
+from tightloop.sandbox.pool import SandboxPool
 from tightloop.sandbox.single_use import SingleUseSandbox
 from tightloop.sandbox.workspace import open_workspace
 from tightloop.trace.clock import now_ns
@@ -68,13 +71,32 @@ async def spawn(argv: list[str], cwd: Path, environment: dict[str, str] | None =
     await process.communicate()
 
 
+async def bare(program: str) -> None:
+    """The command itself: started and waited for by system calls alone."""
+    pid = os.posix_spawn(program, [program], os.environ)  # noqa: ASYNC221 - no loop in the figure
+    os.waitpid(pid, 0)  # noqa: ASYNC222
+
+
+def over_the_command(took: dict[str, list[float]], names: list[str]) -> dict[str, float]:
+    """Milliseconds that each takes over the command itself: median of the rounds' differences."""
+    return {
+        name: round(statistics.median(map(operator.sub, took[name], took["command_itself"])), 3)
+        for name in names
+    }
+
+
 async def bench_commands(place: Path, rounds: int) -> dict[str, object]:
     """``true``: directly, in the persistent sandbox, in isolation of its own."""
     policy = Policy(place, warm_tests=False)
     persistent = await open_sandbox(policy, kind="bubblewrap")
     single_use = SingleUseSandbox(policy, kind="bubblewrap")
+    pool = SandboxPool(lambda: open_sandbox(policy, kind="bubblewrap"), size=2)
+    await pool.start()
+    program = str(shutil.which("true"))
     command = Command(argv=["true"])
     script = Command(script="true")
+    fed = Command(argv=["true"], stdin=b"x" * 1000)
+    in_terminal = Command(argv=["true"], terminal=Terminal())
 
     async def in_persistent() -> None:
         await persistent.run(command)
@@ -85,11 +107,29 @@ async def bench_commands(place: Path, rounds: int) -> dict[str, object]:
     async def in_single_use() -> None:
         await single_use.run(command)
 
+    async def with_stdin() -> None:
+        await persistent.run(fed)
+
+    async def with_terminal() -> None:
+        await persistent.run(in_terminal)
+
+    async def one_pooled() -> None:
+        await pool.run(command)
+
     variants = {
+        "command_itself": lambda: bare(program),
         "spawn": lambda: spawn(["true"], place),
         "persistent": in_persistent,
         "persistent_bash": in_persistent_shell,
+        "persistent_stdin": with_stdin,
+        "persistent_terminal": with_terminal,
         "sandbox_per_command": in_single_use,
+    }
+    # Between two of these the pool may refill: that is work for while a model thinks.
+    pooled: dict[str, Variant] = {
+        "command_beside_pool": lambda: bare(program),
+        "pooled": one_pooled,
+        "refill": pool.filled,
     }
     # A login shell takes what the machine's profile takes, up to half a second: fewer of those.
     shells = {
@@ -97,11 +137,16 @@ async def bench_commands(place: Path, rounds: int) -> dict[str, object]:
         "login_shell": lambda: spawn(["bash", "-lc", "true"], place),
     }
     try:
-        found = summary(await measure(variants, rounds), "spawn")
+        took = await measure(variants, rounds)
+        found = summary(took, "spawn")
+        inside = [name for name in variants if name.startswith("persistent")]
+        found["ms_over_the_command_itself"] = over_the_command(took, inside)
+        found |= summary(await measure(pooled, max(MIN_ROUNDS, rounds // 3)), "command_beside_pool")
         took = await measure(shells, max(MIN_ROUNDS, rounds // 6))
         return found | summary(took, "spawn_beside_login_shell")
     finally:
         await persistent.close()
+        await pool.close()
 
 
 def make_repository(place: Path) -> None:
@@ -137,6 +182,16 @@ async def bench_workspaces(place: Path, rounds: int) -> dict[str, object]:
         await sandbox.close()
         await workspace.discard()
 
+    parent = await open_workspace(repository, state_dir=state)
+    for number in range(5):
+        (parent.path / f"package{number}" / f"module{number}.py").write_text("VALUE = 0\n")
+
+    async def fork_and_command() -> None:
+        [workspace] = await parent.fork()
+        policy = Policy(workspace.path, warm_tests=False)
+        await SingleUseSandbox(policy, kind="bubblewrap").run(Command(argv=["true"]))
+        await workspace.discard()
+
     async def worktree() -> None:
         tree = str(place / "tree")
         await spawn(["git", "worktree", "add", "-q", "--detach", tree], repository)
@@ -146,6 +201,7 @@ async def bench_workspaces(place: Path, rounds: int) -> dict[str, object]:
         "worktree": worktree,
         "view": view,
         "view_and_command_in_new_sandbox": view_and_command,
+        "fork_of_five_changes_and_command_in_new_sandbox": fork_and_command,
         "view_and_session_and_command": view_and_session,
     }
     copies: dict[str, Variant] = {
@@ -154,6 +210,7 @@ async def bench_workspaces(place: Path, rounds: int) -> dict[str, object]:
     }
     took = await measure(copies, max(MIN_ROUNDS, rounds // 3))
     found = summary(await measure(variants, rounds), "worktree")
+    await parent.discard()
     return found | summary(took, "worktree_beside_copy")
 
 

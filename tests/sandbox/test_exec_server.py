@@ -2,6 +2,7 @@
 
 import array
 import os
+import resource
 import socket
 import subprocess
 from pathlib import Path
@@ -62,3 +63,24 @@ def test_ending_a_process_reaps_it() -> None:
     assert exec_server.end_process(process.pid)
     assert exec_server.end_process(process.pid)
     process.returncode = -9  # it was reaped behind its back
+
+
+def test_an_exit_code_that_somebody_else_has_taken_is_that_of_a_kill() -> None:
+    """A warm process may die between reaping a run and saying so."""
+    process = subprocess.Popen(["sh", "-c", "exit 3"])
+    assert exec_server.reap(process.pid) == 3
+    assert exec_server.reap(process.pid) == -9
+    process.returncode = 3  # it was reaped behind its back
+
+
+def test_a_tighter_limit_stays() -> None:
+    """A command cannot get more than the sandbox has."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    pid = os.fork()
+    if pid == 0:
+        exec_server.lower_limit("CORE", 10)
+        exec_server.lower_limit("CORE", 20)
+        os._exit(resource.getrlimit(resource.RLIMIT_CORE)[1])
+    expected = 10 if hard == resource.RLIM_INFINITY else min(hard, 10)
+    assert expected == exec_server.reap(pid)
+    assert (soft, hard) == resource.getrlimit(resource.RLIMIT_CORE)

@@ -151,6 +151,28 @@ async def test_processes_of_other_commands_are_spared(opened: OpenSandbox, works
     assert (was_locked, is_locked(workspace / "held")) == (True, False)
 
 
+async def test_a_daemon_without_its_variables_ends_with_its_command(
+    opened: OpenSandbox, workspace: Path
+) -> None:
+    """P5: twice forked, in a session of its own, its environment cleared, while others run."""
+    sandbox = await opened()
+    os.mkfifo(workspace / "go")
+    daemon = "env -i bash -c 'exec 9>held; flock 9; echo up >&8; sleep 600'"
+    script = f'exec 8>&1; (setsid bash -c "{daemon} & disown" &); read x < up'
+    os.mkfifo(workspace / "up")
+    up = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(sandbox.run(Command(script="read x < go")))
+        ending = group.create_task(sandbox.run(Command(script=script), lambda _: up.set()))
+        await up.wait()
+        assert is_locked(workspace / "held")
+        await asyncio.to_thread((workspace / "up").write_text, "x\n")
+        result = await ending
+        was_locked = is_locked(workspace / "held")
+        await asyncio.to_thread((workspace / "go").write_text, "x\n")
+    assert (result.exit_code, was_locked) == (0, False)
+
+
 async def test_cancelling_ends_the_processes(opened: OpenSandbox, workspace: Path) -> None:
     """The next command already finds nothing left."""
     sandbox = await opened()
@@ -172,7 +194,7 @@ async def test_endless_output_takes_bounded_memory(opened: OpenSandbox) -> None:
     assert result.is_truncated
     assert result.output.startswith("headx")
     assert result.output.endswith("xtail")
-    assert "[... 19999008 bytes left out ...]" in result.output
+    assert "[... 19999008 bytes in 0 lines left out ...]" in result.output
     assert len(result.output) < 1100
 
 

@@ -1,18 +1,20 @@
 """The one process that starts commands inside the sandbox.
 
 Standard library only: it runs as a script with ``python -I -S``, without this package. One
-SOCK_SEQPACKET connection carries JSON messages; the pipe for a command's output comes along as
-a file descriptor, so output never passes through this process.
+SOCK_SEQPACKET connection carries JSON messages; a command's streams come along as descriptors,
+so that output never passes through this process.
 
 In::
 
-    {"op": "config", "environment": {}, "limits": {"NPROC": n}, "zygote": [argv] or null}
-    {"op": "run", "id", "argv", "cwd", "environment", "warm": {...} or null}   + output fd
+    {"op": "config", "environment": {}, "limits": {"NPROC": n}, "zygote": [argv] or null, "tag": n}
+    {"op": "run", "id", "argv", "cwd", "environment", "warm": {...} or null,
+     "terminal": [rows, columns], "limits": {"CPU": n}, "report": true}   + see ``Running.fds``
+    {"op": "signal", "id", "number"}
     {"op": "kill", "id"}
 
 Out::
 
-    {"op": "ready", "status": {"CapEff": "0000", ...}}
+    {"op": "ready", "status": {"CapEff": "0000", ...}, "has_terminals": true}
     {"op": "exit", "id", "code", "how"}        after every process of the command is gone
     {"op": "failed", "id", "code", "message"}  the program could not be started
     {"op": "zygote", "state"}                  ready, refused or gone
@@ -29,27 +31,47 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 MAX_MESSAGE_BYTES = 200_000
 MARKER = "TIGHTLOOP_COMMAND"
 _RESTORED_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores them; commands must not
-_PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
 _ZYGOTE_STARTS = 2
+NUM_TAGS = 1 << 30
+_MAX_ROUNDS = 2000
+
+
+class Outnumbered(Exception):
+    """Processes are made faster than they can be ended."""
 
 
 class Running:
-    """One command under way. ``pid`` is 0 until a warm run has reported its process."""
+    """One command under way. ``pid`` is 0 until a warm run has reported its process.
 
-    __slots__ = ("environment", "is_warm", "message", "output", "pid", "pidfd")
+    ``fds`` are what came with the request: the output pipe, and the input if it is not empty, or a
+    pipe for the report of a warm run; for a terminal its far end, or the channel through which one
+    made here goes out. A warm run keeps them while it may still fall back to a cold one. ``how``
+    is which path ran it.
+    """
 
-    def __init__(self, message: dict[str, Any], environment: dict[str, str]) -> None:
+    __slots__ = ("environment", "fds", "how", "is_warm", "message", "pid", "pidfd")
+
+    def __init__(
+        self, message: dict[str, Any], environment: dict[str, str], fds: list[int]
+    ) -> None:
         self.message = message
         self.environment = environment
+        self.fds = fds
         self.pid = 0
         self.pidfd = -1
-        self.output = -1  # kept open only while a warm run may still fall back to a cold one
         self.is_warm = False
+        self.how = "spawn"
+
+    def close_fds(self) -> None:
+        for fd in self.fds:
+            os.close(fd)
+        self.fds.clear()
 
 
 class Server:
@@ -61,6 +83,7 @@ class Server:
         self.handlers: dict[int, Callable[[], None]] = {}
         self.environment: dict[str, str] = {}
         self.running: dict[int, Running] = {}
+        self.tag = 0
         self.zygote: socket.socket | None = None
         self.zygote_pid = 0
         self.zygote_argv: list[str] | None = None
@@ -77,7 +100,7 @@ class Server:
                     handler = self.handlers.get(fd)
                     if handler is not None:
                         handler()
-        except EOFError:
+        except (EOFError, BrokenPipeError, ConnectionResetError):
             self.end_everything()
 
     def watch(self, fd: int, handler: Callable[[], None]) -> None:
@@ -99,40 +122,43 @@ class Server:
             raise EOFError
         message = json.loads(data)
         if message["op"] == "run":
-            self.on_run(message, fds[0])
+            self.on_run(message, fds)
         elif message["op"] == "kill":
             self.on_kill(message["id"])
+        elif message["op"] == "signal":
+            self.on_signal(message["id"], message["number"])
         elif message["op"] == "config":
             self.on_config(message)
 
     def on_config(self, message: dict[str, Any]) -> None:
         self.environment = message["environment"]
         for name, value in message["limits"].items():
-            which = getattr(resource, "RLIMIT_" + name)
-            _, hard = resource.getrlimit(which)
-            limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
-            resource.setrlimit(which, (limit, limit))
+            lower_limit(name, value)
         with open("/proc/self/status") as lines:
             fields = dict(line.rstrip("\n").split(":\t", 1) for line in lines if ":\t" in line)
         wanted = ("CapEff", "CapPrm", "NoNewPrivs", "Seccomp")
-        self.send({"op": "ready", "status": {name: fields.get(name, "") for name in wanted}})
+        status = {name: fields.get(name, "") for name in wanted}
+        self.send({"op": "ready", "status": status, "has_terminals": has_terminals()})
+        hard = resource.getrlimit(resource.RLIMIT_RTTIME)[1]
+        self.tag = message["tag"] if hard == resource.RLIM_INFINITY else 0
         self.zygote_argv = message.get("zygote")
         if self.zygote_argv:
             self.start_zygote()
 
-    def on_run(self, message: dict[str, Any], output: int) -> None:
+    def on_run(self, message: dict[str, Any], fds: list[int]) -> None:
         number = message["id"]
         environment = {**self.environment, **message["environment"], MARKER: str(number)}
-        run = self.running[number] = Running(message, environment)
+        run = self.running[number] = Running(message, environment, fds)
         if message["warm"] is not None and self.zygote is not None:
-            run.output, run.is_warm = output, True
+            run.is_warm = True
             if self.ask_zygote(run):
                 return
-            run.output, run.is_warm = -1, False
-        try:
-            self.spawn(run, output)
-        finally:
-            os.close(output)
+        self.run_cold(run)
+
+    def on_signal(self, number: int, signal_number: int) -> None:
+        run = self.running.get(number)
+        if run is not None and run.pid:
+            self.signal_group(run.pid, signal_number)
 
     def on_kill(self, number: int) -> None:
         run = self.running.get(number)
@@ -148,23 +174,35 @@ class Server:
 
     # -- cold commands
 
-    def spawn(self, run: Running, output: int) -> None:
+    def run_cold(self, run: Running) -> None:
+        run.is_warm, run.how = False, "spawn"
+        try:
+            self.spawn(run)
+        finally:
+            run.close_fds()
+
+    def spawn(self, run: Running) -> None:
         message, number = run.message, run.message["id"]
+        self.tag_children(number)
         try:
             os.chdir(message["cwd"])
             program = find_program(message["argv"][0], run.environment.get("PATH", os.defpath))
-            run.pid = os.posix_spawn(
-                program,
-                message["argv"],
-                run.environment,
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, self.null, 0),
-                    (os.POSIX_SPAWN_DUP2, output, 1),
-                    (os.POSIX_SPAWN_DUP2, output, 2),
-                ],
-                setpgroup=0,
-                setsigdef=_RESTORED_SIGNALS,
-            )
+            if "terminal" in message or "limits" in message:
+                run.pid = fork_and_exec(program, run, self.streams(run))
+            else:
+                read, write, _ = self.streams(run)
+                run.pid = os.posix_spawn(
+                    program,
+                    message["argv"],
+                    run.environment,
+                    file_actions=[
+                        (os.POSIX_SPAWN_DUP2, read, 0),
+                        (os.POSIX_SPAWN_DUP2, write, 1),
+                        (os.POSIX_SPAWN_DUP2, write, 2),
+                    ],
+                    setpgroup=0,
+                    setsigdef=_RESTORED_SIGNALS,
+                )
         except OSError as error:
             del self.running[number]
             code = 127 if error.errno == errno.ENOENT else 126
@@ -175,12 +213,31 @@ class Server:
             os.chdir("/")
         self.follow(number, run)
 
+    def streams(self, run: Running) -> tuple[int, int, bool]:
+        """What the command reads from and writes to, and whether that is a terminal."""
+        size = run.message.get("terminal")
+        if size is None:
+            has_input = len(run.fds) > 1 and not run.message.get("report")
+            return (run.fds[1] if has_input else self.null), run.fds[0], False
+        if run.message["is_made_inside"]:
+            run.fds.append(make_terminal(size, run.fds[0]))
+        return run.fds[-1], run.fds[-1], True
+
+    def tag_children(self, number: int) -> None:
+        """What is started from now on is known as the command's, whatever it does to its variables.
+
+        The tag is a limit that means nothing without real-time scheduling; children inherit it.
+        """
+        if self.tag:
+            tag = self.tag + number
+            resource.setrlimit(resource.RLIMIT_RTTIME, (tag, resource.RLIM_INFINITY))
+
     def follow(self, number: int, run: Running) -> None:
         try:
             run.pidfd = os.pidfd_open(run.pid)
         except ProcessLookupError:  # a zygote reaped it and died before it could say so
             del self.running[number]
-            self.finish(number, -signal.SIGKILL, "warm-pytest")
+            self.finish(number, -signal.SIGKILL, run.how)
             return
         self.watch(run.pidfd, lambda: self.on_process_end(number))
 
@@ -189,38 +246,45 @@ class Server:
         self.unwatch(run.pidfd)
         os.close(run.pidfd)
         self.signal_group(run.pid)  # before reaping: the zombie keeps the group id ours
-        _, status = os.waitpid(run.pid, 0)
-        how = "warm-pytest" if run.is_warm else "spawn"
-        self.finish(number, os.waitstatus_to_exitcode(status), how)
+        self.finish(number, reap(run.pid), run.how)
 
     def finish(self, number: int, code: int, how: str) -> None:
-        self.end_strays(str(number))
+        self.end_strays(number)
         self.send({"op": "exit", "id": number, "code": code, "how": how})
 
-    def signal_group(self, pid: int) -> None:
+    def signal_group(self, pid: int, number: int = signal.SIGKILL) -> None:
         try:
-            os.killpg(pid, signal.SIGKILL)
+            os.killpg(pid, number)
         except ProcessLookupError:
             pass
         except PermissionError:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
 
     # -- processes that outlived their command
 
-    def end_strays(self, marker: str | None) -> None:
+    def end_strays(self, number: int | None) -> None:
         """No process of the command is left, not even one with its own session.
 
-        Orphans come to us as the nearest subreaper. Whose they are says their environment; when
-        no other command runs, they can only be of this one.
+        Orphans come to us as the nearest subreaper. Whose they are says their tag, or for warm
+        runs their environment; when no other command runs, they can only be of this one.
         """
         kept: set[int] = set()
-        while strays := self.strays() - kept:
+        for _ in range(_MAX_ROUNDS):
+            strays = self.strays() - kept
+            if not strays:
+                return
             for pid in strays:
-                alone = marker is None or not self.running
-                if (
-                    not alone and not has_marker(pid, f"{MARKER}={marker}".encode())
-                ) or not end_process(pid):
+                if not self.is_left_by(pid, number) or not end_process(pid):
                     kept.add(pid)
+        raise Outnumbered
+
+    def is_left_by(self, pid: int, number: int | None) -> bool:
+        if number is None or not self.running:
+            return True
+        owner = tag_of(pid, self.tag) if self.tag else 0
+        if owner:
+            return owner not in self.running
+        return has_marker(pid, f"{MARKER}={number}".encode())
 
     def strays(self) -> set[int]:
         with open(f"/proc/self/task/{os.getpid()}/children") as file:
@@ -240,6 +304,7 @@ class Server:
     def start_zygote(self) -> None:
         assert self.zygote_argv is not None
         self.zygote_starts += 1
+        self.tag_children(0)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         argv = [*self.zygote_argv, "3"]
         try:
@@ -274,8 +339,10 @@ class Server:
             "environment": {**message["environment"], MARKER: str(message["id"])},
             **message["warm"],
         }
+        if message.get("report"):
+            request["report"] = True
         try:
-            socket.send_fds(self.zygote, [json.dumps(request).encode()], [run.output])
+            socket.send_fds(self.zygote, [json.dumps(request).encode()], run.fds)
         except OSError:
             return False
         return True
@@ -301,27 +368,16 @@ class Server:
             return
         if state == "started":
             run.pid = message["pid"]
-            self.close_output(run)
+            run.how = "-".join(filter(None, ("warm-pytest", message.get("level"))))
+            run.close_fds()
         elif state == "declined":
             if message["reason"] == "stale":
                 self.zygote_starts = 0  # it ends by itself now; that is no failure
             self.run_cold(run)
         elif state == "ended":
-            self.close_output(run)
+            run.close_fds()
             del self.running[message["id"]]
-            self.finish(message["id"], message["code"], "warm-pytest")
-
-    def run_cold(self, run: Running) -> None:
-        output, run.output, run.is_warm = run.output, -1, False
-        try:
-            self.spawn(run, output)
-        finally:
-            os.close(output)
-
-    def close_output(self, run: Running) -> None:
-        if run.output >= 0:
-            os.close(run.output)
-            run.output = -1
+            self.finish(message["id"], message["code"], run.how)
 
     def zygote_failed(self) -> None:
         """No command is lost: runs that had begun become ours to wait for, the others go cold."""
@@ -351,13 +407,104 @@ def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
     Not ``socket.recv_fds``: it leaves out its flags (CPython 3.11), and the output pipe of a
     command would then be open in the next one.
     """
-    size = socket.CMSG_SPACE(array.array("i", [0]).itemsize)
+    size = socket.CMSG_SPACE(2 * array.array("i").itemsize)
     data, extra, _, _ = connection.recvmsg(MAX_MESSAGE_BYTES, size, socket.MSG_CMSG_CLOEXEC)
     fds = array.array("i")
     for level, kind, payload in extra:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
     return data, list(fds)
+
+
+def tag_of(pid: int, base: int) -> int:
+    """The number of the command that the process was started for; 0 when it has none."""
+    try:
+        number = resource.prlimit(pid, resource.RLIMIT_RTTIME)[0] - base
+    except OSError:
+        return 0
+    return number if 0 < number < NUM_TAGS else 0
+
+
+def has_terminals() -> bool:
+    """Whether terminals can be made in here; not where the devices are those of the host."""
+    try:
+        os.close(os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def make_terminal(size: list[int], channel: int) -> int:
+    """The far end of a new terminal; the near end goes out through the channel."""
+    import fcntl
+    import struct
+    import termios
+
+    master, slave = os.openpty()
+    try:
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+        with socket.socket(fileno=os.dup(channel)) as connection:
+            socket.send_fds(connection, [b"t"], [master])
+    except OSError:
+        os.close(slave)
+        raise
+    finally:
+        os.close(master)
+    return slave
+
+
+def fork_and_exec(program: str, run: Running, streams: tuple[int, int, bool]) -> int:
+    """The process id of the command, after what posix_spawn cannot do: a terminal, or limits.
+
+    Raises OSError when the program cannot be started.
+    """
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        become_command(program, run, streams, writing)
+    os.close(writing)
+    said = os.read(reading, 16)
+    os.close(reading)
+    if said:
+        os.waitpid(pid, 0)
+        raise OSError(int(said), os.strerror(int(said)), program)
+    return pid
+
+
+def become_command(
+    program: str, run: Running, streams: tuple[int, int, bool], writing: int
+) -> NoReturn:
+    """In the child: ``writing`` gets the number of the error that stands in the way."""
+    try:
+        read, write, is_terminal = streams
+        if is_terminal:
+            import fcntl
+            import termios
+
+            os.setsid()
+            fcntl.ioctl(read, termios.TIOCSCTTY, 0)
+        else:
+            os.setpgid(0, 0)
+        os.dup2(read, 0)
+        os.dup2(write, 1)
+        os.dup2(write, 2)
+        for number in _RESTORED_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        for name, value in run.message.get("limits", {}).items():
+            lower_limit(name, value)
+        os.execve(program, run.message["argv"], run.environment)
+    except OSError as error:
+        os.write(writing, str(error.errno).encode())
+    finally:
+        os._exit(127)
+
+
+def lower_limit(name: str, value: int) -> None:
+    """The limit holds for this process and its children; one that is tighter already stays."""
+    which = getattr(resource, "RLIMIT_" + name)
+    _, hard = resource.getrlimit(which)
+    limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(which, (limit, limit))
 
 
 def find_program(name: str, path: str) -> str:
@@ -378,6 +525,21 @@ def has_marker(pid: int, entry: bytes) -> bool:
             return entry in file.read().split(b"\0")
     except OSError:
         return False
+
+
+def reap(pid: int) -> int:
+    """Exit code of a process that has ended; that of SIGKILL when somebody else reaped it.
+
+    A warm run whose parent is dying becomes our child a moment later.
+    """
+    for _ in range(1000):
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        except ChildProcessError:
+            if not os.path.exists(f"/proc/{pid}"):
+                break
+            select.select([], [], [], 0.001)
+    return -signal.SIGKILL
 
 
 def end_process(pid: int) -> bool:
@@ -402,12 +564,15 @@ def main() -> None:
     control.set_inheritable(False)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    # When the agent dies we see the end of the connection, and end all of ours before ourselves. A
+    # signal would leave them; namespaces end by the death of their first process, not of this one.
+    libc.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
     # Otherwise a command could write into this process through /proc/PID/mem.
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     try:
         Server(control).serve()
-    except (BrokenPipeError, ConnectionResetError):
-        sys.exit(0)
+    except Outnumbered:
+        sys.exit(1)  # where processes have a namespace of their own, this ends them
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,11 +28,14 @@ class Finding:
     remedy: str = ""
 
 
-async def open_sandbox(policy: Policy, *, kind: str | None = None) -> PersistentSandbox:
+async def open_sandbox(
+    policy: Policy, *, kind: str | None = None, source: Mapping[str, str] | None = None
+) -> PersistentSandbox:
     """A started sandbox of the named kind, or of the strongest kind that works here.
 
-    Every kind is really entered and says from inside that it has no capabilities and cannot
-    gain any. Raises SandboxError with every reason and remedy when none works, or when the
+    ``source`` are the variables that commands may know the harmless ones of, by default those of
+    this process. Every kind is really entered and says from inside that it has no capabilities
+    and cannot gain any. Raises SandboxError with every reason and remedy when none works, or when the
     kind is unknown.
     """
     if kind is not None and kind not in KINDS:
@@ -40,7 +44,7 @@ async def open_sandbox(policy: Policy, *, kind: str | None = None) -> Persistent
     names = [kind] if kind else [name for name in KINDS if name != "none"]
     reasons = []
     for name in names:
-        environment = snapshot(os.environ, policy.workspace)
+        environment = snapshot(os.environ if source is None else source, policy.workspace)
         sandbox = PersistentSandbox(KINDS[name], policy, environment)
         try:
             await sandbox.start()

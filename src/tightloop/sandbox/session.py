@@ -1,7 +1,8 @@
-"""The near end of one persistent sandbox: starts it, hands commands in, collects their output.
+"""The near end of one persistent sandbox: starts it, hands commands in, hears how they end.
 
-Each command's output comes through a pipe made here and passed inside, so it costs no hop. The
-connection is not trusted: what the inside says is parsed with bounds and can only end commands.
+Each command's streams are made in ``command_run.py`` and passed inside, so its output costs no
+hop. The connection is not trusted: what the inside says is parsed with bounds and can only end
+commands.
 """
 
 import asyncio
@@ -9,50 +10,22 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tightloop.sandbox.exec_server import MAX_MESSAGE_BYTES
-from tightloop.sandbox.interface import Command, CommandResult, Policy, SandboxError
+from tightloop.sandbox.command_run import KILL_LIMIT_S, CommandRun
+from tightloop.sandbox.exec_server import MAX_MESSAGE_BYTES, NUM_TAGS
+from tightloop.sandbox.interface import Command, CommandResult, Limits, Policy, SandboxError
 from tightloop.sandbox.launch import Kind, Launch
-from tightloop.sandbox.output import HeadAndTail
 from tightloop.sandbox.pytest_command import warm_request, zygote_argv
-from tightloop.trace.clock import now_ns
+from tightloop.sandbox.strays import end_tagged
 
-_READ_BYTES = 1 << 16
 _START_LIMIT_S = 20.0
-_KILL_LIMIT_S = 10.0
-_LEFT_IN_PIPE = 64  # reads after the end: more than a pipe can hold means a writer escaped
-
-
-class _Run:
-    """One command under way: its pipe, what it wrote, and a future for its end."""
-
-    def __init__(
-        self, read_fd: int, max_bytes: int, on_output: Callable[[bytes], None] | None
-    ) -> None:
-        self.read_fd = read_fd
-        self.kept = HeadAndTail(max_bytes)
-        self.on_output = on_output
-        self.ended: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self.timed_out = False
-
-    def read_once(self) -> bool:
-        """Take what is there; False at the end of the file or when nothing is there."""
-        try:
-            data = os.read(self.read_fd, _READ_BYTES)
-        except BlockingIOError:
-            return False
-        if data:
-            self.kept.add(data)
-            if self.on_output is not None:
-                self.on_output(data)
-        return bool(data)
 
 
 class PersistentSandbox:
-    """A ``Sandbox``: one exec server inside one isolation, entered once."""
+    """An ``InteractiveSandbox``: one exec server inside one isolation, entered once."""
 
     def __init__(self, kind: Kind, policy: Policy, environment: dict[str, str]) -> None:
         self.kind = kind.name
@@ -63,7 +36,9 @@ class PersistentSandbox:
         self._launch: Launch | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._control: socket.socket | None = None
-        self._runs: dict[int, _Run] = {}
+        self._runs: dict[int, CommandRun] = {}
+        self._has_terminals = False
+        self._tag = _random_tag()
         self._num_commands = 0
         self._ready: asyncio.Future[dict[str, Any]] | None = None
         self._warm: asyncio.Future[bool] | None = None
@@ -80,22 +55,13 @@ class PersistentSandbox:
         try:
             ours.setblocking(False)
             self._launch = self._kind.prepare(self._policy, self._environment, theirs.fileno())
-            self._process = await asyncio.create_subprocess_exec(
-                *self._launch.argv,
-                pass_fds=(theirs.fileno(), *self._launch.fds),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                env=self._launch.extra_environment,
-                cwd="/",
-            )
+            await self._spawn(self._launch, theirs.fileno())
         except BaseException:
             ours.close()
+            await self.close()
             raise
         finally:
             theirs.close()
-            for fd in self._launch.fds if self._launch is not None else ():
-                os.close(fd)
         self._control = ours
         self._ready = loop.create_future()
         self._warm = loop.create_future()
@@ -105,6 +71,28 @@ class PersistentSandbox:
         except BaseException:
             await self.close()
             raise
+
+    async def _spawn(self, launch: Launch, server_fd: int) -> None:
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
+                *launch.argv,
+                pass_fds=(server_fd, *launch.fds),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                env=launch.extra_environment,
+                cwd="/",
+                start_new_session=True,  # a ^C is for us to handle
+            )
+        )
+        try:
+            self._process = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            self._process = await starting  # asyncio would leave pipes of a half-made one open
+            raise
+        finally:
+            for fd in launch.fds:
+                os.close(fd)
 
     async def _configure(self) -> None:
         assert self._ready is not None
@@ -117,6 +105,7 @@ class PersistentSandbox:
             "environment": {**self._environment, **self._policy.environment},
             "limits": _limits(self._policy),
             "zygote": argv,
+            "tag": self._tag,
         }
         try:
             await self._send(message)
@@ -125,6 +114,7 @@ class PersistentSandbox:
         except (TimeoutError, SandboxError) as error:
             raise SandboxError(await self._why_not_started(error)) from error
         self._check_confinement(ready["status"])
+        self._has_terminals = bool(ready.get("has_terminals"))
 
     async def _why_not_started(self, error: Exception) -> str:
         said = b""
@@ -161,37 +151,44 @@ class PersistentSandbox:
         Raises SandboxError when the sandbox is not running or dies meanwhile, ValueError for a
         command that has both or neither of argv and script.
         """
+        run = await self.begin(command, on_output)
+        try:
+            return await run.wait()
+        except asyncio.CancelledError:
+            self._runs.pop(run.number, None)
+            run.discard()
+            raise
+
+    async def begin(
+        self, command: Command, on_output: Callable[[bytes], None] | None = None
+    ) -> CommandRun:
+        """Start one command; see ``InteractiveSandbox.begin``. Raises what ``run`` raises."""
         self._num_commands += 1
         number = self._num_commands
         request = self._request(number, command)
-        read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(read_fd, False)
-        loop = asyncio.get_running_loop()
-        run = self._runs[number] = _Run(read_fd, self._policy.max_output_bytes, on_output)
-        started_ns = now_ns()
-        timers: list[asyncio.TimerHandle] = []
+        max_output_bytes = _smaller(self._policy.max_output_bytes, command.limits)
+        run = CommandRun(
+            number, command, max_output_bytes, on_output, self._post, self._on_no_answer
+        )
+        self._runs[number] = run
+        passed: list[int] = []
         try:
             try:
-                await self._send(request, write_fd)
+                run.open(
+                    passed,
+                    has_terminals=self._has_terminals,
+                    has_report="report" in request,
+                )
+                await self._send(request, passed)
             finally:
-                os.close(write_fd)
-            loop.add_reader(read_fd, self._on_output, run)
-            timers.append(loop.call_later(command.timeout_s, self._on_timeout, number, timers))
-            end = await run.ended
-            ended_ns = now_ns()
-            for _ in range(_LEFT_IN_PIPE):
-                if not run.read_once():
-                    break
-        except asyncio.CancelledError:
-            self._kill(number)
-            raise
-        finally:
-            for timer in timers:
-                timer.cancel()
+                for fd in passed:
+                    os.close(fd)
+            await run.begin()
+        except BaseException:
             self._runs.pop(number, None)
-            loop.remove_reader(read_fd)
-            os.close(read_fd)
-        return _result(end, run, started_ns, ended_ns)
+            run.discard()
+            raise
+        return run
 
     def _request(self, number: int, command: Command) -> dict[str, Any]:
         if (command.argv is None) == (command.script is None):
@@ -203,35 +200,58 @@ class PersistentSandbox:
             raise ValueError("a command's argv may not be empty")
         cwd = os.path.join(self._policy.workspace, command.cwd)
         known = {**self._environment, **self._policy.environment, **command.environment}
-        warm = warm_request(command, cwd, known) if self._policy.warm_tests else None
-        return {
+        is_plain = not (
+            command.stdin or command.is_stdin_open or command.terminal or command.limits
+        )
+        is_warm = is_plain and self._policy.warm_tests
+        request: dict[str, Any] = {
             "op": "run",
             "id": number,
             "argv": list(argv),
             "cwd": cwd,
             "environment": dict(command.environment),
-            "warm": warm,
+            "warm": warm_request(command, cwd, known) if is_warm else None,
         }
+        if command.is_reporting and request["warm"] is not None:
+            request["report"] = True
+        if command.terminal is not None:
+            request["terminal"] = [command.terminal.rows, command.terminal.columns]
+            request["is_made_inside"] = self._has_terminals
+        if command.limits is not None:
+            request["limits"] = _kernel_limits(command.limits)
+        return request
 
     async def close(self) -> None:
-        """End every process inside. May be called twice."""
+        """End every process inside. May be called twice, also after it was cancelled."""
         self._disconnect(SandboxError("the sandbox was closed"))
-        process, self._process = self._process, None
+        process = self._process
         if process is not None:
             try:
-                async with asyncio.timeout(_KILL_LIMIT_S):
+                async with asyncio.timeout(KILL_LIMIT_S):
                     await process.wait()  # the server ends its children at the end of the stream
             except TimeoutError:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
+            self._process = None
+            if process.returncode != 0:
+                # It ended before its children. Without a namespace they live on, but for this.
+                await asyncio.to_thread(end_tagged, self._tag)
+        self._clean_up()
+
+    def _clean_up(self) -> None:
         launch, self._launch = self._launch, None
         if launch is not None:
             launch.clean_up()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it takes commands, as far as is known."""
+        return self._control is not None
+
     # -- the connection
 
-    async def _send(self, message: dict[str, Any], fd: int | None = None) -> None:
+    async def _send(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
         data = json.dumps(message).encode()
         if len(data) > MAX_MESSAGE_BYTES:
             raise SandboxError(
@@ -242,10 +262,10 @@ class PersistentSandbox:
             if self._control is None:
                 raise SandboxError(self._failure or "the sandbox is not running: start it first")
             try:
-                if fd is None:
-                    self._control.send(data)
+                if fds:
+                    socket.send_fds(self._control, [data], fds)
                 else:
-                    socket.send_fds(self._control, [data], [fd])
+                    self._control.send(data)
             except BlockingIOError:
                 await _writable(self._control)
             except (BrokenPipeError, ConnectionResetError) as error:
@@ -273,31 +293,20 @@ class PersistentSandbox:
             self.warm_refusal = str(message.get("reason", message.get("state")))
             self._warm.set_result(message.get("state") == "ready")
         elif operation in ("exit", "failed"):
-            run = self._runs.get(message.get("id", 0))
-            if run is not None and not run.ended.done():
-                run.ended.set_result(message)
+            number = message.get("id")
+            run = self._runs.pop(number, None) if isinstance(number, int) else None
+            if run is not None:
+                run.finish(message)
 
-    def _on_output(self, run: _Run) -> None:
-        if not run.read_once():
-            # Closed by the command while it still runs: its end comes over the connection.
-            asyncio.get_running_loop().remove_reader(run.read_fd)
+    def _on_no_answer(self) -> None:
+        """A server that does not answer is killed with everything inside."""
+        self._disconnect(SandboxError("the exec server inside the sandbox did not end a command"))
 
-    def _on_timeout(self, number: int, timers: list[asyncio.TimerHandle]) -> None:
-        run = self._runs.get(number)
-        if run is None:
-            return
-        run.timed_out = True
-        self._kill(number)
-        # A server that does not answer is killed with everything inside.
-        loop = asyncio.get_running_loop()
-        dead = SandboxError("the exec server inside the sandbox did not end a command")
-        timers.append(loop.call_later(_KILL_LIMIT_S, self._disconnect, dead))
-
-    def _kill(self, number: int) -> None:
+    def _post(self, message: dict[str, Any]) -> None:
         if self._control is None:
             return
         try:
-            self._control.send(json.dumps({"op": "kill", "id": number}).encode())
+            self._control.send(json.dumps(message).encode())
         except OSError:
             self._disconnect(SandboxError("the exec server inside the sandbox does not answer"))
 
@@ -308,8 +317,10 @@ class PersistentSandbox:
             self._control.close()
             self._control = None
             self._failure = str(reason)
-        waiting = [self._ready, self._warm, *(run.ended for run in self._runs.values())]
-        for future in waiting:
+        runs, self._runs = self._runs, {}
+        for run in runs.values():
+            run.fail(reason)
+        for future in (self._ready, self._warm):
             if future is None or future.done():
                 continue
             if future is self._warm:
@@ -345,19 +356,25 @@ def _limits(policy: Policy) -> dict[str, int]:
     }
 
 
-def _result(end: dict[str, Any], run: _Run, started_ns: int, ended_ns: int) -> CommandResult:
-    output = run.kept.text()
-    if end["op"] == "failed":
-        output += f"{end['message']}\n"
-    return CommandResult(
-        exit_code=int(end["code"]),
-        output=output,
-        started_ns=started_ns,
-        ended_ns=ended_ns,
-        is_truncated=run.kept.is_truncated,
-        timed_out=run.timed_out,
-        how=str(end.get("how", "spawn")),
-    )
+def _kernel_limits(limits: Limits) -> dict[str, int]:
+    wanted = {
+        "DATA": limits.max_memory_bytes,
+        "NPROC": limits.max_processes,
+        "FSIZE": limits.max_file_bytes,
+        "CPU": limits.max_cpu_s,
+    }
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _smaller(max_output_bytes: int, limits: Limits | None) -> int:
+    if limits is None or limits.max_output_bytes is None:
+        return max_output_bytes
+    return min(max_output_bytes, limits.max_output_bytes)
+
+
+def _random_tag() -> int:
+    """The first of the numbers by which the processes of one sandbox are known on this machine."""
+    return (1 << 61) + int.from_bytes(os.urandom(4)) * NUM_TAGS
 
 
 def workspace_of(policy: Policy) -> Path:

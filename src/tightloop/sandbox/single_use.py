@@ -2,15 +2,17 @@
 
 Stronger separation between commands, paid for with a start of the isolation and a cold process
 each time. The demo's classic path is measured with it. With bubblewrap no exec server runs inside:
-it starts the command itself, so the figure is that of the isolation and not of our server.
+it starts the command itself, so the figure is that of the isolation and not of our server. Where
+that start should happen while nobody waits, see ``pool.py``.
 """
 
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from tightloop.sandbox.command_run import sealed_file
 from tightloop.sandbox.environment import snapshot
 from tightloop.sandbox.interface import Command, CommandResult, Policy, SandboxError
 from tightloop.sandbox.isolation import KINDS, open_sandbox
@@ -25,16 +27,19 @@ _NO_FD = 0
 class SingleUseSandbox:
     """A ``Sandbox`` without a life of its own: every command gets new isolation."""
 
-    def __init__(self, policy: Policy, *, kind: str) -> None:
-        """``kind`` is one of ``isolation.KINDS``."""
+    def __init__(
+        self, policy: Policy, *, kind: str, source: Mapping[str, str] | None = None
+    ) -> None:
+        """``kind`` is one of ``isolation.KINDS``; ``source`` is as for ``open_sandbox``."""
         if kind not in KINDS:
             raise SandboxError(f"unknown isolation {kind!r}: known are {', '.join(KINDS)}")
         self.kind = kind
         self._policy = policy
+        self._source = os.environ if source is None else source
 
     async def start(self) -> None:
         """Check once that the kind works here; raises SandboxError with the remedy."""
-        sandbox = await open_sandbox(self._policy, kind=self.kind)
+        sandbox = await open_sandbox(self._policy, kind=self.kind, source=self._source)
         await sandbox.close()
 
     async def run(
@@ -42,22 +47,26 @@ class SingleUseSandbox:
     ) -> CommandResult:
         """Run one command in isolation of its own; see ``Sandbox.run``."""
         started_ns = now_ns()
-        if self.kind == "landlock":
+        if self.kind != "bubblewrap" or _needs_server(command):
             return await self._run_with_server(command, on_output)
         launch = self._launch(command)
+        stdin = sealed_file(command.stdin) if command.stdin else asyncio.subprocess.DEVNULL
         try:
             process = await asyncio.create_subprocess_exec(
                 *launch.argv,
                 pass_fds=launch.fds,
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
                 env=launch.extra_environment,
                 cwd=self._policy.workspace / command.cwd,
                 start_new_session=True,
             )
+        except BaseException:
+            launch.clean_up()
+            raise
         finally:
-            for fd in launch.fds:
+            for fd in (*launch.fds, *([stdin] if command.stdin else [])):
                 os.close(fd)
         kept = HeadAndTail(self._policy.max_output_bytes)
         timed_out = False
@@ -70,6 +79,7 @@ class SingleUseSandbox:
             if process.returncode is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
+            launch.clean_up()
         code = process.returncode if process.returncode is not None else -signal.SIGKILL
         return CommandResult(
             code, kept.text(), started_ns, now_ns(), kept.is_truncated, timed_out, "single-use"
@@ -78,10 +88,13 @@ class SingleUseSandbox:
     async def _run_with_server(
         self, command: Command, on_output: Callable[[bytes], None] | None
     ) -> CommandResult:
-        """Landlock confines the exec server itself, so its start is part of the cost here."""
+        """Nothing but an exec server ends all that a command began, without namespaces.
+
+        Landlock confines that server itself, so its start is part of the cost here.
+        """
         started_ns = now_ns()
         policy = replace(self._policy, warm_tests=False)
-        sandbox = await open_sandbox(policy, kind=self.kind)
+        sandbox = await open_sandbox(policy, kind=self.kind, source=self._source)
         try:
             result = await sandbox.run(command, on_output)
         finally:
@@ -90,7 +103,7 @@ class SingleUseSandbox:
 
     def _launch(self, command: Command) -> Launch:
         """The isolation's own line, ending in the command instead of the exec server."""
-        environment = snapshot(os.environ, self._policy.workspace)
+        environment = snapshot(self._source, self._policy.workspace)
         launch = KINDS[self.kind].prepare(self._policy, environment, _NO_FD)
         prefix = list(launch.argv[: len(launch.argv) - len(server_argv(_NO_FD))])
         variables = {**environment, **self._policy.environment, **command.environment}
@@ -101,6 +114,11 @@ class SingleUseSandbox:
 
     async def close(self) -> None:
         """Nothing is kept between commands."""
+
+
+def _needs_server(command: Command) -> bool:
+    """Whether the command asks for more than bwrap itself can give it."""
+    return bool(command.is_stdin_open or command.terminal or command.limits)
 
 
 async def _read_all(
