@@ -6,8 +6,10 @@ from typing import Any
 import orjson
 import pytest
 
+from tightloop.client import inbox as inbox_module
 from tightloop.client.inbox import Inbox, Switchboard
 from tightloop.client.transport import TransportError
+from tightloop.protocol.accumulator import TERMINAL_TYPES
 from tightloop.protocol.errors import ApiError
 
 
@@ -86,6 +88,52 @@ async def test_a_queued_create_that_is_left_does_not_cancel_the_one_before() -> 
     board.open({})
     second, _ = board.open({})
     assert board.leave(second) is None
+
+
+@pytest.mark.parametrize("code", ["response_not_active", "response_not_found"])
+async def test_a_cancel_that_came_too_late_harms_no_other_response(code: str) -> None:
+    """It crossed with the end of its own; the answer to it is for no create. Else such a code is as any other."""
+    board = Switchboard("x")
+    refused, _ = board.open({})
+    later, _ = board.open({})
+    board.leave(refused)
+    board.receive(event("error", error={"message": "no such model", "code": "model_not_found"}))
+    board.receive(event("error", error={"message": "nothing runs", "code": code}))
+    board.receive(DONE)
+    assert await types(later) == ["response.completed"]
+    board = Switchboard("x")
+    refused, _ = board.open({})
+    board.receive(event("error", error={"message": "nothing runs", "code": code}))
+    with pytest.raises(ApiError, match="nothing runs"):
+        await refused.get()
+
+
+async def test_every_kind_of_end_gives_the_lane_to_the_next() -> None:
+    board = Switchboard("x")
+    inboxes = [board.open({})[0] for _ in TERMINAL_TYPES]
+    for kind in TERMINAL_TYPES:
+        board.receive(event(kind, response={}))
+    assert [[kind] for kind in TERMINAL_TYPES] == [await types(inbox) for inbox in inboxes]
+
+
+async def test_what_nobody_reads_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was kept is delivered, then the error; whoever keeps up may be told any number of bytes."""
+    monkeypatch.setattr(inbox_module, "MAX_UNREAD_BYTES", 2 * len(delta("x")))
+    board = Switchboard("x")
+    inbox, _ = board.open({})
+    later, _ = board.open({})
+    for _ in range(5):
+        board.receive(delta("x"))
+        assert await inbox.get() is not None
+    for text in "abcd":
+        board.receive(delta(text))
+    assert [(await inbox.get() or {})["delta"] for _ in range(2)] == ["a", "b"]
+    with pytest.raises(TransportError, match="nobody read"):
+        await inbox.get()
+    assert board.leave(inbox) is not None
+    for frame in (DONE, DONE):
+        board.receive(frame)
+    assert await types(later) == ["response.completed"]
 
 
 async def test_an_abandoned_response_still_keeps_its_place() -> None:
@@ -169,6 +217,7 @@ async def test_a_delta_that_is_none_ends_everything_when_it_is_taken() -> None:
     for inbox in (main, main, lane):
         with pytest.raises(TransportError, match=r"http://there sent a frame that is no event"):
             await inbox.get()
+    assert board.is_broken
     with pytest.raises(TransportError, match="no event"):
         board.receive(DONE)
 

@@ -11,14 +11,13 @@ burst does not wait until the last one is decoded.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, TypeGuard
+from typing import Any, Final, TypeGuard
 
 import orjson
 
 from tightloop.client.transport import Event, TransportError
+from tightloop.protocol.accumulator import TERMINAL_TYPES
 from tightloop.protocol.errors import api_error_from_wire
-
-TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 _DELTAS = tuple(
     b'{"type":"response.%b.delta",' % kind
@@ -29,6 +28,12 @@ _DELTAS = tuple(
         b"reasoning_summary_text",
     )
 )
+MAX_UNREAD_BYTES: Final = 64 << 20
+"""Of frames since the consumer last had all there was. A server cuts off slow readers there, too."""
+
+_NOTHING_TO_END = frozenset({"response_not_active", "response_not_found"})
+"""Codes of the answer to a cancel that crossed with the end of its response: it is no create's."""
+
 _LANE = b'"stream_id"'
 
 
@@ -45,20 +50,17 @@ class Inbox:
         self.is_ended = False
         self.error: Exception | None = None
         self._events: deque[Event | bytes] = deque()
+        self._unread_bytes = 0
         self._waiter: asyncio.Future[None] | None = None
 
-    def put(self, event: Event) -> None:
+    def put(self, event: Event, num_bytes: int) -> None:
         """File one event; wakes the consumer once however many follow before it runs."""
         self._note(event)
-        if not self.is_abandoned:
-            self._events.append(event)
-            self._wake()
+        self._keep(event, num_bytes)
 
     def put_delta(self, frame: bytes) -> None:
         """File one event that neither begins nor ends the response; decoded when it is taken."""
-        if not self.is_abandoned:
-            self._events.append(frame)
-            self._wake()
+        self._keep(frame, len(frame))
 
     def fail(self, error: Exception) -> None:
         """End with an error after the events already filed."""
@@ -76,13 +78,27 @@ class Inbox:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         event = self._events.popleft()
+        if not self._events:
+            self._unread_bytes = 0
         return self._decoded(event) if isinstance(event, bytes) else event
+
+    def _keep(self, event: Event | bytes, num_bytes: int) -> None:
+        if self.is_abandoned:
+            return
+        self._unread_bytes += num_bytes
+        if self._unread_bytes > MAX_UNREAD_BYTES:
+            self.is_abandoned = True
+            text = f"the response was given up: nobody read {self._unread_bytes} bytes of it"
+            self.error = TransportError(text)
+            return
+        self._events.append(event)
+        self._wake()
 
     def _note(self, event: Event) -> None:
         kind = event["type"]
         if self.response_id is None and kind == "response.created":
             self.response_id = event["response"]["id"]
-        if kind in TERMINAL:
+        if kind in TERMINAL_TYPES:
             self.is_ended = True
 
     def _decoded(self, frame: bytes) -> Event:
@@ -113,7 +129,7 @@ class Tap(Inbox):
         self._has_enough = False
         self._read: list[Event] = []
 
-    def put(self, event: Event) -> None:
+    def put(self, event: Event, num_bytes: int) -> None:
         """See ``Inbox.put``; handed on by ``deliver``."""
         self._note(event)
         if not self.is_abandoned:
@@ -163,6 +179,12 @@ class Switchboard:
         self._lanes: dict[str | None, deque[Inbox]] = {}
         self._taps: list[Tap] = []
         self._broken: TransportError | None = None
+        self._has_cancelled = False
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether a frame was no event: nothing more can be received."""
+        return self._broken is not None
 
     def open(self, request: dict[str, Any]) -> tuple[Inbox, bytes]:
         """The inbox of a new response, and the frame that asks for it."""
@@ -192,6 +214,7 @@ class Switchboard:
         inbox.is_abandoned = True
         if inbox.response_id is None and self._lanes[inbox.lane][0] is not inbox:
             return None
+        self._has_cancelled = True
         event: Event = {"type": "response.cancel"}
         if inbox.response_id is not None:
             event["response_id"] = inbox.response_id
@@ -214,7 +237,7 @@ class Switchboard:
                     inboxes[0].put_delta(frame)
                 return
             event: Event = orjson.loads(frame)
-            self._file(event)
+            self._file(event, len(frame))
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise self._no_event(frame) from error
 
@@ -227,16 +250,19 @@ class Switchboard:
             for tap in self._taps:
                 tap.deliver()
 
-    def _file(self, event: Event) -> None:
+    def _file(self, event: Event, num_bytes: int) -> None:
         kind = event["type"]
         inboxes = self._lanes.get(event.get("stream_id"))
         if not inboxes:
             return  # about a response nobody waits for any more
         inbox = inboxes[0]
         if kind == "error":
-            inbox.fail(api_error_from_wire(event, status=500))
+            error = api_error_from_wire(event, status=500)
+            if self._has_cancelled and error.code in _NOTHING_TO_END:
+                return
+            inbox.fail(error)
         else:
-            inbox.put(event)
+            inbox.put(event, num_bytes)
         if inbox.is_ended:
             inboxes.popleft()
 
