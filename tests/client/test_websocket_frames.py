@@ -1,5 +1,6 @@
 """Frames of a server, cut anywhere, and those that no server may send."""
 
+import sys
 from itertools import pairwise
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
-from tightloop.client.websocket_frames import Ending, FrameReader, close_payload
+from tightloop.client.websocket_frames import Ending, FrameReader
 
 MAX_BYTES = 70_000
 
@@ -98,12 +99,22 @@ def test_a_length_that_is_too_large_is_refused_before_it_came() -> None:
     assert reader.ending is not None
 
 
+@pytest.mark.parametrize("end", [frame(b"", Opcode.CLOSE), b"\x81\x7f" + b"\xff" * 8])
+def test_what_comes_after_the_end_is_not_kept(end: bytes) -> None:
+    """A server may go on for as long as our goodbye takes."""
+    _, reader = read(end)
+    late = frame(b"late")
+    num_references = sys.getrefcount(late)
+    assert reader.feed(late) == []
+    assert num_references == sys.getrefcount(late)
+
+
 @pytest.mark.parametrize(
     ("payload", "ending"),
     [
         (b"", Ending(1005, "")),
-        (close_payload(1011, "no"), Ending(1011, "no")),
-        (close_payload(1000, "ä" * 99), Ending(1000, "ä" * 61)),
+        (b"\x03\xf3no", Ending(1011, "no")),
+        (b"\x03\xe8\xc3\xa4\xc3", Ending(1000, "ä\ufffd")),
     ],
 )
 def test_a_close_says_why(payload: bytes, ending: Ending) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import aiohttp
 import orjson
 import pytest
 from websockets.frames import Opcode
@@ -151,6 +152,54 @@ async def test_how_a_connection_ends(sent: bytes, reason: str, code: int) -> Non
             await transport.pour({}, take, silence_s=60)
         assert seen == [CREATED]
         assert await read(transport) == [DONE]
+
+
+async def test_a_connection_whose_delta_could_not_be_read_is_not_used_again() -> None:
+    """The consumer finds out, when it decodes it; no frame behind it would be read."""
+    num_connections = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal num_connections
+        num_connections += 1
+        await peer.hear()
+        is_second = num_connections > 1
+        broken = frame(b'{"type":"response.output_text.delta","delta":')
+        peer.writer.write(events(DONE) if is_second else events(CREATED) + broken)
+        assert (await peer.hear())[0] == 8
+        peer.writer.write(frame(b"", Opcode.CLOSE))
+
+    async with serving(script) as transport:
+        with pytest.raises(TransportError, match="no event"):
+            await read(transport)
+        assert await read(transport) == [DONE]
+
+
+async def test_of_many_pings_the_newest_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers to all of them would pile up while the server reads nothing."""
+    sent: list[bytes] = []
+    has_room = asyncio.Event()
+
+    async def send_frame(payload: bytes, kind: aiohttp.WSMsgType) -> None:
+        sent.append(payload)
+        await has_room.wait()
+
+    async def script(peer: Peer) -> None:
+        assert (await peer.hear())[0] == 8
+
+    async with serving(script) as transport:
+        await transport.connect()
+        line = transport._line
+        assert line is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(line._socket, "send_frame", send_frame)
+            for n in range(4):
+                line.data_received(frame(b"%d" % n, Opcode.PING))
+                await asyncio.sleep(0)
+            assert sent == [b"0"]
+            has_room.set()
+            assert line._errand is not None
+            await line._errand
+        assert sent == [b"0", b"3"]
 
 
 async def test_a_connection_that_breaks_ends_its_responses() -> None:

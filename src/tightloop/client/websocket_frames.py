@@ -77,7 +77,8 @@ class FrameReader:
             after = at + size
             if after > end or at > end:
                 self._check(first, size)
-                self._hold(data[pos:], after - pos)
+                if self.ending is None:  # else what still comes would be kept
+                    self._hold(data[pos:], after - pos)
                 break
             if first == _WHOLE_TEXT and not self._is_open and size <= self._max_bytes:
                 texts.append(data[at:after])
@@ -150,9 +151,3 @@ class FrameReader:
         data = b"".join(self._held)
         self._held.clear()
         return data
-
-
-def close_payload(code: int, reason: str = "") -> bytes:
-    """What stands in a close frame; ``reason`` is cut to what fits."""
-    text = reason.encode()[: _MAX_CONTROL_BYTES - 2]
-    return code.to_bytes(2, "big") + text.decode("utf-8", "ignore").encode()

@@ -18,7 +18,7 @@ from tightloop.client.quiet import Quiet
 from tightloop.client.reads import use_small_reads
 from tightloop.client.reasons import reason_of
 from tightloop.client.transport import TransportError
-from tightloop.client.websocket_frames import CloseCode, Ending, FrameReader, close_payload
+from tightloop.client.websocket_frames import CloseCode, Ending, FrameReader
 from tightloop.protocol.prefill import CAPABILITIES_HEADER, capabilities_of
 
 MAX_MESSAGE_BYTES: Final = 64 << 20
@@ -70,7 +70,7 @@ class WebSocketLine(asyncio.Protocol):
         """Frames that came in one packet with ``opening`` are with aiohttp; it answers pings among them.
 
         No response can have been asked for so early, so events are of no interest. The rest of a frame
-        that was cut there looks like a broken one: text is no header that a server may send.
+        that was cut there looks like a broken one: ASCII is no header that a server may send.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(0):
@@ -80,7 +80,8 @@ class WebSocketLine(asyncio.Protocol):
     @property
     def is_open(self) -> bool:
         """Whether frames can be sent, as far as is known here."""
-        return not self._is_parting and not self.transport.is_closing()
+        is_lost = self._is_parting or self.transport.is_closing()
+        return not (is_lost or self.switchboard.is_broken)
 
     async def send(self, frame: bytes) -> None:
         """Write one text frame; raises ``TransportError`` when the socket is gone."""
@@ -124,9 +125,8 @@ class WebSocketLine(asyncio.Protocol):
                 self.switchboard.receive_all(texts)
             except TransportError as broken:
                 self._end(broken, CloseCode.NORMAL)
-        if frames.ping is not None:
-            payload, frames.ping = frames.ping, None
-            self._run_errand(payload, aiohttp.WSMsgType.PONG)
+        if frames.ping is not None and not self._is_parting:
+            self._run_errands_soon()
         if frames.ending is not None:
             self._part(frames.ending)
 
@@ -168,7 +168,7 @@ class WebSocketLine(asyncio.Protocol):
         if not self._is_parting:
             self._is_parting = True
             self._watch(CLOSE_TIMEOUT_S, self.transport.abort)
-            self._run_errand(close_payload(code), aiohttp.WSMsgType.CLOSE)
+            self._run_errand(code.to_bytes(2, "big"), aiohttp.WSMsgType.CLOSE)
 
     def _closed(self, code: int, detail: str) -> TransportError:
         text = f"{self._url} closed the connection (code {code}) {detail}"
@@ -200,15 +200,28 @@ class WebSocketLine(asyncio.Protocol):
 
     def _run_errand(self, payload: bytes, kind: aiohttp.WSMsgType) -> None:
         self._errands.append((payload, kind))
+        self._run_errands_soon()
+
+    def _run_errands_soon(self) -> None:
         if self._errand is None or self._errand.done():
             self._errand = asyncio.get_running_loop().create_task(self._run_errands())
 
     async def _run_errands(self) -> None:
         with suppress(aiohttp.ClientError, OSError):  # the loss is noticed elsewhere, too
-            while self._errands:
-                payload, kind = self._errands.popleft()
-                if kind is aiohttp.WSMsgType.TEXT:
-                    self._hint_bytes -= len(payload)
+            while (errand := self._next_errand()) is not None:
+                payload, kind = errand
                 await self._socket.send_frame(payload, kind)
                 if kind is aiohttp.WSMsgType.CLOSE and self._frames.ending is not None:
                     self.transport.close()
+
+    def _next_errand(self) -> tuple[bytes, aiohttp.WSMsgType] | None:
+        """The newest ping comes first: of many that came while the buffer was full it is the one to answer."""
+        ping, self._frames.ping = self._frames.ping, None
+        if ping is not None:
+            return ping, aiohttp.WSMsgType.PONG
+        if not self._errands:
+            return None
+        payload, kind = self._errands.popleft()
+        if kind is aiohttp.WSMsgType.TEXT:
+            self._hint_bytes -= len(payload)
+        return payload, kind
