@@ -24,6 +24,8 @@ class Stream:
     def __init__(self, line: "Line", stream_id: int, headers: dict[str, str]) -> None:
         self.headers = headers
         self.body = b""
+        self.unsent = b""
+        """Of what ``flood`` says: it waits for the client to grant more."""
         self.line = line
         self._id = stream_id
 
@@ -35,6 +37,21 @@ class Stream:
     def say(self, data: bytes) -> None:
         self.line.h2.send_data(self._id, data)
         self.line.write()
+
+    def flood(self, data: bytes) -> None:
+        """Say as much as the client lets in, and the rest when it lets in more; then end."""
+        self.unsent = data
+        self.flood_on()
+
+    def flood_on(self) -> None:
+        while self.unsent:
+            room = self.line.h2.local_flow_control_window(self._id)
+            size = min(room, self.line.h2.max_outbound_frame_size)
+            if size <= 0:
+                return
+            part, self.unsent = self.unsent[:size], self.unsent[size:]
+            self.line.h2.send_data(self._id, part, end_stream=not self.unsent)
+            self.line.write()
 
     def end(self) -> None:
         self.line.h2.end_stream(self._id)
@@ -146,6 +163,9 @@ class Line(asyncio.Protocol):
                 self._host.reply(stream)
             case h2.events.StreamReset():
                 self._host.cancelled.set()
+            case h2.events.WindowUpdated() | h2.events.RemoteSettingsChanged():
+                for stream in self._streams.values():
+                    stream.flood_on()
 
 
 @asynccontextmanager

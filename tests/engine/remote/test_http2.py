@@ -17,8 +17,9 @@ from tests.engine.remote.conftest import Tls
 from tests.engine.remote.h2_host import Host, Reply, Stream, serving
 from tightloop.engine.interface import EngineError
 from tightloop.engine.remote import RemoteEngine, RemoteOptions, http2
+from tightloop.engine.remote import answer as answer_module
 from tightloop.engine.remote.http1 import Http1Upstream
-from tightloop.engine.remote.http2 import Http2Upstream
+from tightloop.engine.remote.http2 import Http2Reply, Http2Upstream
 from tightloop.engine.remote.upstream import UpstreamError, read_whole
 from tightloop.protocol.deltas import FinishReason
 from tightloop.protocol.items import user_message
@@ -153,6 +154,57 @@ async def test_an_answer_larger_than_the_first_window_never_waits(tls: Tls) -> N
 
     async with engine(in_turn(reply), tls) as (remote, _):
         assert (await ask(remote, request("hi"))).text == text * 20
+
+
+async def test_an_answer_that_nobody_reads_waits_at_the_host(
+    tls: Tls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for a window of it; the other streams of the connection do not wait with it."""
+    monkeypatch.setattr(http2, "WINDOW_BYTES", 100_000)
+    monkeypatch.setattr(answer_module, "MAX_HELD_BYTES", 10_000)
+    body = b"x" * 3_000_000
+
+    def reply(stream: Stream) -> None:
+        stream.begin()
+        stream.flood(body)
+
+    async with upstream(reply, tls) as (made, host):
+        unread = await made.post("/x", b"{}", {})
+        for _ in range(3):
+            assert body == await read_whole(await made.post("/x", b"{}", {}), len(body))
+        assert len(host.posts[0].unsent) > 2_500_000
+        assert body == await read_whole(unread, len(body))
+        unread.close()
+        assert not host.cancelled.is_set()
+
+
+async def test_the_quiet_of_an_answer_that_nobody_reads_is_ours(
+    tls: Tls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer_module, "MAX_HELD_BYTES", 10)
+
+    def half(stream: Stream) -> None:
+        stream.begin()
+        stream.say(b"x" * 11)
+        going.append(stream)
+
+    going: list[Stream] = []
+    async with upstream(half, tls) as (made, _):
+        reply = await made.post("/x", b"{}", {})
+        await until(lambda: reply.is_paused)
+        assert not is_watched(reply)
+        assert await anext(reply.pieces()) == b"x" * 11
+        assert is_watched(reply)
+        going[0].say(b"x" * 11)
+        await until(lambda: reply.is_paused)
+        going[0].end()
+        await until(lambda: not reply.is_paused)
+        assert not is_watched(reply)
+
+
+def is_watched(reply: Http2Reply) -> bool:
+    """Whether its silence would end it."""
+    return reply._quiet is not None and not reply._quiet._timer.cancelled()
 
 
 async def test_the_key_and_other_headers_are_sent(tls: Tls) -> None:

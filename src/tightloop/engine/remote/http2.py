@@ -32,7 +32,8 @@ from tightloop.engine.remote.upstream import (
 )
 
 WINDOW_BYTES: Final = 16 << 20
-"""What a host may send before we acknowledge it: an answer must never wait for us."""
+"""What a host may send before we acknowledge it: an answer must never wait for us. Of one that nobody reads
+no more than this comes beyond ``MAX_HELD_BYTES``."""
 
 _CALM_CODES: Final = frozenset({h2.errors.ErrorCodes.REFUSED_STREAM, h2.errors.ErrorCodes.NO_ERROR})
 
@@ -253,6 +254,13 @@ class _Line(asyncio.Protocol):
         self.write()
         self._close_if_done()
 
+    def grant(self, stream_id: int, num_bytes: int) -> None:
+        """Let the host send more on this stream."""
+        if num_bytes and stream_id in self._replies:
+            with suppress(h2.exceptions.ProtocolError):  # the connection is over
+                self._h2.increment_flow_control_window(num_bytes, stream_id)
+            self.write()
+
     def write(self) -> None:
         """Hand to the socket what there is."""
         data = self._h2.data_to_send()
@@ -291,9 +299,7 @@ class _Line(asyncio.Protocol):
         reply = self._replies.get(getattr(event, "stream_id", None) or 0)
         match event:
             case h2.events.DataReceived():
-                self._h2.acknowledge_received_data(
-                    event.flow_controlled_length or 0, event.stream_id or 0
-                )
+                self._acknowledge(event, reply)
                 if reply is not None and reply.add(event.data or b""):
                     self._filled.append(reply)
             case h2.events.ResponseReceived() if reply is not None:
@@ -318,6 +324,14 @@ class _Line(asyncio.Protocol):
                 self._window.set()
             case h2.events.ConnectionTerminated():
                 self._go_away(event)
+
+    def _acknowledge(self, event: Any, reply: "Http2Reply | None") -> None:
+        size = event.flow_controlled_length or 0
+        if reply is None or not reply.is_paused:
+            self._h2.acknowledge_received_data(size, event.stream_id or 0)
+        elif size:  # the other streams get their room back, this one when somebody reads it
+            self._h2.increment_flow_control_window(size)
+            reply.num_owed_bytes += size
 
     def _go_away(self, event: Any) -> None:
         """Streams above the last one that the host will answer can be asked again elsewhere."""
@@ -355,13 +369,15 @@ class Http2Reply(Answer):
     def __init__(self, line: _Line, stream_id: int) -> None:
         super().__init__()
         self.stream_id = stream_id
+        self.num_owed_bytes = 0
+        """Of the stream's window: they came while it was paused."""
         self._line = line
         self._parts: list[bytes] = []
         self._quiet: Quiet | None = None  # until the head comes, ``ask`` has a limit of its own
 
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """See ``Answer.begin``."""
-        self._quiet = Quiet(SILENCE_TIMEOUT_S, self._too_quiet)
+        self._watch()
         super().begin(status, headers)
 
     def add(self, data: bytes) -> bool:
@@ -382,8 +398,8 @@ class Http2Reply(Answer):
     def end(self, error: Exception | None) -> None:
         """See ``Answer.end``."""
         self.deliver()
-        self._stop_watching()
         super().end(error)
+        self._stop_watching()
 
     def give_up(self) -> None:
         """See ``Answer.give_up``: the connection goes on."""
@@ -391,11 +407,20 @@ class Http2Reply(Answer):
         self._line.reset(self.stream_id)
 
     def pause_reading(self, is_paused: bool) -> None:
-        """See ``Answer.pause_reading``. The other streams of the connection must not wait for this one."""
+        """See ``Answer.pause_reading``. The other streams of the connection do not wait for this one."""
+        if is_paused:
+            self._stop_watching()  # the quiet is ours
+        elif not self._is_ended:
+            self._watch()
+            owed, self.num_owed_bytes = self.num_owed_bytes, 0
+            self._line.grant(self.stream_id, owed)
 
     def _too_quiet(self) -> None:
         self.end(TimeoutError(f"nothing came for {SILENCE_TIMEOUT_S:g} s"))
         self._line.reset(self.stream_id)
+
+    def _watch(self) -> None:
+        self._quiet = Quiet(SILENCE_TIMEOUT_S, self._too_quiet)
 
     def _stop_watching(self) -> None:
         if self._quiet is not None:
