@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
@@ -120,6 +121,23 @@ async def test_nagle_is_off_on_both_sides() -> None:
         (server_side,) = rig.server.transports()
         ends = [server_side.get_extra_info("socket"), line._socket.get_extra_info("socket")]
         assert all(end.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for end in ends)
+
+
+async def test_who_makes_the_socket_can_be_chosen() -> None:
+    made: list[socket.socket] = []
+
+    def make(address: tuple[Any, ...]) -> socket.socket:
+        made.append(socket.socket(*address[:3]))
+        made[-1].setblocking(False)
+        return made[-1]
+
+    async with running("websocket") as rig:
+        transport = WebSocketTransport(rig.server.url, socket_factory=make)
+        await transport.connect()
+        assert transport._line is not None
+        used = transport._line.transport.get_extra_info("socket")
+        assert used.fileno() in [one.fileno() for one in made]
+        await transport.close()
 
 
 async def test_a_redirect_is_not_followed() -> None:

@@ -7,8 +7,9 @@ than it saves.
 """
 
 import asyncio
+import socket
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -24,6 +25,9 @@ from tightloop.protocol.errors import ApiError
 
 CONNECT_TIMEOUT_S = 15.0
 
+SocketFactory = Callable[[tuple[Any, ...]], socket.socket]
+"""Makes a socket for an address, as ``getaddrinfo`` gives it."""
+
 
 class WebSocketTransport:
     """``Transport`` over ``GET {url}/responses`` with Upgrade.
@@ -35,11 +39,17 @@ class WebSocketTransport:
     supports_continuation = True
 
     def __init__(
-        self, url: str, api_key: str | None = None, *, ssl_context: ssl.SSLContext | None = None
+        self,
+        url: str,
+        api_key: str | None = None,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        socket_factory: SocketFactory | None = None,
     ) -> None:
-        """``ssl_context`` replaces the system's trust."""
+        """``ssl_context`` replaces the system's trust, ``socket_factory`` aiohttp's way to make a socket."""
         self.url = url.rstrip("/")
         self._ssl = ssl_context
+        self._socket_factory = socket_factory
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._session: aiohttp.ClientSession | None = None
         self._line: WebSocketLine | None = None
@@ -128,10 +138,14 @@ class WebSocketTransport:
             trace = aiohttp.TraceConfig()
             trace.on_request_redirect.append(_refuse_redirect)
             trace.on_request_end.append(self._note_opening)
-            self._session = aiohttp.ClientSession(headers=self._headers, trace_configs=[trace])
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(socket_factory=self._socket_factory),
+                headers=self._headers,
+                trace_configs=[trace],
+            )
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                socket = await self._session.ws_connect(
+                opened = await self._session.ws_connect(
                     f"{self.url}/responses",
                     compress=0,
                     decode_text=False,
@@ -152,7 +166,7 @@ class WebSocketTransport:
         opening, self._opening = self._opening, None
         if opening is None:
             raise TransportError(f"{self.url} opened no WebSocket")
-        return WebSocketLine(self.url, socket, opening)
+        return WebSocketLine(self.url, opened, opening)
 
     async def _note_opening(
         self, _session: aiohttp.ClientSession, _context: object, seen: aiohttp.TraceRequestEndParams

@@ -1,6 +1,7 @@
 """Responses over a WebSocket, against a real server of ours."""
 
 import asyncio
+import socket
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -283,6 +284,18 @@ async def test_a_socket_that_is_idle_for_long_is_closed() -> None:
         await ask(peer.engine, request("two", name="r2", parent=parent))
         assert texts(peer.asked[-1]) == ["one", "echo: one", "two"]
         assert sockets(peer).num_whole == 2
+
+
+async def test_sockets_have_the_congestion_control_asked_for() -> None:
+    """And are watched by the kernel, as those for HTTP."""
+    async with upstream(api="responses-ws", congestion="reno") as peer:
+        spare = sockets(peer)._spare
+        assert spare is not None
+        assert spare.transport._line is not None
+        made = spare.transport._line.transport.get_extra_info("socket")
+        name = made.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+        assert name.rstrip(b"\0") == b"reno"
+        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
 async def test_a_spare_socket_that_was_lost_is_replaced() -> None:

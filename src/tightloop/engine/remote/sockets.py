@@ -29,7 +29,7 @@ from tightloop.engine.remote.responses import (
     fragment,
     needs_chat,
 )
-from tightloop.engine.remote.upstream import SILENCE_TIMEOUT_S, UpstreamError
+from tightloop.engine.remote.upstream import SILENCE_TIMEOUT_S, UpstreamError, open_socket
 from tightloop.protocol.deltas import Delta, Finished, FinishReason, Usage
 from tightloop.protocol.errors import ApiError
 from tightloop.protocol.items import Item
@@ -156,8 +156,14 @@ class ResponsesSockets:
         return self._is_closed or self._spare is not None
 
     def _new_line(self) -> _Line:
+        host = self._host
         return _Line(
-            WebSocketTransport(self._host.base_url, self._host.api_key(), ssl_context=self._ssl)
+            WebSocketTransport(
+                host.base_url,
+                host.api_key(),
+                ssl_context=self._ssl,
+                socket_factory=lambda address: open_socket(address, host.options.congestion),
+            )
         )
 
     def _take(self, request: GenerationRequest) -> tuple[_Line, list[Item] | None]:
