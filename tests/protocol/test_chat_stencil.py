@@ -134,6 +134,7 @@ def test_what_is_of_another_shape_is_left_to_the_long_way(piece: bytes) -> None:
         + TAIL,
         chunk("a").replace(b"null}", b'"stop"}'),
         chunk("a").replace(b'"index":0', b'"index":1'),
+        chunk("a").replace(b"{", b"{\n", 1),
         chunk("a").replace(b'"c1"', b'"c1","usage":{}'),
         chunk("a").replace(b'"c1"', b'"c1","error":0'),
         chunk("a").replace(b'{"index":0', b'{"index":0},{"index":0'),

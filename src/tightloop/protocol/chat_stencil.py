@@ -86,6 +86,8 @@ def stencil_of(data: bytes, end: bytes) -> Stencil | None:
     It has one if it reads as text, reasoning or arguments and nothing else. That still holds with another
     text in its place, for text and reasoning as long as ``ChatStreamParser.is_plain`` does.
     """
+    if _LF in data:
+        return None  # it came in several lines, and the next would have to as well
     try:
         chunk = _decode_chunk(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
