@@ -35,7 +35,7 @@ import h2.connection
 import h2.events
 import orjson
 
-from tightloop.client.inbox import Switchboard
+from tightloop.client.inbox import Inbox, Switchboard
 from tightloop.engine.interface import GenerationRequest, Node
 from tightloop.engine.remote import RemoteEngine, RemoteOptions
 from tightloop.engine.remote.bodies import Body
@@ -447,21 +447,22 @@ async def making(num: int = 60) -> dict[str, dict[str, int]]:
 async def request_bytes(talks: dict[Variant, Conversation]) -> dict[Variant, int]:
     """What one more turn sends, of the body or of the frame."""
     sizes: dict[Variant, int] = {}
-    opened = Switchboard.open
+    opened = Switchboard._opened
     for variant, talk in talks.items():
         host = talk.engine.host
         counting = Counting(host.upstream)
         host.upstream = counting
         frames: list[bytes] = []
 
-        def spy(board: Switchboard, request: Any, frames: list[bytes] = frames) -> Any:
-            inbox, frame = opened(board, request)
-            frames.append(frame)
-            return inbox, frame
+        def spy(
+            board: Switchboard, inbox: Inbox, request: Any, frames: list[bytes] = frames
+        ) -> bytes:
+            frames.append(opened(board, inbox, request))
+            return frames[-1]
 
-        Switchboard.open = spy  # type: ignore[method-assign, assignment]
+        Switchboard._opened = spy  # type: ignore[method-assign, assignment]
         await talk.turn()
-        Switchboard.open = opened  # type: ignore[method-assign]
+        Switchboard._opened = opened  # type: ignore[method-assign]
         host.upstream = counting._inner
         sizes[variant] = len(frames[-1]) if frames else counting.num_bytes
     return sizes
