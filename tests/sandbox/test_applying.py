@@ -205,10 +205,10 @@ def test_a_kill_at_any_step_leaves_all_or_nothing(
 def test_a_kill_at_any_step_of_the_recovery_changes_nothing(
     tmp_path: Path, before_and_after: tuple[dict[str, tuple[int, bytes]], ...]
 ) -> None:
-    """Undoing may itself be cut short anywhere; every fifth crash, every step after it."""
+    """Undoing may itself be cut short anywhere; every ninth crash, every step after it."""
     num_kills = 0
     for number, tree in enumerate(trees_killed_at_every_step(tmp_path)):
-        if number % 5:
+        if number % 9:
             continue
         step = 0
         while is_killed(step, lambda tree=tree: recover(tree)):  # type: ignore[misc]

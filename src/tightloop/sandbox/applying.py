@@ -7,6 +7,7 @@ everything is kept, whoever dies when. Every step of undoing may be cut short an
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -253,7 +254,7 @@ def _move_all(
             continue
         target = tree / move.path
         if move.has_directory:
-            target.rename(staging / f"dir-{move.number}")
+            _set_aside(target, staging / f"dir-{move.number}")
         elif not move.has_old and os.path.lexists(target):
             raise WorkspaceConflict([move.path])
         (staging / f"new-{move.number}").rename(target)
@@ -265,6 +266,25 @@ def _save(target: Path, saved: Path) -> None:
         os.link(target, saved, follow_symlinks=False)
     except OSError:  # a file system without hard links, or a file of somebody else
         target.rename(saved)
+
+
+def _set_aside(directory: Path, saved: Path) -> None:
+    """The directory, which holds nothing but directories any more, has the other name."""
+    try:
+        directory.rename(saved)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # An overlay does not rename what its lower layers hold. With all permissions kept:
+        half_made = saved.with_suffix(".part")
+        shutil.copytree(directory, half_made)
+        half_made.rename(saved)
+        _remove_directories(directory)
+
+
+def _remove_directories(directory: Path) -> None:
+    for place, _, _ in os.walk(directory, topdown=False):
+        os.rmdir(place)
 
 
 def _finish(plan: _Plan, staging: Path, tree: Path) -> None:
@@ -333,4 +353,6 @@ def _unplace(move: _Move, staging: Path, target: Path) -> None:
     if was_placed and os.path.lexists(target) and not _is_directory(target):
         target.rename(new)
     if move.has_directory:
+        if _is_directory(target):  # it was being set aside
+            _remove_directories(target)
         directory.rename(target)

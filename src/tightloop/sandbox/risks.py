@@ -9,6 +9,7 @@ PROTECTED_NAMES = frozenset(
     {
         ".git", ".hg", ".svn", ".jj", ".gitmodules", ".codex", ".agents", ".claude", ".vscode",
         ".idea", ".mcp.json", ".envrc", ".bashrc", ".npmrc", ".tightloop",
+        ".tightloop.toml",
     }
 )  # fmt: skip
 """Names that make other programs run things later, at any depth."""
