@@ -11,9 +11,24 @@ from tightloop.client.session import Session
 from tightloop.client.transport import Event, TransportError
 from tightloop.engine.interface import GenerationRequest
 from tightloop.engine.scripted import Answer, Hold, in_turn, text_answer
-from tightloop.protocol.deltas import Finished, FinishReason, TextDelta, Usage
+from tightloop.protocol.deltas import (
+    Finished,
+    FinishReason,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStarted,
+    Usage,
+)
 from tightloop.protocol.errors import ApiError
-from tightloop.protocol.items import FunctionCall, FunctionCallOutput, Item, user_message
+from tightloop.protocol.items import (
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+    Item,
+    Message,
+    user_message,
+)
 from tightloop.trace import latency
 from tightloop.trace.clock import ManualClock
 
@@ -257,6 +272,38 @@ async def test_an_early_close_cancels_and_leaves_the_response_out(kind: str) -> 
         assert words(await ask(session, "three")) == "c"
         assert len(rig.engine.requests[2].context()) == 3
         assert session.num_recoveries == 0
+
+
+@pytest.mark.parametrize("kind", ["in_memory", "websocket"])
+async def test_an_early_end_keeps_what_was_said(kind: str) -> None:
+    """Its events go on to the terminal one, and the next request brings only what is new; half a
+    call is dropped, and can be said again."""
+    call: Answer = [ToolCallStarted("c", "f", True), ToolCallDelta("half"), Hold()]
+    script = in_turn([[TextDelta("b"), *call], text_answer("ok")])
+    async with running(kind, script) as rig:
+        session = Session(rig.transport, model="scripted")
+        assert session.end_early() is False
+        kinds = []
+        async for event in session.respond([user_message("one")]):
+            kinds.append(event["type"])
+            if event["type"] == "response.custom_tool_call_input.delta":
+                assert session.end_early() is True
+        assert kinds[-1] == "response.incomplete"
+        (message,) = session.items[1:]
+        assert isinstance(message, Message)
+        assert message.text == "b"
+        half = CustomToolCall("c", "f", "half")
+        assert words(await ask(session, half, CustomToolCallOutput("c", "no"))) == "ok"
+        assert len(rig.engine.requests[1].items) == 2
+        assert len(rig.engine.requests[1].context()) == 4
+        assert session.num_recoveries == 0
+
+
+async def test_other_servers_are_not_asked_for_an_early_end() -> None:
+    """Neither those that offer nothing, nor over a transport that cannot."""
+    _, session = scripted(text_reply("a"))
+    async for _ in session.respond([]):
+        assert session.end_early() is False
 
 
 async def test_a_server_that_breaks_the_protocol_is_a_transport_error() -> None:

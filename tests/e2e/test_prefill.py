@@ -85,10 +85,10 @@ def test_901_a_server_that_can_says_so(serve: Serve, model: str, tmp_path: Path)
     own = ("--state-dir", str(tmp_path / "own"))
     with open_socket(serve("--model", model).socket_url) as socket:
         assert socket.response is not None
-        assert socket.response.headers[CAPABILITIES] == "response.prefill"
+        assert socket.response.headers[CAPABILITIES] == "response.cancel, response.prefill"
     with open_socket(serve("--model", "scripted", *own).socket_url) as socket:
         assert socket.response is not None
-        assert CAPABILITIES not in socket.response.headers
+        assert socket.response.headers[CAPABILITIES] == "response.cancel"
 
 
 def test_902_hints_change_nothing_but_what_is_left_to_read(

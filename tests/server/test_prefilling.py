@@ -26,7 +26,7 @@ from tightloop.protocol.items import (
     Item,
     encode_item,
 )
-from tightloop.protocol.prefill import MAX_PREFILL_BYTES, MAX_PREFILL_CALLS, PREFILL
+from tightloop.protocol.prefill import CANCEL, MAX_PREFILL_BYTES, MAX_PREFILL_CALLS, PREFILL
 from tightloop.server.endpoint import Endpoint
 from tightloop.server.prefilling import NUM_AT_WORK, Output
 
@@ -301,8 +301,8 @@ async def test_an_engine_that_cannot_is_not_asked() -> None:
     """Nor does the connection offer it."""
     engine = Early(CALL, is_able=False)
     wire = Wire(Endpoint(engine))
-    assert frozenset() == wire.session.capabilities
-    assert frozenset({PREFILL}) == Wire(Endpoint(Early())).session.capabilities
+    assert frozenset({CANCEL}) == wire.session.capabilities
+    assert frozenset({CANCEL, PREFILL}) == Wire(Endpoint(Early())).session.capabilities
     hint(wire, await called(wire), "x")
     assert engine.hints == []
 

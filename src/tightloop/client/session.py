@@ -10,11 +10,12 @@ from contextlib import aclosing
 from typing import Any
 
 from tightloop.client.hints import Hints
-from tightloop.client.transport import Event, Transport, TransportError
+from tightloop.client.transport import Event, HintingTransport, Transport, TransportError
 from tightloop.protocol.accumulator import OUTPUT_DELTA_TYPES, TERMINAL_TYPES, Accumulator
 from tightloop.protocol.deltas import Usage
 from tightloop.protocol.errors import ApiError, RemoteProtocolError
 from tightloop.protocol.items import Item, encode_item
+from tightloop.protocol.prefill import CANCEL
 from tightloop.protocol.requests import TIMING_KEY
 from tightloop.trace.clock import Clock, MonotonicClock
 from tightloop.trace.latency import RoundTrip
@@ -109,6 +110,23 @@ class Session:
         """The response that the next request will continue, also while it is being made."""
         newest = self._newest if self._can_continue else None
         return newest.response_id or None if newest is not None else None
+
+    def end_early(self) -> bool:
+        """Ask for the end of the response being made; what it said stays, but for half a call.
+
+        Its events go on, to the terminal ``response.incomplete``, and the next request continues
+        from it. False, and nothing is sent, to a server without the capability
+        ``response.cancel``: then only closing the iterator ends a response. Never waits.
+        """
+        transport, response_id = self._transport, self._hinted_id()
+        if response_id is None or not isinstance(transport, HintingTransport):
+            return False
+        if CANCEL not in transport.capabilities:
+            return False
+        event: Event = {"type": CANCEL, "response_id": response_id}
+        if (stream_id := self._fixed.get("stream_id")) is not None:
+            event["stream_id"] = stream_id
+        return transport.hint(event)
 
     async def respond(self, new_items: Sequence[Item]) -> AsyncGenerator[Event, None]:
         """Ask for the next response and yield its events, the terminal one last.

@@ -20,6 +20,11 @@ PREFILL: Final = "response.prefill"
 CAPABILITIES_HEADER: Final = "X-Tightloop-Capabilities"
 """Of the answer that opens a WebSocket: names of extensions, separated by commas."""
 
+CANCEL: Final = "response.cancel"
+"""The capability to end a response so that it keeps what it said, but for half a call, and can be
+continued from.
+Other servers know the event too, or refuse it; what they do with the response is not known."""
+
 MAX_PREFILL_BYTES: Final = 256 << 10
 """Of the texts that a server keeps for a lane, in UTF-8; more of them is ignored."""
 

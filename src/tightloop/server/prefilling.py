@@ -23,7 +23,13 @@ from tightloop.protocol.items import (
     FunctionCallOutput,
     Item,
 )
-from tightloop.protocol.prefill import MAX_PREFILL_BYTES, MAX_PREFILL_CALLS, PREFILL, Prefill
+from tightloop.protocol.prefill import (
+    CANCEL,
+    MAX_PREFILL_BYTES,
+    MAX_PREFILL_CALLS,
+    PREFILL,
+    Prefill,
+)
 from tightloop.protocol.requests import ResponseRequest
 from tightloop.server.conversations import Record
 from tightloop.server.generating import generation_request
@@ -35,8 +41,9 @@ _log = logging.getLogger(__name__)
 
 
 def capabilities(engine: Engine) -> frozenset[str]:
-    """Names of the extensions that ``engine`` makes useful."""
-    return frozenset({PREFILL} if any(model.prefills_early for model in engine.models()) else ())
+    """Names of the extensions that a client may use; ``engine`` must have a use for hints."""
+    hints = {PREFILL} if any(model.prefills_early for model in engine.models()) else set()
+    return frozenset({CANCEL} | hints)
 
 
 @dataclass(slots=True)
