@@ -503,4 +503,145 @@ SCENARIOS = [
         "*** Add File: g\n+\ud83d\n",
         error="bad_syntax",
     ),
+    Scenario(
+        "107e an insertion takes the first ending, whatever stands around it",
+        {"f": b"a\r\nb\nc"},
+        "*** Update File: f\n@@\n b\n+x\n",
+        {"f": b"a\r\nb\nx\r\nc"},
+    ),
+    Scenario(
+        "107f an unterminated last line of a CRLF file gets its ending when something follows",
+        {"f": b"a\r\nb"},
+        "*** Update File: f\n@@\n b\n+c\n",
+        {"f": b"a\r\nb\r\nc\r\n"},
+    ),
+    Scenario(
+        "110b one chunk applied before, one not",
+        {"f": b"a\nnew\nc\nold\n"},
+        "*** Update File: f\n@@\n a\n-gone\n+new\n@@\n c\n-old\n+newer\n",
+        {"f": b"a\nnew\nc\nnewer\n"},
+    ),
+    Scenario(
+        "111k a share of a Windows network",
+        {"f": b""},
+        "*** Add File: \\\\host\\share\\x\n+a\n",
+        error="forbidden_path",
+    ),
+    Scenario(
+        "111l a directory's name", {"d/f": b""}, "*** Add File: d/\n+a\n", error="forbidden_path"
+    ),
+    Scenario(
+        "111m what an editor runs",
+        {"f": b""},
+        "*** Add File: sub/.vscode/tasks.json\n+{}\n",
+        error="forbidden_path",
+    ),
+    Scenario(
+        "111n a new directory below a link outwards",
+        {"up": "../.."},
+        "*** Add File: up/new/deep/x\n+a\n",
+        error="forbidden_path",
+    ),
+    Scenario(
+        "111o a good file before a forbidden one",
+        {"f": b"a\n"},
+        "*** Update File: f\n@@\n-a\n+b\n*** Add File: ../x\n+a\n",
+        error="forbidden_path",
+    ),
+    Scenario(
+        "116d here-document with double quotes",
+        {"f": b"a\n"},
+        '<<"EOF"\n*** Begin Patch\n*** Update File: f\n@@\n-a\n+b\n*** End Patch\nEOF\n',
+        {"f": b"b\n"},
+        is_whole=True,
+    ),
+    Scenario(
+        "118e a file under two names is one file",
+        {"d/f": b"1\n2\n", "link": "d"},
+        "*** Update File: d/f\n@@\n-1\n+one\n*** Update File: link/f\n@@\n-2\n+two\n",
+        {"d/f": b"one\ntwo\n", "link": "d"},
+    ),
+    Scenario(
+        "118f a new directory under two names is one directory",
+        {"d/f": b"1\n", "link": "d"},
+        "*** Add File: link/new/g\n+a\n*** Update File: d/new/g\n@@\n-a\n+b\n",
+        {"d/f": b"1\n", "d/new/g": b"b\n", "link": "d"},
+    ),
+    Scenario(
+        "118g a move onto the same file under another name",
+        {"d/f": b"1\n", "link": "d"},
+        "*** Update File: d/f\n*** Move to: link/f\n@@\n-1\n+one\n",
+        {"d/f": b"one\n", "link": "d"},
+    ),
+    Scenario(
+        "118h two names swapped by three moves",
+        {"a": b"1\n", "b": b"2\n"},
+        "*** Update File: a\n*** Move to: c\n*** Update File: b\n*** Move to: a\n"
+        "*** Update File: c\n*** Move to: b\n",
+        {"a": b"2\n", "b": b"1\n"},
+    ),
+    Scenario(
+        "120e nothing is in an empty file",
+        {"f": b""},
+        "*** Update File: f\n@@\n-a\n+b\n",
+        error="context_not_found",
+    ),
+    Scenario(
+        "120f replacing the empty line of a file that has only that",
+        {"f": b"\n"},
+        "*** Update File: f\n@@\n-\n+a\n",
+        {"f": b"a\n"},
+    ),
+    Scenario(
+        "120g a byte order mark alone",
+        {"f": b"\xef\xbb\xbf"},
+        "*** Update File: f\n@@\n+a\n",
+        {"f": b"\xef\xbb\xbfa\n"},
+    ),
+    Scenario(
+        "a binary file may be renamed",
+        {"f": b"\x89PNG\0"},
+        "*** Update File: f\n*** Move to: g\n",
+        {"g": b"\x89PNG\0"},
+    ),
+    Scenario(
+        "a binary file may be removed", {"f": b"\0", "g": b"x"}, "*** Delete File: f\n", {"g": b"x"}
+    ),
+    Scenario(
+        "a binary file cannot be changed",
+        {"f": b"\0a\n"},
+        "*** Update File: f\n@@\n-a\n+b\n",
+        error="not_text",
+    ),
+    Scenario(
+        "a line that is no text cannot be matched",
+        {"f": b"\xe9t\xe9\nx\n"},
+        "*** Update File: f\n@@\n-\u00e9t\u00e9\n+y\n",
+        error="context_not_found",
+    ),
+    Scenario(
+        "chunks that only add keep their order",
+        {"f": b"a\nb\n"},
+        "*** Update File: f\n@@\n+1\n@@\n+2\n",
+        {"f": b"a\nb\n1\n2\n"},
+    ),
+    Scenario(
+        "a name with spaces and accents",
+        {"a b/\u00e9.txt": b"x\n"},
+        "*** Update File: a b/\u00e9.txt\n@@\n-x\n+y\n",
+        {"a b/\u00e9.txt": b"y\n"},
+    ),
+    Scenario(
+        "a second move line",
+        {"f": b"x\n"},
+        "*** Update File: f\n*** Move to: g\n*** Move to: h\n@@\n-x\n+y\n",
+        error="bad_syntax",
+    ),
+    Scenario(
+        "a plain text before the patch",
+        {"f": b"x\n"},
+        "Here it is:\n*** Begin Patch\n*** Delete File: f\n*** End Patch\n",
+        error="bad_syntax",
+        is_whole=True,
+    ),
 ]

@@ -1,5 +1,6 @@
 """Whole patches against real trees: the numbered scenarios, atomicity, attacks."""
 
+import hashlib
 import os
 import stat
 import threading
@@ -9,15 +10,15 @@ import pytest
 
 from tests.agent.patch.scenarios import SCENARIOS, TWICE, Scenario, harvest, plant
 from tightloop.agent.patch.apply import (
+    ChunkFailed,
     Impossible,
     PatchStream,
     StreamEvent,
     apply_patch,
 )
 from tightloop.agent.patch.locate import LocatePolicy
-from tightloop.agent.patch.operations import PatchEvent
-from tightloop.agent.patch.parser import PatchParser
-from tightloop.agent.patch.plan import ChunkLocated, PatchPolicy
+from tightloop.agent.patch.operations import ChunkClosed, FileClosed, FileSeen, PatchEnded
+from tightloop.agent.patch.plan import ChunkLocated, PatchPlanned, PatchPolicy
 
 BY_NAME = [pytest.param(scenario, id=scenario.name) for scenario in SCENARIOS]
 
@@ -35,40 +36,6 @@ def test_scenario(scenario: Scenario, tmp_path: Path) -> None:
         text = outcome.as_text()
         assert "No file was changed" in text
         assert len(text.splitlines()) <= 20
-
-
-def _stream(patch: str, cuts: list[str], root: Path) -> tuple[list[StreamEvent], str | None]:
-    stream = PatchStream(root)
-    events = [event for piece in cuts for event in stream.feed(piece)]
-    assert patch == stream.text
-    stream.close()
-    failures = [event.failure.error for event in events if isinstance(event, Impossible)]
-    return events, failures[0] if failures else None
-
-
-def _parse(cuts: list[str]) -> tuple[list[PatchEvent], str]:
-    parser = PatchParser()
-    events = [event for piece in cuts for event in parser.feed(piece)]
-    return events + parser.finish(), str(parser.failure)
-
-
-@pytest.mark.parametrize("scenario", BY_NAME)
-def test_cut_at_every_character(scenario: Scenario, tmp_path: Path) -> None:
-    """122: whole, in two pieces at every place, or character by character: the same events."""
-    plant(tmp_path, scenario.before)
-    patch = scenario.patch
-    parsed = _parse([patch])
-    for at in range(len(patch) + 1):
-        assert parsed == _parse([patch[:at], patch[at:]])
-    whole = _stream(patch, [patch], tmp_path)
-    assert whole == _stream(patch, list(patch), tmp_path)
-    assert scenario.before == harvest(tmp_path)
-    stream = PatchStream(tmp_path)
-    for character in patch:
-        stream.feed(character)
-    outcome = stream.commit()
-    assert scenario.error == (outcome.failure and outcome.failure.error)
-    assert scenario.expected == harvest(tmp_path)
 
 
 def test_success_text_lists_files_by_letter(tmp_path: Path) -> None:
@@ -143,13 +110,14 @@ def test_modification_time_moves_by_a_whole_second(tmp_path: Path) -> None:
 
 
 def test_impossible_before_the_rest_arrives(tmp_path: Path) -> None:
-    """108: the third chunk is refused as soon as it closes, and nothing is written."""
+    """108: the third chunk is given up as soon as its lines are nowhere, and nothing is written."""
     plant(tmp_path, {"f": b"1\n2\n3\n"})
     stream = PatchStream(tmp_path)
-    seen = stream.feed("*** Begin Patch\n*** Update File: f\n@@\n-1\n+a\n@@\n-2\n+b\n@@\n-9\n+c\n")
+    seen = stream.feed("*** Begin Patch\n*** Update File: f\n@@\n-1\n+a\n@@\n-2\n+b\n@@\n-9\n")
     located = [event.line for event in seen if isinstance(event, ChunkLocated)]
     assert located == [1, 2]
-    after = stream.feed("@@\n")
+    assert stream.failure is None, "it could have been applied before"
+    after = stream.feed("+c\n")
     failures = [event.failure for event in after if isinstance(event, Impossible)]
     assert [failure.chunk for failure in failures] == [3]
     assert not [e for e in stream.feed("-3\n+x\n*** End Patch\n") if isinstance(e, Impossible)]
@@ -252,5 +220,160 @@ def test_file_above_the_limit(tmp_path: Path) -> None:
     plant(tmp_path, {"f": b"a\n" * 100})
     patch = "*** Begin Patch\n*** Update File: f\n@@\n-a\n+b\n*** End Patch"
     outcome = apply_patch(patch, tmp_path, PatchPolicy(max_bytes=100))
+    assert outcome.failure is not None
+    assert outcome.failure.error == "too_large"
+
+
+def test_a_listener_hears_everything_as_soon_as_it_is_known(tmp_path: Path) -> None:
+    """The file at its header, each chunk at the line that closes it, the plan at the end marker;
+    paths are relative to the workspace however the patch spells them."""
+    plant(tmp_path, {"d/f": b"1\n2\n2\n"})
+    heard: list[StreamEvent] = []
+    stream = PatchStream(tmp_path, listener=heard.append)
+    stream.feed(f"*** Begin Patch\n*** Update File: {tmp_path}/d/./f\n")
+    assert heard == [FileSeen("update", "d/f", 2)]
+    stream.feed("@@ 1\n-2\n+two\n")
+    assert len(heard) == 1
+    stream.feed("*** Add File: g\n")
+    closed, located, file_closed, seen = heard[1:]
+    assert isinstance(closed, ChunkClosed)
+    assert (closed.path, closed.chunk.number) == ("d/f", 1)
+    assert located == ChunkLocated("d/f", 1, 2, "exact", 2)
+    assert isinstance(file_closed, FileClosed)
+    assert seen == FileSeen("add", "g", 6)
+    stream.feed("+x\n*** End Patch\n")
+    ended, planned = heard[-2:]
+    assert isinstance(ended, PatchEnded)
+    assert isinstance(planned, PatchPlanned)
+    contents = {file.path: file.content for file in planned.files}
+    assert contents == {"d/f": b"1\ntwo\n2\n", "g": b"x\n"}
+    assert harvest(tmp_path) == {"d/f": b"1\n2\n2\n"}
+    num_heard = len(heard)
+    assert stream.commit().is_ok
+    assert num_heard == len(heard)
+
+
+def test_a_failed_chunk_is_told_with_its_reason(tmp_path: Path) -> None:
+    plant(tmp_path, {"f": b"1\n"})
+    heard: list[StreamEvent] = []
+    stream = PatchStream(tmp_path, listener=heard.append)
+    stream.feed("*** Begin Patch\n*** Update File: f\n@@\n-9\n+x\n")
+    assert isinstance(heard[-1], Impossible)
+    assert stream.failure == heard[-1].failure
+    stream.feed(" 1\n@@\n")
+    closed, failed = heard[-2:]
+    assert isinstance(closed, ChunkClosed)
+    assert isinstance(failed, ChunkFailed)
+    assert (failed.path, failed.chunk) == ("f", 1)
+    assert failed.failure.num_expected == 2
+    assert stream.failure == failed.failure
+    assert len([event for event in heard if isinstance(event, Impossible)]) == 1
+    stream.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("*** Update File: none", "missing_file"),
+        ("*** Delete File: none", "missing_file"),
+        ("*** Add File: ../x", "forbidden_path"),
+        ("*** Update File: .git/config", "forbidden_path"),
+        ("*** Update File: d", "forbidden_path"),
+        ("*** Frobnicate: f", "bad_syntax"),
+    ],
+)
+def test_a_bad_header_is_known_at_its_line(tmp_path: Path, line: str, error: str) -> None:
+    """108: before anything of the file's change has come."""
+    plant(tmp_path, {"d/f": b"1\n"})
+    stream = PatchStream(tmp_path)
+    events = stream.feed(f"*** Begin Patch\n{line}\n")
+    assert [event.failure.error for event in events if isinstance(event, Impossible)] == [error]
+    stream.close()
+
+
+def test_a_file_that_changes_can_mend_an_impossible_patch(tmp_path: Path) -> None:
+    """What was judged while an earlier command could still write is judged again."""
+    plant(tmp_path, {"f": b"1\n"})
+    stream = PatchStream(tmp_path)
+    stream.feed("*** Begin Patch\n*** Update File: f\n@@\n-2\n+two\n@@")
+    stream.feed("\n")
+    assert stream.recheck() is not None
+    (tmp_path / "f").write_bytes(b"2\n3\n")
+    assert stream.recheck() is None
+    stream.feed("-3\n+three\n*** End Patch\n")
+    assert stream.commit().is_ok
+    assert harvest(tmp_path) == {"f": b"two\nthree\n"}
+
+
+def test_success_data(tmp_path: Path) -> None:
+    """Ranges in the new file, tier and number of places a chunk, counts, hash."""
+    plant(tmp_path, {"f": b"def f():\n\ta\n\tb\nhere\nx\nx\n"})
+    outcome = apply_patch(
+        "*** Begin Patch\n*** Update File: f\n@@\n     a\n-    b\n+\tc\n+\td\n@@ here\n-x\n+y\n"
+        "*** End Patch",
+        tmp_path,
+    )
+    (file,) = outcome.files
+    assert (tmp_path / "f").read_bytes() == b"def f():\n\ta\n\tc\n\td\nhere\ny\nx\n"
+    assert file.changed_lines == ((3, 4), (6, 6))
+    assert (file.tiers, file.num_matches) == (("trimmed", "exact"), (1, 2))
+    assert (file.num_added, file.num_removed) == (3, 2)
+    assert file.sha256 == hashlib.sha256((tmp_path / "f").read_bytes()).hexdigest()
+    assert outcome.as_dict()["files"][0]["changed_lines"] == ((3, 4), (6, 6))
+    assert outcome.as_text().splitlines()[1:] == [
+        "M f",
+        "(f: chunk 1 fits only when white space around the lines is ignored)",
+        "(f: chunk 2 fits at 2 places; took the first)",
+    ]
+
+
+def test_failure_data(tmp_path: Path) -> None:
+    outcome = apply_patch("*** Begin Patch\n*** Delete File: f\n*** End Patch", tmp_path)
+    body = outcome.as_dict()
+    assert (body["ok"], body["error"], body["file"]) == (False, "missing_file", "f")
+
+
+@pytest.mark.parametrize(
+    ("content", "patch_line", "tier"),
+    [
+        ("if x:\n\ta = 1\n\tb = 2\n", "     a = 1", "trimmed"),
+        ("say(\u201chi\u201d) \u2014 x\n\tb = 2\n", ' say("hi") - x', "unicode"),
+    ],
+)
+def test_context_bytes_survive_a_loose_match(
+    tmp_path: Path, content: str, patch_line: str, tier: str
+) -> None:
+    """104, 105: only the changed line differs, and the tier is reported."""
+    plant(tmp_path, {"f": content.encode()})
+    outcome = apply_patch(
+        f"*** Begin Patch\n*** Update File: f\n@@\n{patch_line}\n-    b = 2\n+\tb = 3\n"
+        "*** End Patch",
+        tmp_path,
+    )
+    assert outcome.files[0].tiers == (tier,)
+    assert (tmp_path / "f").read_text() == content.replace("b = 2", "b = 3")
+
+
+def test_codex_policy(tmp_path: Path) -> None:
+    """106 and the last newline, as Codex has them: at the end, and always one."""
+    plant(tmp_path, {"f": b"def f\nx\ny"})
+    policy = PatchPolicy(locate=LocatePolicy(codex=True))
+    patch = "*** Begin Patch\n*** Update File: f\n@@ def f\n-x\n+z\n*** End Patch"
+    assert apply_patch(patch, tmp_path, policy).is_ok
+    assert (tmp_path / "f").read_bytes() == b"def f\nz\ny\n"
+    patch = "*** Begin Patch\n*** Update File: f\n@@ def f\n+end\n*** End Patch"
+    assert apply_patch(patch, tmp_path, policy).is_ok
+    assert (tmp_path / "f").read_bytes() == b"def f\nz\ny\nend\n"
+
+
+def test_a_file_at_the_limit_and_one_that_grows(tmp_path: Path) -> None:
+    plant(tmp_path, {"f": b"a\n" * 50})
+    patch = "*** Begin Patch\n*** Update File: f\n@@ a\n-a\n+b\n*** End Patch"
+    assert apply_patch(patch, tmp_path, PatchPolicy(max_bytes=100)).is_ok
+    stream = PatchStream(tmp_path, PatchPolicy(max_bytes=100))
+    stream.feed("*** Begin Patch\n*** Update File: f\n@@\n-b\n+c\n*** End Patch")
+    with (tmp_path / "f").open("ab") as file:
+        file.write(b"more\n")
+    outcome = stream.commit()
     assert outcome.failure is not None
     assert outcome.failure.error == "too_large"

@@ -1,12 +1,18 @@
 """All or none: whatever fails, and whenever, the tree is as it was."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.agent.patch.scenarios import harvest, plant
-from tightloop.agent.patch.commit import ChangedMeanwhileError, PlannedFile, commit
+from tests.agent.patch.scenarios import Tree, harvest, plant
+from tightloop.agent.patch.commit import (
+    ChangedMeanwhileError,
+    PlannedFile,
+    _Transaction,
+    commit,
+)
 from tightloop.agent.patch.failure import PatchError
 from tightloop.agent.patch.parser import PatchParser
 from tightloop.agent.patch.paths import FileState, Root
@@ -74,7 +80,7 @@ def test_failure_at_the_last_rename_rolls_back(tmp_path: Path) -> None:
             return state
 
     late = Late(tmp_path)
-    with pytest.raises(PatchError, match="cannot write"):
+    with pytest.raises(ChangedMeanwhileError):
         commit(late, files, 1000)
     root.close()
     late.close()
@@ -130,3 +136,112 @@ def test_the_owner_is_kept(tmp_path: Path) -> None:
     root.close()
     facts = (tmp_path / "a").stat()
     assert (facts.st_uid, facts.st_gid) == owner
+
+
+class MeddlingRoot(Root):
+    """Lets something happen to the tree once all files are staged and the last is being compared."""
+
+    def __init__(self, path: Path, last: str, meddle: Callable[[], None]) -> None:
+        super().__init__(path)
+        self.last = last
+        self.meddle = meddle
+
+    def read(self, path: str, max_bytes: int) -> FileState | None:
+        state = super().read(path, max_bytes)
+        if path == self.last:
+            self.meddle()
+        return state
+
+
+UPDATES = (
+    "*** Begin Patch\n*** Update File: a/f\n@@\n-1\n+one\n*** Update File: b/f\n@@\n-2\n+two\n"
+    "*** Update File: c/f\n@@\n-3\n+three\n*** End Patch\n"
+)
+TREE: Tree = {"a/f": b"1\n", "b/f": b"2\n", "c/f": b"3\n"}
+
+
+def _commit_meddled(tmp_path: Path, meddle: Callable[[], None]) -> BaseException:
+    """Commit three updates, something happening just before the first rename; how it failed."""
+    root = Root(tmp_path)
+    files = list(_planned(root, UPDATES).files.values())
+    root.close()
+    meddling = MeddlingRoot(tmp_path, "c/f", meddle)
+    with pytest.raises((PatchError, ChangedMeanwhileError)) as caught:
+        commit(meddling, files, 1000)
+    meddling.close()
+    return caught.value
+
+
+def test_the_second_of_three_renames_fails(tmp_path: Path) -> None:
+    """114: the first is in place by then, and is taken back."""
+    plant(tmp_path, TREE)
+
+    def lose_the_second() -> None:
+        (staged,) = (tmp_path / "b").glob(".tightloop-*")
+        staged.unlink()
+
+    error = _commit_meddled(tmp_path, lose_the_second)
+    assert isinstance(error, PatchError)
+    assert (error.failure.error, error.failure.file) == ("io_error", "b/f")
+    assert error.failure.is_undone
+    assert harvest(tmp_path) == TREE
+
+
+@pytest.mark.parametrize("name", ["b", "c"])
+def test_a_write_just_before_the_rename_is_not_lost(tmp_path: Path, name: str) -> None:
+    """113: after the comparison there is still somebody else's right to the file."""
+    plant(tmp_path, TREE)
+    error = _commit_meddled(tmp_path, lambda: _overwrite(tmp_path / name / "f"))
+    assert isinstance(error, ChangedMeanwhileError)
+    assert harvest(tmp_path) == {**TREE, f"{name}/f": b"theirs\n"}
+
+
+def _overwrite(file: Path) -> None:
+    file.write_bytes(b"theirs\n")
+
+
+def test_a_directory_in_the_place_of_a_file_comes_back(tmp_path: Path) -> None:
+    plant(tmp_path, TREE)
+
+    def swap() -> None:
+        (tmp_path / "b/f").unlink()
+        (tmp_path / "b/f/inside").mkdir(parents=True)
+
+    assert isinstance(_commit_meddled(tmp_path, swap), ChangedMeanwhileError)
+    assert harvest(tmp_path) == {"a/f": b"1\n", "b/f/inside/": b"", "c/f": b"3\n"}
+
+
+def test_a_new_file_takes_nobody_elses_name(tmp_path: Path) -> None:
+    """Somebody makes the very file after the comparison: it stays."""
+    plant(tmp_path, {"a": b"1\n"})
+    root = Root(tmp_path)
+    text = (
+        "*** Begin Patch\n*** Add File: n/new\n+x\n*** Update File: a\n@@\n-1\n+one\n"
+        "*** End Patch\n"
+    )
+    files = list(_planned(root, text).files.values())
+    root.close()
+    meddling = MeddlingRoot(tmp_path, "a", lambda: _overwrite(tmp_path / "n/new"))
+    with pytest.raises(ChangedMeanwhileError):
+        commit(meddling, files, 1000)
+    meddling.close()
+    assert harvest(tmp_path) == {"a": b"1\n", "n/new": b"theirs\n"}
+
+
+def test_when_the_way_back_fails_it_is_said_and_the_former_file_kept(tmp_path: Path) -> None:
+    plant(tmp_path, {"a": b"1\n"})
+    root = Root(tmp_path)
+    (file,) = _planned(
+        root, "*** Begin Patch\n*** Update File: a\n@@\n-1\n+one\n*** End Patch\n"
+    ).files.values()
+    transaction = _Transaction(root)
+    transaction.put(file, transaction.stage(file), file.original)
+    (tmp_path / "a").unlink()
+    (tmp_path / "a/inside").mkdir(parents=True)
+    (problem, where) = transaction.roll_back()
+    transaction.close()
+    root.close()
+    assert "'a'" in problem
+    (backup,) = tmp_path.glob(".tightloop-*")
+    assert backup.read_bytes() == b"1\n"
+    assert backup.name.rpartition("-")[0] in where

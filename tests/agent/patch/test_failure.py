@@ -48,3 +48,10 @@ def test_long_lines_are_cut() -> None:
 def test_end_of_file() -> None:
     failure = Failure("context_not_found", "m", first_diverging=Divergence(9, "a", None))
     assert "but the file has: (end of file)" in failure.as_text()
+
+
+def test_what_could_not_be_undone_is_not_denied() -> None:
+    failure = Failure("io_error", "m", is_undone=False)
+    assert "No file was changed" not in failure.as_text()
+    assert "SOME FILES MAY HAVE CHANGED" in failure.as_text()
+    assert failure.as_dict()["is_undone"] is False

@@ -9,13 +9,15 @@ from tightloop.agent.patch.operations import (
     AddFile,
     Chunk,
     ChunkClosed,
+    ChunkGrew,
     ChunkLine,
     DeleteFile,
     FileClosed,
     FileSeen,
+    PatchEnded,
     UpdateFile,
 )
-from tightloop.agent.patch.parser import PatchParser, parse_patch
+from tightloop.agent.patch.parser import PatchParser, State, parse_patch
 
 
 def _wrap(body: str) -> str:
@@ -43,12 +45,16 @@ def test_every_operation() -> None:
 def test_events_come_as_soon_as_they_are_known() -> None:
     parser = PatchParser()
     assert parser.feed("*** Begin Patch\n*** Update File: f\n") == [FileSeen("update", "f", 2)]
-    assert parser.feed("@@\n-a\n+b\n") == []
-    first, second = parser.feed("@@\n-c\n*** Delete File: g\n")[:2]
+    grown = parser.feed("@@ x\n-a\n+b\n")
+    assert grown == [
+        ChunkGrew(ChunkLine("-", "a"), ("x",), 1, 3),
+        ChunkGrew(ChunkLine("+", "b"), ("x",), 1, 3),
+    ]
+    first, _, second = parser.feed("@@\n-c\n*** Delete File: g\n")[:3]
     assert isinstance(first, ChunkClosed)
     assert isinstance(second, ChunkClosed)
     assert (first.chunk.number, second.chunk.number) == (1, 2)
-    assert parser.feed("*** End Patch\n") == []
+    assert parser.feed("*** End Patch\n") == [PatchEnded()]
     assert parser.is_ended
     assert parser.finish() == []
 
@@ -58,8 +64,9 @@ def test_a_padded_end_is_held_until_the_next_line_decides() -> None:
     parser = PatchParser()
     parser.feed("*** Begin Patch\n*** Update File: f\n@@\n-a\n *** End Patch\n")
     assert parser.feed("\n") == []
-    events = parser.feed("+b\n")
-    assert events == []
+    grown = parser.feed("+b\n")
+    texts = [event.line.text for event in grown if isinstance(event, ChunkGrew)]
+    assert texts == ["*** End Patch", "", "b"]
     closing = parser.feed("*** End Patch\n")
     assert isinstance(closing[0], ChunkClosed)
     assert [line.text for line in closing[0].chunk.lines] == ["a", "*** End Patch", "", "b"]
@@ -124,3 +131,20 @@ def test_any_lines_cut_anywhere(lines: list[str], data: st.DataObject) -> None:
 def test_any_text_is_refused_politely(text: str) -> None:
     with pytest.raises(PatchError):
         parse_patch(text)
+
+
+def test_how_much_of_the_open_part_is_here() -> None:
+    """Counted from the header or ``@@`` line that opened it, in whole lines."""
+    parser = PatchParser()
+    parser.feed("*** Begin Patch\n*** Update File: f\n")
+    assert (parser.state, parser.num_open_chars) == (State.UPDATING, 0)
+    parser.feed("@@\n")
+    assert parser.num_open_chars == 0
+    parser.feed("-12\n+345\n@@")
+    assert parser.num_open_chars == 9
+    parser.feed("\n")
+    assert parser.num_open_chars == 0
+    parser.feed("-1\n*** Add File: g\n+1\n")
+    assert (parser.state, parser.num_open_chars) == (State.ADDING, 3)
+    parser.feed("*** End Patch\n")
+    assert parser.is_ended

@@ -110,3 +110,49 @@ def test_no_descriptor_is_leaked(root: Root) -> None:
         except PatchError:
             continue
     assert before == len(os.listdir("/proc/self/fd"))
+
+
+def test_true_names(root: Root) -> None:
+    """One file has one name, also where its directory does not exist yet."""
+    (root.path / "d/e").mkdir(parents=True)
+    (root.path / "link").symlink_to("d")
+    (root.path / "top").symlink_to(".")
+    followed = {"link/f": "d/f", "link/e/f": "d/e/f", "link/n/m/f": "d/n/m/f", "top/f": "f"}
+    for path in ("f", "d/f", "n/f"):
+        assert path == root.true_name(path)
+    for path, name in followed.items():
+        assert (name if root._has_openat2 else path) == root.true_name(path)
+
+
+def test_true_names_stay_inside_and_clear_of_protected_places(tmp_path: Path) -> None:
+    (tmp_path / "ws/.git").mkdir(parents=True)
+    (tmp_path / "ws/up").symlink_to("..")
+    (tmp_path / "ws/g").symlink_to(".git")
+    opened = Root(tmp_path / "ws")
+    for path in ("up/f", "up/ws/f", "g/config", "g/new/config"):
+        with pytest.raises(PatchError) as caught:
+            opened.true_name(path)
+        assert caught.value.failure.error == "forbidden_path"
+    opened.close()
+
+
+def test_sizes(root: Root) -> None:
+    (root.path / "f").write_bytes(b"12345")
+    assert root.read("f", 5) is not None
+    with pytest.raises(PatchError) as caught:
+        root.read("f", 4)
+    assert caught.value.failure.error == "too_large"
+
+
+def test_identity_tells_a_change_from_a_second_name(root: Root) -> None:
+    """A hard link must not look like a change: it is how the former file is kept."""
+    (root.path / "f").write_bytes(b"1")
+    first = root.read("f", 5)
+    os.link(root.path / "f", root.path / "g")
+    second = root.read("f", 5)
+    (root.path / "f").write_bytes(b"12")
+    third = root.read("f", 5)
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert first.identity == second.identity != third.identity

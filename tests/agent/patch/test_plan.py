@@ -6,9 +6,16 @@ import pytest
 
 from tests.agent.patch.scenarios import harvest, plant
 from tightloop.agent.patch.failure import Failure, PatchError
+from tightloop.agent.patch.operations import ChunkClosed, FileSeen
 from tightloop.agent.patch.parser import PatchParser
 from tightloop.agent.patch.paths import Root
-from tightloop.agent.patch.plan import FileResult, PatchPolicy, Planner
+from tightloop.agent.patch.plan import (
+    ChunkLocated,
+    FileResult,
+    PatchPlanned,
+    PatchPolicy,
+    Planner,
+)
 
 
 def _plan(workspace: Path, body: str, policy: PatchPolicy | None = None) -> list[FileResult]:
@@ -69,3 +76,26 @@ def test_both_hunks_are_named_when_a_file_is_gone_twice(tmp_path: Path) -> None:
 
 def test_names_the_system_refuses(tmp_path: Path) -> None:
     assert _refusal(tmp_path, f"*** Add File: {'x' * 300}\n+a\n").error == "io_error"
+
+
+def test_a_binary_file_is_refused_at_its_first_chunk_only(tmp_path: Path) -> None:
+    plant(tmp_path, {"f": b"\0\n"})
+    (result,) = _plan(tmp_path, "*** Update File: f\n*** Move to: g\n")
+    assert (result.moved_from, result.path, result.tiers) == ("f", "g", ())
+    failure = _refusal(tmp_path, "*** Update File: f\n@@\n-a\n")
+    assert (failure.error, failure.file, failure.patch_line) == ("not_text", "f", 2)
+
+
+def test_events_carry_clean_paths(tmp_path: Path) -> None:
+    plant(tmp_path, {"d/f": b"1\n"})
+    root = Root(tmp_path)
+    planner, parser = Planner(root, PatchPolicy(directory="d")), PatchParser()
+    text = "*** Begin Patch\n*** Update File: ./f\n@@\n-1\n+2\n*** End Patch\n"
+    known = [learnt for event in parser.feed(text) for learnt in planner.take(event)]
+    root.close()
+    seen, closed, located, _, _, planned = known
+    assert (seen, located) == (FileSeen("update", "d/f", 2), ChunkLocated("d/f", 1, 1, "exact"))
+    assert isinstance(closed, ChunkClosed)
+    assert closed.path == "d/f"
+    assert isinstance(planned, PatchPlanned)
+    assert [file.content for file in planned.files] == [b"2\n"]

@@ -2,7 +2,12 @@
 
 import pytest
 
-from tightloop.agent.patch.shell_form import ShellPatch, is_bare_patch, patch_in_command
+from tightloop.agent.patch.shell_form import (
+    ShellPatch,
+    is_bare_patch,
+    patch_in_argv,
+    patch_in_command,
+)
 
 BODY = "*** Begin Patch\n*** Delete File: f\n*** End Patch"
 
@@ -45,3 +50,34 @@ def test_ordinary_commands(command: str) -> None:
 def test_bare_patch() -> None:
     assert is_bare_patch(f"\n{BODY}")
     assert not is_bare_patch("echo '*** Begin Patch'")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["apply_patch", BODY],
+        ["applypatch", BODY],
+        ["/usr/bin/zsh", "-lc", f"apply_patch <<'EOF'\n{BODY}\nEOF"],
+        ["pwsh", "-NoProfile", "-Command", f"apply_patch <<'EOF'\n{BODY}\nEOF"],
+        ["powershell.exe", "-Command", f"apply_patch <<'EOF'\n{BODY}\nEOF"],
+        ["cmd", "/c", f"apply_patch <<'EOF'\n{BODY}\nEOF"],
+    ],
+)
+def test_argument_vectors(argv: list[str]) -> None:
+    assert patch_in_argv(argv) == ShellPatch(BODY)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["apply_patch"],
+        ["apply_patch", BODY, "more"],
+        ["bash", "-c", f"apply_patch <<'EOF'\n{BODY}\nEOF", "arg0"],
+        ["bash", "-x", "-c", f"apply_patch <<'EOF'\n{BODY}\nEOF"],
+        ["python", "-c", f"apply_patch <<'EOF'\n{BODY}\nEOF"],
+        ["bash", "-c", f"apply_patch <<'EOF'\n{BODY}\nEOF\nls"],
+    ],
+)
+def test_other_argument_vectors(argv: list[str]) -> None:
+    assert patch_in_argv(argv) is None

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tightloop.agent.events import CommandExecution
+from tightloop.agent.events import ChangedPath, CommandExecution, FileChange
+from tightloop.agent.patch.operations import FileSeen
 from tightloop.agent.tools.exec_command import MAX_TIMEOUT_S, ExecCommand, is_test_run
 from tightloop.agent.tools.interface import ToolContext
 from tightloop.agent.tools.output import MAX_CHARS
@@ -178,3 +180,25 @@ async def test_a_command_that_prints_nothing() -> None:
     sandbox = Recorded(result=CommandResult(0, "", 0, 0))
     done = await ExecCommand().run('{"cmd": "x"}', ToolContext(Path("/ws"), sandbox))
     assert done.text == "Process exited with code 0\nWall time: 0.0 seconds"
+
+
+@pytest.mark.parametrize(
+    "cmd",
+    [
+        ["apply_patch", "*** Begin Patch\n*** Add File: f\n+x\n*** End Patch"],
+        ["zsh", "-lc", "apply_patch <<'P'\n*** Begin Patch\n*** Add File: f\n+x\n*** End Patch\nP"],
+    ],
+)
+async def test_a_patch_as_an_argument_vector_runs_no_command(
+    tmp_path: Path, cmd: list[str]
+) -> None:
+    sandbox = Recorded()
+    heard: list[object] = []
+    context = ToolContext(tmp_path, sandbox, on_patch=heard.append)
+    arguments = msgspec.json.encode({"cmd": cmd}).decode()
+    assert ExecCommand().announce(arguments, "item_0") is None
+    result = await ExecCommand().run(arguments, context)
+    assert result.item == FileChange("item_0", (ChangedPath("f", "add"),))
+    assert (tmp_path / "f").read_bytes() == b"x\n"
+    assert sandbox.commands == []
+    assert heard[0] == FileSeen("add", "f", 2)

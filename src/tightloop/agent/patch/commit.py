@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from tightloop.agent.patch.failure import Failure, PatchError
-from tightloop.agent.patch.paths import FileState, Root
+from tightloop.agent.patch.paths import FileState, Root, identity_of
 
 
 @dataclass(slots=True)
@@ -39,29 +39,39 @@ def commit(root: Root, files: Sequence[PlannedFile], max_bytes: int) -> None:
     """Make the disk as planned, or leave it as it was.
 
     Order: stage every new content in a temporary file, compare every original once more, rename
-    into place, remove. Raises ``ChangedMeanwhileError`` and ``PatchError`` (``io_error``, ``forbidden_path``);
-    either way nothing has changed.
+    into place, remove. Raises ``ChangedMeanwhileError`` and ``PatchError`` (``io_error``,
+    ``forbidden_path``); either way nothing has changed, or the failure says what could not be
+    undone.
     """
     transaction = _Transaction(root)
     try:
         staged = [(file, transaction.stage(file)) for file in files if file.is_changed]
-        check_originals(root, files, max_bytes)
+        now = check_originals(root, files, max_bytes)
         for file, temporary in staged:
-            transaction.put(file, temporary)
+            transaction.put(file, temporary, now[file.path])
     except BaseException as error:
         problems = transaction.roll_back()
-        if isinstance(error, OSError):
-            message = f"cannot write: {error.strerror or error}"
-            if problems:
-                message += f"; the way back failed too: {'; '.join(problems)}"
-            raise PatchError(Failure("io_error", message, file=transaction.current)) from error
+        if isinstance(error, OSError) or (problems and isinstance(error, Exception)):
+            raise _io_error(error, problems, transaction.current) from error
         raise
     finally:
         transaction.close()
 
 
-def check_originals(root: Root, files: Sequence[PlannedFile], max_bytes: int) -> None:
-    """Raise ``ChangedMeanwhileError`` when a file on disk is not what the plan was made for."""
+def _io_error(error: BaseException, problems: list[str], path: str | None) -> PatchError:
+    reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    message = f"cannot write: {reason}"
+    if problems:
+        message += f"; the way back failed too: {'; '.join(problems)}"
+    return PatchError(Failure("io_error", message, file=path, is_undone=not problems))
+
+
+def check_originals(
+    root: Root, files: Sequence[PlannedFile], max_bytes: int
+) -> dict[str, FileState | None]:
+    """The files as they are now. Raises ``ChangedMeanwhileError`` when one is not what the plan
+    was made for."""
+    found: dict[str, FileState | None] = {}
     for file in files:
         try:
             now = root.read(file.path, max_bytes)
@@ -69,6 +79,8 @@ def check_originals(root: Root, files: Sequence[PlannedFile], max_bytes: int) ->
             raise ChangedMeanwhileError(file.path) from error
         if (now and now.content) != (file.original and file.original.content):
             raise ChangedMeanwhileError(file.path)
+        found[file.path] = now
+    return found
 
 
 class _Transaction:
@@ -117,23 +129,42 @@ class _Transaction:
         if int(os.fstat(descriptor).st_mtime) <= before.mtime_s:
             os.utime(descriptor, (before.mtime_s + 1, before.mtime_s + 1))
 
-    def put(self, file: PlannedFile, temporary: str) -> None:
-        """Rename into place, or away when the file shall go; the way back is noted first."""
+    def put(self, file: PlannedFile, temporary: str, now: FileState | None) -> None:
+        """Rename into place, or away when the file shall go; the way back is noted first.
+
+        ``now`` is what was found there last. What came there since is put back, and
+        ``ChangedMeanwhileError`` raised.
+        """
         self.current = file.path
         parent, name = self._parent(file.path), os.path.basename(file.path)
-        if file.original is None:
-            os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
-            self._undo.append(lambda: os.unlink(name, dir_fd=parent))
+        if now is None:
+            self._put_new(file.path, name, temporary, parent)
             return
         backup = self._new_name()
+        self._leftovers.append((backup, parent))
         if file.content is None:
             os.rename(name, backup, src_dir_fd=parent, dst_dir_fd=parent)
         else:
             _link(name, backup, parent)
-        self._leftovers.append((backup, parent))
         self._undo.append(lambda: os.rename(backup, name, src_dir_fd=parent, dst_dir_fd=parent))
+        self._check_same(backup, parent, now, file.path)
         if file.content is not None:
             os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+            self._check_same(backup, parent, now, file.path)  # written to until it was replaced
+
+    def _put_new(self, path: str, name: str, temporary: str, parent: int) -> None:
+        try:
+            os.link(temporary, name, src_dir_fd=parent, dst_dir_fd=parent, follow_symlinks=False)
+        except FileExistsError as error:
+            raise ChangedMeanwhileError(path) from error
+        except OSError:  # a file system without hard links
+            os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+        self._undo.append(lambda: os.unlink(name, dir_fd=parent))
+
+    def _check_same(self, backup: str, parent: int, now: FileState, path: str) -> None:
+        facts = os.stat(backup, dir_fd=parent, follow_symlinks=False)
+        if identity_of(facts) != now.identity:
+            raise ChangedMeanwhileError(path)
 
     def roll_back(self) -> list[str]:
         """Undo what was done, last first; what could not be undone, in words."""

@@ -38,6 +38,8 @@ class Failure:
     candidates: tuple[int, ...] = ()
     sha256: str | None = None
     hint: str = ""
+    is_undone: bool = True
+    """Whether every file is as it was. False only when the way back failed too."""
 
     def as_dict(self) -> dict[str, Any]:
         """The machine-readable form; absent facts are left out."""
@@ -62,6 +64,8 @@ class Failure:
             body["nearby"] = [[number, text] for number, text in self.nearby]
         if self.candidates:
             body["candidates"] = list(self.candidates)
+        if not self.is_undone:
+            body["is_undone"] = False
         return body
 
     def as_text(self) -> str:
@@ -69,7 +73,8 @@ class Failure:
         where = f" in {self.file}" if self.file else ""
         where += f", chunk {self.chunk}" if self.chunk else ""
         where += f" (patch line {self.patch_line})" if self.patch_line else ""
-        lines = [f"apply_patch failed: {self.error}{where}. No file was changed."]
+        state = "No file was changed." if self.is_undone else "SOME FILES MAY HAVE CHANGED."
+        lines = [f"apply_patch failed: {self.error}{where}. {state}"]
         lines += [_clip(line) for line in self.message.splitlines()[:3]]
         if self.best_line is not None:
             lines.append(

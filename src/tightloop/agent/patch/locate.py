@@ -8,7 +8,8 @@ whatever tier matched. Source of the tiers: the behaviour of Codex's patch tool.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tightloop.agent.patch.operations import ADD, CONTEXT, Chunk
+from tightloop.agent.patch.operations import ADD, CONTEXT, Chunk, ChunkGrew, ChunkLine
+from tightloop.agent.patch.prospect import Prospect
 from tightloop.agent.patch.repair import Repair
 from tightloop.agent.patch.text import Edit, FileText, Tier, match_key, positions
 
@@ -48,9 +49,23 @@ class Locator:
         self._policy = policy or LocatePolicy()
         self._repair = Repair(text, path)
         self._cursor = 0
+        self._prospect: Prospect | None = None
+        self._lines: list[ChunkLine] = []
+
+    def grow(self, event: ChunkGrew) -> None:
+        """A line of the next chunk. Raises ``PatchError`` when the chunk can have no place."""
+        if self._prospect is None:
+            self._prospect, self._lines = Prospect(self._text, self._cursor), []
+            self._find_anchor(Chunk((), event.anchors, False, 0, event.number, event.patch_line))
+        self._lines.append(event.line)
+        if not self._prospect.add(event.line):
+            lines = tuple(self._lines)
+            chunk = Chunk(lines, event.anchors, False, 0, event.number, event.patch_line)
+            raise self._repair.no_place(chunk, self._cursor)
 
     def place(self, chunk: Chunk) -> Placement:
         """The next chunk's place. Raises ``PatchError`` with repair data when it has none."""
+        self._prospect = None
         start, anchor = self._find_anchor(chunk)
         old = chunk.old
         if not old:

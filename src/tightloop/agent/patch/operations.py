@@ -92,10 +92,21 @@ class FileSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkGrew:
+    """A line of a chunk was read; ``number`` is the chunk's, ``patch_line`` where it starts."""
+
+    line: ChunkLine
+    anchors: tuple[str, ...]
+    number: int
+    patch_line: int
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkClosed:
-    """A chunk of the file last seen is complete."""
+    """A chunk of ``path``, the file last seen, is complete."""
 
     chunk: Chunk
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,4 +116,9 @@ class FileClosed:
     operation: Operation
 
 
-PatchEvent = FileSeen | ChunkClosed | FileClosed
+@dataclass(frozen=True, slots=True)
+class PatchEnded:
+    """The end marker was read; nothing but white space may follow."""
+
+
+PatchEvent = FileSeen | ChunkGrew | ChunkClosed | FileClosed | PatchEnded

@@ -25,12 +25,14 @@ from tightloop.agent.patch.operations import (
     AddFile,
     Chunk,
     ChunkClosed,
+    ChunkGrew,
     ChunkLine,
     DeleteFile,
     FileClosed,
     FileSeen,
     Operation,
     Patch,
+    PatchEnded,
     PatchEvent,
     UpdateFile,
 )
@@ -81,6 +83,18 @@ class PatchParser:
         self._anchors: list[str] = []
         self._num_soft = 0
         self._chunk_line = 0
+        self._num_chars = 0
+        self._opened_at = 0
+
+    @property
+    def state(self) -> State:
+        """Where in the grammar the text so far ends, as far as whole lines were read."""
+        return self._state
+
+    @property
+    def num_open_chars(self) -> int:
+        """Characters read since the last header or ``@@`` line: of what is still open."""
+        return self._num_chars - self._opened_at
 
     @property
     def is_ended(self) -> bool:
@@ -125,6 +139,7 @@ class PatchParser:
         if self.failure is not None:
             return
         self._num_lines += 1
+        self._num_chars += len(raw) + 1
         line = raw.removesuffix("\r")
         try:
             if _SURROGATE.search(line) or "\0" in line:
@@ -215,6 +230,7 @@ class PatchParser:
         self._state, self._path, self._header_line = state, path.strip(), number
         self._move_to, self._added, self._chunks, self._lines = None, [], [], None
         self._num_blank, self._anchors = 0, []
+        self._opened_at = self._num_chars
         self._events.append(FileSeen(kind, self._path, number))
 
     def _close_file(self, operation: Operation) -> None:
@@ -226,6 +242,7 @@ class PatchParser:
         if self._state is State.UPDATING:
             self._close_update()
         self._state = State.ENDED
+        self._events.append(PatchEnded())
 
     def _read_added(self, line: str, number: int) -> None:
         if line.startswith("+"):
@@ -247,7 +264,11 @@ class PatchParser:
             return
         if line == "" or line[0] in (CONTEXT, ADD, REMOVE):
             assert self._lines is not None
-            self._lines.append(ChunkLine(line[:1] or CONTEXT, line[1:]))
+            read = ChunkLine(line[:1] or CONTEXT, line[1:])
+            self._lines.append(read)
+            self._events.append(
+                ChunkGrew(read, tuple(self._anchors), len(self._chunks) + 1, self._chunk_line)
+            )
             self._num_soft = 0 if line else self._num_soft + 1
         elif line.rstrip() == END_OF_FILE:
             if not self._lines:
@@ -286,6 +307,7 @@ class PatchParser:
     def _open_chunk(self, number: int) -> None:
         self._lines, self._anchors, self._num_soft = [], [], 0
         self._chunk_line = number
+        self._opened_at = self._num_chars
 
     def _close_chunk(self, *, is_end_of_file: bool = False) -> None:
         chunk = Chunk(
@@ -298,7 +320,7 @@ class PatchParser:
         )
         self._chunks.append(chunk)
         self._lines = None
-        self._events.append(ChunkClosed(chunk))
+        self._events.append(ChunkClosed(chunk, self._path))
 
     def _close_update(self) -> None:
         if self._lines is not None:

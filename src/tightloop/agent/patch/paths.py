@@ -25,7 +25,7 @@ PROTECTED = PROTECTED_NAMES
 _SYS_OPENAT2 = 437  # the same number on every architecture
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_BENEATH = 0x02, 0x08
 _NUM_TRIES = 32
-_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_DIRECTORY = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC  # none on macOS
 _DRIVE = re.compile(r"[A-Za-z]:")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -88,13 +88,15 @@ def check_protected(path: str, shown: str, protected: Iterable[str] = PROTECTED)
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """A file as it was read."""
+    """A file as it was read. ``identity`` changes when it is written to or replaced, as far as kind,
+    size and modification time show."""
 
     content: bytes
     mode: int
     uid: int
     gid: int
     mtime_s: int
+    identity: tuple[int, ...] = ()
 
 
 class Root:
@@ -147,19 +149,46 @@ class Root:
                 raise forbidden(path, "not a regular file") from error
             raise
         facts = os.fstat(descriptor)
-        why = _unreadable(facts, max_bytes)
-        if why:
+        refusal = _refusal(path, facts, max_bytes)
+        if refusal is not None:
             os.close(descriptor)
-            code = "too_large" if stat.S_ISREG(facts.st_mode) else "forbidden_path"
-            raise PatchError(Failure(code, f"{path!r}: {why}", file=path))
+            raise refusal
         with os.fdopen(descriptor, "rb") as file:
-            return FileState(
-                file.read(),
-                stat.S_IMODE(facts.st_mode),
-                facts.st_uid,
-                facts.st_gid,
-                int(facts.st_mtime),
-            )
+            content = file.read(facts.st_size + 1)
+            if len(content) > facts.st_size:  # it has grown since
+                content += file.read(max_bytes - facts.st_size)
+        if len(content) > max_bytes:
+            raise _too_large(path, len(content), max_bytes)
+        return FileState(
+            content,
+            stat.S_IMODE(facts.st_mode),
+            facts.st_uid,
+            facts.st_gid,
+            int(facts.st_mtime),
+            identity_of(facts),
+        )
+
+    def true_name(self, path: str) -> str:
+        """The clean ``path`` with the symlinks among its parents followed: one name for one file.
+
+        Directories that do not exist yet are taken as they are. Raises ``forbidden_path`` as
+        ``open_parent`` does.
+        """
+        directory, name = os.path.split(path)
+        while directory and self._has_openat2:  # the walk follows none
+            try:
+                descriptor = self._open_directory(directory, path)
+            except FileNotFoundError:
+                directory, above = os.path.split(directory)
+                name = f"{above}/{name}"
+                continue
+            try:
+                inside = os.path.relpath(_real_path(descriptor), self._real)
+            finally:
+                os.close(descriptor)
+            check_protected("" if inside == "." else inside, path, self.protected)
+            return os.path.normpath(f"{inside}/{name}")
+        return path
 
     def open_parent(self, path: str, created: list[str] | None = None) -> int:
         """A descriptor of the directory that holds ``path``; the caller closes it.
@@ -259,15 +288,26 @@ class Root:
         return descriptor
 
 
-def _unreadable(facts: os.stat_result, max_bytes: int) -> str:
-    """Why a patch cannot work on this file; empty when it can."""
+def identity_of(facts: os.stat_result) -> tuple[int, ...]:
+    """See ``FileState.identity``. Without the inode: an overlay may give a file another one when it
+    copies it up, which a hard link does."""
+    return (stat.S_IFMT(facts.st_mode), facts.st_size, facts.st_mtime_ns)
+
+
+def _refusal(path: str, facts: os.stat_result, max_bytes: int) -> PatchError | None:
+    """Why a patch cannot work on this file; None when it can."""
     if stat.S_ISDIR(facts.st_mode):
-        return "a directory, not a file"
+        return forbidden(path, "a directory, not a file")
     if not stat.S_ISREG(facts.st_mode):
-        return "not a regular file"
+        return forbidden(path, "not a regular file")
     if facts.st_size > max_bytes:
-        return f"{facts.st_size} bytes; the limit is {max_bytes}"
-    return ""
+        return _too_large(path, facts.st_size, max_bytes)
+    return None
+
+
+def _too_large(path: str, size: int, max_bytes: int) -> PatchError:
+    text = f"{path!r}: {size} bytes or more; the limit is {max_bytes}"
+    return PatchError(Failure("too_large", text, file=path))
 
 
 def _real_path(descriptor: int) -> str:

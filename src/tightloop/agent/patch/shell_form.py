@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from tightloop.agent.patch.parser import BEGIN
 
 _NAMES = ("apply_patch", "applypatch")
-_SHELLS = {"bash", "sh", "zsh"}
+_SHELLS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("bash", "sh", "zsh"), ("-c", "-lc")),
+    **dict.fromkeys(("powershell", "pwsh"), ("-Command", "-c")),
+    "cmd": ("/c", "/C"),
+}
+"""The options with which a shell takes a script as its next argument."""
 _SCRIPT = re.compile(
     r"""\s*(?:cd\s+(?P<cd>'[^']*'|"[^"$`\\]*"|[^\s'"$`;&|<>()\\]+)\s*&&\s*)?"""
     r"""(?:apply_patch|applypatch)\s+<<\s*(?P<quote>['"]?)(?P<tag>\w+)(?P=quote)[ \t]*\n"""
@@ -42,9 +47,13 @@ def patch_in_argv(argv: list[str]) -> ShellPatch | None:
     """The same for an argument vector: ``apply_patch TEXT`` or ``bash -lc SCRIPT``."""
     if len(argv) == 2 and argv[0] in _NAMES:
         return ShellPatch(argv[1])
-    if len(argv) == 3 and argv[0].rpartition("/")[2] in _SHELLS and argv[1] in ("-c", "-lc"):
-        return patch_in_script(argv[2])
-    return None
+    if len(argv) < 3:
+        return None
+    shell, *options, option, script = argv
+    known = _SHELLS.get(shell.rpartition("/")[2].removesuffix(".exe"), ())
+    if option not in known or not set(options) <= {"-NoProfile"}:
+        return None
+    return patch_in_script(script)
 
 
 def patch_in_command(command: str) -> ShellPatch | None:

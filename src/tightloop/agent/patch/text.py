@@ -67,9 +67,9 @@ class FileText:
         if self.is_terminated:
             self.lines.pop()
         self.endings: list[str] | None = None
-        if "\r\n" in text:
+        if "\r" in text and "\r\n" in text:  # one character is found far sooner than two
             self._split_endings()
-        self._is_ascii = content.isascii()
+        self._is_ascii = text.isascii()
         self._keys: dict[Tier, list[str]] = {Tier.EXACT: self.lines}
 
     @property

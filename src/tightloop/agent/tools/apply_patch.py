@@ -4,13 +4,18 @@ Offered as a free-form tool with a grammar, or as a function with one string for
 know only functions. Either way the text is parsed and placed while it is being generated.
 """
 
+from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from tightloop.agent.events import ChangedPath, FileChange, ThreadItem
 from tightloop.agent.patch.apply import PatchOutcome, PatchStream
+from tightloop.agent.patch.failure import Failure
 from tightloop.agent.patch.plan import FileResult, PatchPolicy
+from tightloop.agent.patch.remaining import PatchSizes
 from tightloop.agent.tools.arguments import ArgumentsError, read_object
-from tightloop.agent.tools.interface import ToolContext, ToolResult
+from tightloop.agent.tools.interface import Hopeless, ToolContext, ToolResult
 from tightloop.protocol.errors import RemoteProtocolError
 from tightloop.protocol.partial_json import PartialObject, StringGrew
 from tightloop.trace.spans import Span
@@ -55,6 +60,7 @@ class ApplyPatch:
     def __init__(self, *, as_function: bool = False, policy: PatchPolicy | None = None) -> None:
         self._as_function = as_function
         self._policy = policy or PatchPolicy()
+        self._sizes = PatchSizes()
 
     def definition(self) -> dict[str, Any]:
         """See ``Tool.definition``."""
@@ -93,17 +99,22 @@ class ApplyPatch:
 
     def prepare(self, context: ToolContext, *, is_custom: bool) -> "PreparedPatch":
         """See ``StreamingTool.prepare``."""
-        return PreparedPatch(context, self._policy, is_custom)
+        return PreparedPatch(context, self._policy, self._sizes, is_custom)
 
 
 class PreparedPatch:
     """A patch being parsed and placed as its text arrives; nothing is written before ``run``."""
 
-    def __init__(self, context: ToolContext, policy: PatchPolicy, is_custom: bool) -> None:
+    def __init__(
+        self, context: ToolContext, policy: PatchPolicy, sizes: PatchSizes, is_custom: bool
+    ) -> None:
         self._context = context
         self._policy = policy
-        self._stream = PatchStream(context.workspace, policy)
+        self._sizes = sizes
+        self._stream = PatchStream(context.workspace, policy, context.on_patch)
         self._json = None if is_custom else PartialObject()
+        self._key: str | None = None
+        self._is_odd = False
 
     def feed(self, delta: str) -> None:
         """See ``PreparedCall.feed``."""
@@ -113,10 +124,30 @@ class PreparedPatch:
         try:
             changes = self._json.feed(delta)
         except RemoteProtocolError:
-            return  # said again, in words for the model, when the call is complete
+            self._is_odd = True  # said again, in words for the model, when the call is complete
+            return
         for change in changes:
             if isinstance(change, StringGrew) and change.key in _KEYS:
+                self._is_odd = self._is_odd or change.key != (self._key or change.key)
+                self._key = change.key
                 self._stream.feed(change.text)
+
+    def hopeless(self) -> Hopeless | None:
+        """See ``PreparedCall.hopeless``. A text that may still be read in another way never is."""
+        if self._stream.failure is None or self._is_odd:
+            return None
+        text = self._stream.text
+        if text.lstrip().startswith("{"):  # perhaps JSON for a tool that takes free text
+            return None
+        failure = self._stream.recheck()
+        if failure is None:
+            return None
+        text = text.encode("utf-8", "replace").decode()
+        arguments = text if self._json is None else msgspec.json.encode({"input": text}).decode()
+        failure = replace(failure, hint=f"{_STOPPED} {failure.hint}".rstrip())
+        now_ns = self._context.clock.now_ns()
+        result = _result(PatchOutcome(failure=failure), self._context, now_ns)
+        return Hopeless(arguments, result, self._stream.expected_tokens(self._sizes))
 
     async def run(self, arguments: str) -> ToolResult:
         """See ``PreparedCall.run``."""
@@ -129,7 +160,9 @@ class PreparedPatch:
         if text != self._stream.text:  # deltas were lost or merged: the final text is what counts
             self.close()
             return run_patch(text, self._context, self._policy)
-        return _result(self._stream.commit(), self._context, start_ns)
+        outcome = self._stream.commit()
+        self._stream.learn_into(self._sizes)
+        return _result(outcome, self._context, start_ns)
 
     def close(self) -> None:
         """See ``PreparedCall.close``."""
@@ -137,12 +170,13 @@ class PreparedPatch:
 
 
 _KEYS = ("input", "patch")
+_STOPPED = "Your response was stopped at this point."
 
 
 def run_patch(text: str, context: ToolContext, policy: PatchPolicy | None = None) -> ToolResult:
     """Apply a whole patch to the workspace."""
     start_ns = context.clock.now_ns()
-    stream = PatchStream(context.workspace, policy)
+    stream = PatchStream(context.workspace, policy, context.on_patch)
     stream.feed(text)
     return _result(stream.commit(), context, start_ns)
 
@@ -166,10 +200,13 @@ def _result(outcome: PatchOutcome, context: ToolContext, start_ns: int) -> ToolR
         changes = tuple(path for file in outcome.files for path in _changed_paths(file))
         item = FileChange(context.item_id, changes)
     else:
-        failed = outcome.failure.file if outcome.failure else None
-        changes = (ChangedPath(failed, "update"),) if failed else ()
-        item = FileChange(context.item_id, changes, "failed", text)
+        item = FileChange(context.item_id, _failed_path(outcome.failure), "failed", text)
     return ToolResult(text, outcome.is_ok, (span,), item)
+
+
+def _failed_path(failure: Failure | None) -> tuple[ChangedPath, ...]:
+    path = failure.file if failure is not None else None
+    return (ChangedPath(path, "update"),) if path else ()
 
 
 def _changed_paths(file: FileResult) -> list[ChangedPath]:

@@ -10,7 +10,12 @@ from typing import Any
 
 from tightloop.agent.events import CommandExecution, ThreadItem
 from tightloop.agent.patch.plan import PatchPolicy
-from tightloop.agent.patch.shell_form import ShellPatch, is_bare_patch, patch_in_command
+from tightloop.agent.patch.shell_form import (
+    ShellPatch,
+    is_bare_patch,
+    patch_in_argv,
+    patch_in_command,
+)
 from tightloop.agent.tools.apply_patch import run_patch
 from tightloop.agent.tools.arguments import ArgumentsError, read_object
 from tightloop.agent.tools.interface import ToolContext, ToolResult
@@ -81,7 +86,7 @@ class ExecCommand:
             command, shown = _read(arguments, Path("/"))
         except ArgumentsError:
             return None
-        if command.script is not None and patch_in_command(command.script):
+        if _patch_in(command) is not None:
             return None
         return CommandExecution(item_id, shown)
 
@@ -91,15 +96,14 @@ class ExecCommand:
             command, shown = _read(arguments, context.workspace)
         except ArgumentsError as error:
             return ToolResult(str(error), is_ok=False)
-        if command.script is not None:
-            patch = patch_in_command(command.script)
-            if patch is not None:
-                return _patch_from_shell(patch, command, context)
-            if is_bare_patch(command.script):
-                return ToolResult(
-                    "exec_command: the command is a bare patch. Call the apply_patch tool with it.",
-                    is_ok=False,
-                )
+        patch = _patch_in(command)
+        if patch is not None:
+            return _patch_from_shell(patch, command, context)
+        if is_bare_patch(shown):
+            return ToolResult(
+                "exec_command: the command is a bare patch. Call the apply_patch tool with it.",
+                is_ok=False,
+            )
         start_ns = context.clock.now_ns()
         kind = "test" if is_test_run(shown) else "tool"
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -170,6 +174,12 @@ def _directory(workdir: object, workspace: Path) -> str:
             )
         return str(Path(workdir).relative_to(workspace))
     return workdir
+
+
+def _patch_in(command: Command) -> ShellPatch | None:
+    if command.script is not None:
+        return patch_in_command(command.script)
+    return patch_in_argv(list(command.argv or ()))
 
 
 def _patch_from_shell(patch: ShellPatch, command: Command, context: ToolContext) -> ToolResult:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from tightloop.agent.events import ThreadItem
+from tightloop.agent.patch.apply import StreamEvent
 from tightloop.sandbox.interface import Sandbox
 from tightloop.trace.clock import Clock, MonotonicClock
 from tightloop.trace.spans import Span
@@ -17,6 +18,10 @@ from tightloop.trace.spans import Span
 
 def _ignore(_text: str) -> None:
     """No one listens to a command's output."""
+
+
+def _ignore_patch(_event: StreamEvent) -> None:
+    """No one follows patches."""
 
 
 def _ignore_text(_piece: str, _keep: int) -> None:
@@ -29,6 +34,9 @@ class ToolContext:
 
     ``on_text`` gets the beginning of the result's text as it becomes known: a piece, and how many
     characters of what it got before still stand. What it got must be how the text begins.
+
+    ``on_patch`` gets what becomes known of a patch while it streams, see ``patch.apply``: the first
+    is a file's name, which is when its tests can be got ready. Paths are relative to the workspace.
     """
 
     workspace: Path
@@ -37,6 +45,7 @@ class ToolContext:
     item_id: str = "item_0"
     on_output: Callable[[str], None] = _ignore
     on_text: Callable[[str, int], None] = _ignore_text
+    on_patch: Callable[[StreamEvent], None] = _ignore_patch
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,19 @@ class ToolResult:
     is_ok: bool
     spans: tuple[Span, ...] = ()
     item: ThreadItem | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hopeless:
+    """A call that cannot succeed any more, known while its arguments still arrive.
+
+    ``arguments`` are those so far, closed so that they can stand in a conversation; ``result`` is
+    what the call comes to; ``num_more_tokens`` is how many more it is expected to take.
+    """
+
+    arguments: str
+    result: ToolResult
+    num_more_tokens: float
 
 
 class Tool(Protocol):
@@ -72,6 +94,12 @@ class PreparedCall(Protocol):
 
     def feed(self, delta: str) -> None:
         """More of the arguments. Must have no effect that can be seen."""
+
+    def hopeless(self) -> Hopeless | None:
+        """Whether the call can no longer succeed, judged by the world as it is now.
+
+        Asked after each piece, so it must be cheap while nothing speaks against the call.
+        """
 
     async def run(self, arguments: str) -> ToolResult:
         """The arguments are complete."""
