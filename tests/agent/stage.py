@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tightloop.agent.events import Event
 from tightloop.agent.loop import Agent
+from tightloop.agent.patch.apply import StreamEvent
 from tightloop.agent.tools.apply_patch import ApplyPatch
 from tightloop.agent.tools.exec_command import ExecCommand
 from tightloop.agent.tools.interface import Tool, ToolContext
@@ -53,6 +54,14 @@ def output_texts(items: Sequence[Item]) -> list[str]:
     ]
 
 
+class Plain(InMemoryTransport):
+    """To a server that offers no extension, as far as a client can see."""
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        return frozenset()
+
+
 @asynccontextmanager
 async def stage(
     workspace: Path,
@@ -61,6 +70,8 @@ async def stage(
     tools: Sequence[Tool] = (),
     limits: Limits | None = None,
     kind: str | None = "none",
+    transport: type[InMemoryTransport] = InMemoryTransport,
+    on_patch: Callable[[StreamEvent], None] | None = None,
 ) -> AsyncIterator[Stage]:
     """Everything started; everything closed afterwards."""
     engine = ScriptedEngine(script if callable(script) else in_turn(script))
@@ -69,10 +80,12 @@ async def stage(
     sandbox = await open_sandbox(Policy(workspace, warm_tests=False), kind=kind)
     used: list[Tool] = [ExecCommand(), ApplyPatch(), *tools]
     session = Session(
-        InMemoryTransport(endpoint), model="scripted", tools=[tool.definition() for tool in used]
+        transport(endpoint), model="scripted", tools=[tool.definition() for tool in used]
     )
     listeners: list[Stage] = []
     context = ToolContext(workspace, sandbox)
+    if on_patch is not None:
+        context = replace(context, on_patch=on_patch)
     agent = Agent(
         session, used, context, limits=limits, listener=lambda event: listeners[0].listen(event)
     )

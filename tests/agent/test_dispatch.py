@@ -5,9 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from tightloop.agent.dispatch import Dispatcher
-from tightloop.agent.events import ThreadItem
-from tightloop.agent.tools.interface import ToolContext, ToolResult
-from tightloop.protocol.items import FunctionCall, FunctionCallOutput
+from tightloop.agent.events import ErrorItem, Event, ItemCompleted, ThreadItem
+from tightloop.agent.tools.interface import Hopeless, Tool, ToolContext, ToolResult
+from tightloop.protocol.items import (
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+)
 from tightloop.sandbox.interface import Command, CommandResult
 
 
@@ -88,3 +93,115 @@ async def test_pieces_are_told_with_their_call_and_whole_outputs_while_others_ru
 
 async def test_nobody_needs_to_know() -> None:
     assert await run_two(None) == await run_two(Told())
+
+
+class Doomed:
+    """A streaming tool whose calls are hopeless from the moment an ``x`` comes."""
+
+    name = "doomed"
+    is_ordered = True
+
+    def definition(self) -> dict[str, Any]:
+        return {"type": "function", "name": self.name}
+
+    def announce(self, arguments: str, item_id: str) -> ThreadItem | None:
+        return None
+
+    async def run(self, arguments: str, context: ToolContext) -> ToolResult:
+        raise AssertionError("a prepared call is run as such")
+
+    def prepare(self, context: ToolContext, *, is_custom: bool) -> "DoomedCall":
+        return DoomedCall()
+
+
+class DoomedCall:
+    """Hopeless once an ``x`` has come."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def feed(self, delta: str) -> None:
+        self.text += delta
+
+    def hopeless(self) -> Hopeless | None:
+        if "x" not in self.text:
+            return None
+        return Hopeless(self.text, ToolResult("it cannot be", is_ok=False), 250.0)
+
+    async def run(self, arguments: str) -> ToolResult:
+        return ToolResult(f"ran {arguments}", is_ok=True)
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def _announced(dispatcher: Dispatcher, index: int, **fields: str) -> None:
+    item = {"type": "function_call", "name": "doomed", "call_id": "call_d", **fields}
+    dispatcher.announce({"output_index": index, "item": item})
+
+
+def _doomed(*more: Tool) -> tuple[Dispatcher, list[Event]]:
+    heard: list[Event] = []
+    context = ToolContext(Path("/ws"), NoSandbox())
+    return Dispatcher([Doomed(), *more], context, heard.append, lambda: "item"), heard
+
+
+def test_a_hopeless_call_is_reported_once_and_answered_when_it_was_cut() -> None:
+    dispatcher, heard = _doomed()
+    _announced(dispatcher, 0)
+    assert dispatcher.feed({"output_index": 0, "delta": "a"}) is None
+    hopeless = dispatcher.feed({"output_index": 0, "delta": "x"})
+    assert hopeless is not None
+    assert (hopeless.arguments, hopeless.num_more_tokens) == ("ax", 250.0)
+    assert dispatcher.feed({"output_index": 0, "delta": "x"}) is None
+    dispatcher.abandon()
+    assert dispatcher.cut == [FunctionCall("call_d", "doomed", "ax")]
+    outputs = dispatcher.take_outputs(dispatcher.cut)
+    assert outputs == [FunctionCallOutput("call_d", "it cannot be")]
+    assert heard == [ItemCompleted(ErrorItem("item", "it cannot be"))]
+    dispatcher.begin()
+    assert (dispatcher.cut, dispatcher.outputs) == ([], {})
+
+
+def test_a_free_form_call_is_cut_as_such() -> None:
+    dispatcher, _ = _doomed()
+    _announced(dispatcher, 3, type="custom_tool_call")
+    dispatcher.feed({"output_index": 3, "delta": "x"})
+    dispatcher.abandon()
+    assert dispatcher.cut == [CustomToolCall("call_d", "doomed", "x")]
+    assert dispatcher.take_outputs(dispatcher.cut) == [
+        CustomToolCallOutput("call_d", "it cannot be")
+    ]
+
+
+async def test_a_hopeless_call_that_is_completed_is_run_like_any_other() -> None:
+    dispatcher, _ = _doomed()
+    _announced(dispatcher, 0)
+    dispatcher.feed({"output_index": 0, "delta": "x"})
+    async with asyncio.TaskGroup() as group:
+        dispatcher.start(FunctionCall("call_d", "doomed", "x"), 0, group)
+    dispatcher.abandon()
+    assert dispatcher.cut == []
+    assert dispatcher.outputs["call_d"] == FunctionCallOutput("call_d", "ran x")
+
+
+async def test_while_another_call_runs_nothing_is_hopeless() -> None:
+    """It may be making what is missing; asked again with the next piece after its end."""
+    slow = Slow()
+    dispatcher, heard = _doomed(slow)
+    async with asyncio.TaskGroup() as group:
+        dispatcher.start(FunctionCall("call_one", "slow", "one"), 0, group)
+        _announced(dispatcher, 1)
+        assert dispatcher.feed({"output_index": 1, "delta": "x"}) is None
+        slow.gates["one"].set()
+    await asyncio.sleep(0)
+    assert len(heard) == 1
+    assert dispatcher.feed({"output_index": 1, "delta": "y"}) is not None
+
+
+def test_a_call_without_an_id_cannot_be_answered_early() -> None:
+    dispatcher, _ = _doomed()
+    _announced(dispatcher, 0, call_id="")
+    assert dispatcher.feed({"output_index": 0, "delta": "x"}) is None
+    dispatcher.abandon()
+    assert dispatcher.cut == []

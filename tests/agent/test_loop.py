@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
-from tests.agent.stage import output_texts, stage
+from tests.agent.stage import Plain, output_texts, stage
 from tightloop.agent.events import (
     AgentMessage,
     CommandExecution,
@@ -21,9 +22,12 @@ from tightloop.agent.events import (
     TurnCompleted,
     TurnFailed,
 )
+from tightloop.agent.patch.apply import StreamEvent
+from tightloop.agent.patch.operations import FileSeen
+from tightloop.agent.patch.plan import PatchPlanned
 from tightloop.agent.tools.interface import ToolContext, ToolResult
 from tightloop.agent.turn import Limits, Status
-from tightloop.engine.scripted import Answer, Hold, call_answer, text_answer
+from tightloop.engine.scripted import Answer, Hold, Step, call_answer, text_answer
 from tightloop.protocol.deltas import (
     Finished,
     FinishReason,
@@ -34,7 +38,7 @@ from tightloop.protocol.deltas import (
     ToolCallStarted,
     Usage,
 )
-from tightloop.protocol.items import Message
+from tightloop.protocol.items import CustomToolCall, FunctionCall, Message
 from tightloop.sandbox.workspace import open_workspace
 
 PATCH = "*** Begin Patch\n*** Update File: f\n@@\n-old\n+new\n*** End Patch"
@@ -393,3 +397,157 @@ async def test_a_test_run_is_labelled(tmp_path: Path) -> None:
 
 def test_output_texts_ignores_other_items() -> None:
     assert output_texts([Message("user", ())]) == []
+
+
+WRONG = "*** Begin Patch\n*** Update File: f\n@@\n-missing\n+x\n@@\n"
+REST = "-second\n+y\n*** End Patch"
+
+
+def _doomed(*steps: Step, is_custom: bool = True) -> Answer:
+    """A patch whose first chunk fails, ``steps`` once that can be known, and its second chunk."""
+    texts = [WRONG, REST]
+    if not is_custom:
+        texts = [orjson.dumps(text).decode()[1:-1] for text in texts]
+        texts = ['{"input":"' + texts[0], texts[1] + '"}']
+    return [
+        ReasoningDelta("think"),
+        ToolCallStarted("c", "apply_patch", is_custom),
+        ToolCallDelta(texts[0]),
+        *steps,
+        ToolCallDelta(texts[1]),
+        ToolCallDone(),
+    ]
+
+
+@pytest.mark.parametrize("is_custom", [True, False])
+async def test_an_impossible_patch_ends_its_response(tmp_path: Path, *, is_custom: bool) -> None:
+    """108: the rest is never generated; the model goes on from its own half response, with what
+    the file holds, and the repaired patch is applied. The half call goes out made whole."""
+    (tmp_path / "f").write_text("old\n")
+    hold = Hold()
+    script = [
+        _doomed(hold, is_custom=is_custom),
+        call_answer("apply_patch", PATCH, "d"),
+        text_answer("ok"),
+    ]
+    async with stage(tmp_path, script) as s:
+        result = await s.agent.run_turn("go")
+        assert hold.reached.is_set()
+        assert not hold.release.is_set()
+        assert (result.status, result.text) == (Status.COMPLETED, "ok")
+        refusal, success = s.outputs()
+        assert "Your response was stopped at this point." in refusal
+        assert "No file was changed" in refusal
+        assert success.startswith("Success")
+        second = s.engine.requests[1]
+        assert len(second.items) == 2, "all before is still known to the server"
+        call = second.context()[-2]
+        if isinstance(call, CustomToolCall):
+            assert is_custom
+            assert (call.call_id, call.input) == ("c", WRONG)
+        else:
+            assert isinstance(call, FunctionCall)
+            assert (call.call_id, orjson.loads(call.arguments)) == ("c", {"input": WRONG})
+        assert (tmp_path / "f").read_text() == "new\n"
+        changes = [item for item in _ended(result.events) if isinstance(item, FileChange)]
+        assert [change.status for change in changes] == ["failed", "completed"]
+        assert len(result.round_trips) == 3
+
+
+@pytest.mark.parametrize("is_custom", [True, False])
+async def test_a_server_that_cannot_go_on_gets_the_half_response_back(
+    tmp_path: Path, *, is_custom: bool
+) -> None:
+    """The response is dropped; the call goes out as input, whole calls before it and outputs too."""
+    (tmp_path / "f").write_text("old\n")
+    answer = [*_run("true", "a"), Hold(), *_doomed(Hold(), is_custom=is_custom)]
+    first_hold = answer[4]
+    assert isinstance(first_hold, Hold)
+    script = [answer, call_answer("apply_patch", PATCH, "d"), text_answer("ok")]
+    async with stage(tmp_path, script, transport=Plain) as s:
+        task = asyncio.create_task(s.agent.run_turn("go"))
+        await s.until_heard(lambda event: isinstance(event, ItemCompleted))
+        first_hold.release.set()
+        result = await task
+        assert (result.status, result.text) == (Status.COMPLETED, "ok")
+        kinds = [type(item).__name__ for item in s.engine.requests[1].context()]
+        call = "CustomToolCall" if is_custom else "FunctionCall"
+        assert kinds == [
+            "Message", "FunctionCall", call, "FunctionCallOutput", f"{call}Output",
+        ]  # fmt: skip
+        half = s.engine.requests[1].context()[2]
+        if isinstance(half, FunctionCall):
+            assert orjson.loads(half.arguments) == {"input": WRONG}
+        else:
+            assert isinstance(half, CustomToolCall)
+            assert half.input == WRONG
+        _, refusal, success = s.outputs()
+        assert "Your response was stopped at this point." in refusal
+        assert success.startswith("Success")
+        assert (tmp_path / "f").read_text() == "new\n"
+
+
+@pytest.mark.parametrize("min_tokens", [None, 1e6])
+async def test_an_impossible_patch_that_is_not_worth_it_runs_to_its_end(
+    tmp_path: Path, min_tokens: float | None
+) -> None:
+    (tmp_path / "f").write_text("old\n")
+    limits = Limits(cancel_min_tokens=min_tokens)
+    async with stage(tmp_path, [_doomed(), text_answer("ok")], limits=limits) as s:
+        result = await s.agent.run_turn("go")
+        assert result.status is Status.COMPLETED
+        (refusal,) = s.outputs()
+        assert "No file was changed" in refusal
+        assert "stopped" not in refusal
+        call = s.engine.requests[1].context()[-2]
+        assert isinstance(call, CustomToolCall)
+        assert call.input == WRONG + REST
+
+
+def _is_command_end(event: Event) -> bool:
+    return isinstance(event, ItemCompleted) and isinstance(event.item, CommandExecution)
+
+
+async def test_a_command_before_the_patch_may_make_it_possible(tmp_path: Path) -> None:
+    """While it runs nothing is given up; the patch then fits what the command wrote."""
+    os.mkfifo(tmp_path / "go")
+    (tmp_path / "f").write_text("old\n")
+    hold = Hold()
+    command = _run("echo ready; cat go; printf 'missing\\nsecond\\n' > f", "a")
+    async with stage(tmp_path, [[*command, *_doomed(hold)], text_answer("ok")]) as s:
+        task = asyncio.create_task(s.agent.run_turn("go"))
+        await hold.reached.wait()
+        await s.until_heard(_is_output)
+        with (tmp_path / "go").open("w"):
+            pass
+        await s.until_heard(_is_command_end)
+        hold.release.set()
+        result = await task
+        assert result.status is Status.COMPLETED
+        assert s.outputs()[1].startswith("Success")
+        assert (tmp_path / "f").read_text() == "x\ny\n"
+
+
+async def test_a_patch_can_be_followed_while_it_streams(tmp_path: Path) -> None:
+    """Its file is known before the call is complete: time to wake that file's tests."""
+    (tmp_path / "f").write_text("old\n")
+    hold, named, heard = Hold(), asyncio.Event(), list[StreamEvent]()
+
+    def listen(event: StreamEvent) -> None:
+        heard.append(event)
+        named.set()
+
+    answer: Answer = [
+        ToolCallStarted("c", "apply_patch", True),
+        ToolCallDelta(PATCH[: PATCH.index("-old")]),
+        hold,
+        ToolCallDelta(PATCH[PATCH.index("-old") :]),
+        ToolCallDone(),
+    ]
+    async with stage(tmp_path, [answer, text_answer("ok")], on_patch=listen) as s:
+        task = asyncio.create_task(s.agent.run_turn("go"))
+        await named.wait()
+        assert heard == [FileSeen("update", "f", 2)]
+        hold.release.set()
+        await task
+        assert isinstance(heard[-1], PatchPlanned)

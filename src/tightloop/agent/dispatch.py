@@ -8,7 +8,7 @@ write) run one after the other in the order in which the model made them; others
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from tightloop.agent.events import (
     Listener,
 )
 from tightloop.agent.tools.interface import (
+    Hopeless,
     PreparedCall,
     StreamingTool,
     Tool,
@@ -57,10 +58,23 @@ class Foreteller(Protocol):
 CANCELLED_TEXT = '{"status": "cancelled"}'
 
 
+@dataclass(slots=True)
+class _Open:
+    """A call whose arguments are arriving."""
+
+    call_id: str
+    name: str
+    is_custom: bool
+    prepared: PreparedCall
+    context: ToolContext
+    hopeless: Hopeless | None = None
+
+
 class Dispatcher:
     """Runs the calls of one response at a time; reused for all responses of a conversation.
 
     ``outputs`` holds the output item of every call that ended, by call id; ``spans`` what ran.
+    ``cut`` are the calls that were given up half-way, as far as they came; they have outputs too.
     ``foreteller`` is told outputs while the calls run.
     """
 
@@ -74,6 +88,7 @@ class Dispatcher:
     ) -> None:
         self.outputs: dict[str, Output] = {}
         self.spans: list[Span] = []
+        self.cut: list[Call] = []
         self._tools = {tool.name: tool for tool in tools}
         self._context = context
         self._listener = listener
@@ -81,7 +96,12 @@ class Dispatcher:
         self._foreteller = foreteller
         self._running: set[asyncio.Task[None]] = set()
         self._in_order = asyncio.Lock()  # wakes its waiters first come, first served
-        self._prepared: dict[int, tuple[PreparedCall, ToolContext]] = {}
+        self._open: dict[int, _Open] = {}
+
+    def begin(self) -> None:
+        """Another response is asked for."""
+        self.outputs.clear()
+        self.cut.clear()
 
     def announce(self, event: Mapping[str, Any]) -> None:
         """An output item was added: get ready if it is a call of a tool that can use that."""
@@ -94,27 +114,56 @@ class Dispatcher:
             is_custom = item["type"] == "custom_tool_call"
             with suppress(OSError):  # said again, in words for the model, when the call runs
                 prepared = tool.prepare(context, is_custom=is_custom)
-                self._prepared[event.get("output_index", -1)] = (prepared, context)
+                call_id = str(item.get("call_id") or "")
+                opened = _Open(call_id, tool.name, is_custom, prepared, context)
+                self._open[event.get("output_index", -1)] = opened
 
-    def feed(self, event: Mapping[str, Any]) -> None:
-        """More arguments of an open call."""
-        prepared = self._prepared.get(event.get("output_index", -1))
+    def feed(self, event: Mapping[str, Any]) -> Hopeless | None:
+        """More arguments of an open call.
+
+        When that shows that the call cannot succeed, why; once. Not while other calls run, because
+        they may change what it needs.
+        """
+        opened = self._open.get(event.get("output_index", -1))
         delta = event.get("delta")
-        if prepared is not None and isinstance(delta, str):
-            prepared[0].feed(delta)
+        if opened is None or not isinstance(delta, str):
+            return None
+        opened.prepared.feed(delta)
+        if opened.hopeless is not None or self._running or not opened.call_id:
+            return None
+        opened.hopeless = opened.prepared.hopeless()
+        return opened.hopeless
 
     def start(self, call: Call, output_index: int, group: asyncio.TaskGroup) -> None:
         """The call is complete: run it in ``group``."""
-        prepared, context = self._prepared.pop(output_index, (None, None))
-        run = group.create_task(self._run(call, prepared, context or self._own_context()))
+        opened = self._open.pop(output_index, None)
+        prepared = None if opened is None else opened.prepared
+        context = self._own_context() if opened is None else opened.context
+        run = group.create_task(self._run(call, prepared, context))
         self._running.add(run)
         run.add_done_callback(self._running.discard)
 
     def abandon(self) -> None:
-        """The response is over; calls that were never completed are forgotten."""
-        for prepared, _ in self._prepared.values():
-            prepared.close()
-        self._prepared.clear()
+        """The response is over; calls that were never completed are forgotten.
+
+        One that could not have succeeded is answered with the reason, as if it had been run.
+        """
+        for opened in self._open.values():
+            if opened.hopeless is not None:
+                self._give_up(opened, opened.hopeless)
+            opened.prepared.close()
+        self._open.clear()
+
+    def _give_up(self, opened: _Open, hopeless: Hopeless) -> None:
+        call: Call
+        if opened.is_custom:
+            call = CustomToolCall(opened.call_id, opened.name, hopeless.arguments)
+        else:
+            call = FunctionCall(opened.call_id, opened.name, hopeless.arguments)
+        self.cut.append(call)
+        self.outputs[call.call_id] = _output(call, hopeless.result.text)
+        item = hopeless.result.item or ErrorItem(opened.context.item_id, hopeless.result.text)
+        self._listener(ItemCompleted(item))
 
     def take_outputs(self, calls: Sequence[Call]) -> list[Output]:
         """The outputs of ``calls`` in their order; a call without one was cancelled."""

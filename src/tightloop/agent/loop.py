@@ -6,6 +6,8 @@
       ^                                        |
       +------------- their outputs ------------+
 
+A response is ended early when a call in it can no longer succeed; see ``early_end``.
+
 It knows no engine and no server: everything it learns comes over the wire.
 """
 
@@ -16,6 +18,7 @@ from contextlib import aclosing
 
 from tightloop.agent import events as said
 from tightloop.agent.dispatch import ARGUMENT_DELTAS, Call, Dispatcher
+from tightloop.agent.early_end import EarlyEnd
 from tightloop.agent.tools.interface import Tool, ToolContext
 from tightloop.agent.turn import Limits, Status, TurnResult, added
 from tightloop.client.session import Session
@@ -53,6 +56,7 @@ class Agent:
         self._events: list[said.Event] = []
         self._num_items = 0
         self._dispatcher = Dispatcher(tools, context, self._say, self._next_item_id, session)
+        self._early = EarlyEnd(session, self._limits.cancel_min_tokens)
         self._backlog: list[Item] = list(opening)
         self._usage = Usage()
         self._text = ""
@@ -96,9 +100,13 @@ class Agent:
             try:
                 await self._round(items)
             finally:  # whatever was not taken in must go out again, and every call needs an output
-                unheard = items if len(self._session.items) == num_known else []
-                calls = _calls(self._session.items[num_known:])
-                self._backlog = [*unheard, *self._dispatcher.take_outputs(calls)]
+                heard, kept = self._session.items[num_known:], self._early.kept
+                unheard = [] if heard else items
+                calls = _calls([*heard[len(items) :], *kept])
+                self._backlog = [*unheard, *kept, *self._dispatcher.take_outputs(calls)]
+            items = self._backlog
+            if kept:
+                continue
             last = self._session.last
             if last is not None and last.status == "failed":
                 return Status.FAILED, str(last.error or "the response failed")
@@ -106,38 +114,46 @@ class Agent:
                 if last is not None and last.status == "incomplete":
                     return Status.FAILED, f"the response is incomplete: {last.incomplete_reason}"
                 return Status.COMPLETED, ""
-            items = self._backlog
         return Status.MAX_TURNS, f"no last word after {self._limits.max_turns} responses"
 
     async def _round(self, items: list[Item]) -> None:
         """One response and all its calls."""
-        self._dispatcher.outputs.clear()
+        self._dispatcher.begin()
+        self._early.begin()
+        is_dropped = False
         failure: Exception | None = None
         async with asyncio.TaskGroup() as group:
             try:
                 async with aclosing(self._session.respond(items)) as stream:
                     async for event in stream:
-                        self._hear(event, group)
+                        if is_dropped := self._hear(event, group):
+                            break
             except (ApiError, TransportError, RemoteProtocolError) as error:
                 failure = error  # calls already started may finish: they act on the workspace
             finally:
                 self._dispatcher.abandon()
+        self._early.settle(self._dispatcher.cut, is_dropped=is_dropped)
         if failure is not None:
             raise failure
+        if is_dropped:
+            return
         usage = self._session.last.usage if self._session.last is not None else None
         self._usage = added(self._usage, usage or Usage())
 
-    def _hear(self, event: Event, group: asyncio.TaskGroup) -> None:
+    def _hear(self, event: Event, group: asyncio.TaskGroup) -> bool:
+        """Act on an event; whether the response is to be dropped now."""
         kind = event["type"]
         if kind in ARGUMENT_DELTAS:
-            self._dispatcher.feed(event)
-        elif kind == "response.output_text.delta":
+            return self._early.consider(self._dispatcher.feed(event))
+        if kind == "response.output_text.delta":
             shown = said.AgentMessage(f"item_{self._num_items}", "")
             self._say(said.ItemUpdated(shown, text_delta=event.get("delta")))
         elif kind == "response.output_item.added":
             self._dispatcher.announce(event)
         elif kind == "response.output_item.done":
             item = completed_item(event)
+            if item is not None:
+                self._early.note(item)
             if isinstance(item, FunctionCall | CustomToolCall):
                 self._dispatcher.start(item, event.get("output_index", -1), group)
             elif isinstance(item, Message) and item.text:
@@ -146,6 +162,7 @@ class Agent:
             elif isinstance(item, Reasoning) and any(item.summary):
                 text = "\n\n".join(item.summary)
                 self._say(said.ItemCompleted(said.ReasoningItem(self._next_item_id(), text)))
+        return False
 
     def _say(self, event: said.Event) -> None:
         if not isinstance(event, said.ItemUpdated):

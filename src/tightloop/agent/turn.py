@@ -22,10 +22,15 @@ class Status(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When to give up: responses per turn, and seconds of wall time per turn."""
+    """When to give up: responses per turn, and seconds of wall time per turn.
+
+    A response is ended early when a call in it can no longer succeed and at least
+    ``cancel_min_tokens`` more are expected of that call; 0 always does, None never.
+    """
 
     max_turns: int = 50
     wall_s: float = 3600.0
+    cancel_min_tokens: float | None = 100.0
 
 
 @dataclass(frozen=True, slots=True)
