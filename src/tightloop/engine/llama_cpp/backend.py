@@ -25,6 +25,7 @@ from tightloop.trace.clock import now_ns
 MAX_THREADS = 512  # GGML_MAX_N_THREADS; more would be an assertion failure inside the library
 UNIT_TOKENS = 128
 TILE_TOKENS = 64  # GGML_FA_TILE_Q: with fewer, attention goes token by token
+SHORT_TOKENS = 16  # with fewer, token by token takes no longer than a tile of its own
 BATCH_TOKENS = 512
 _MIN_CELLS, _MAX_CELLS = 8192, 32768
 _NO_SLOT, _ABORTED = 1, 2
@@ -33,9 +34,10 @@ Logits = NDArray[np.float32]
 
 
 def batch_sizes(num_tokens: int) -> list[int]:
-    """How many tokens to hand over at a time so that no unit but an only one is short."""
+    """How many tokens to hand over at a time so that the last unit, unless it is tiny, fills a tile."""
     rest = num_tokens % UNIT_TOKENS
-    last = TILE_TOKENS + rest if num_tokens > UNIT_TOKENS and 0 < rest < TILE_TOKENS else 0
+    is_short = num_tokens > UNIT_TOKENS and SHORT_TOKENS <= rest < TILE_TOKENS
+    last = TILE_TOKENS + rest if is_short else 0
     head = num_tokens - last
     sizes = [min(BATCH_TOKENS, head - start) for start in range(0, head, BATCH_TOKENS)]
     return [*sizes, last] if last else sizes
