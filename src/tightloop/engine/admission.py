@@ -1,8 +1,8 @@
 """Which of the waiting responses goes on next when few can share the machine.
 
-Interactive ones before background ones, but for every ninth place that both wait for; then a session that has the fewest responses running, so
-that one with many forks starves nobody; then the session that had its turn longest ago; then order
-of arrival.
+Interactive ones before background ones, but for every ninth place that both wait for; then a session
+that has the fewest responses running, so that one with many forks starves nobody; then the session
+that had its turn longest ago; then order of arrival.
 """
 
 from collections import Counter

@@ -76,7 +76,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A parent's tokens, of which ``shown`` tells. They are not changed any more."""
+    """A parent's tokens, of which ``shown`` tells. They only grow."""
 
     tokens: Sequence[int]
     shown: Shown
