@@ -1,6 +1,7 @@
 """Which backend a command line means."""
 
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from aiohttp import web
@@ -30,12 +31,13 @@ async def test_server_urls(server: str, root: str) -> None:
             await open_backend(stack, model="m", server=server)
 
 
-async def test_a_server_that_is_none_is_told_in_one_line() -> None:
-    """Neither the page that it sends nor an object's picture; and no word of a key."""
+@asynccontextmanager
+async def page_server(status: int) -> AsyncIterator[str]:
+    """The root of something that answers every request with a page."""
 
     async def page(_: web.Request) -> web.Response:
         return web.Response(
-            text="<html>\n<h1>Hello</h1>\n</html>", status=404, content_type="text/html"
+            text="<html>\n<h1>Hello</h1>\n</html>", status=status, content_type="text/html"
         )
 
     app = web.Application()
@@ -43,17 +45,40 @@ async def test_a_server_that_is_none_is_told_in_one_line() -> None:
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-    for model, kind in (("m", "http"), ("m", "ws"), (None, "http")):
-        async with AsyncExitStack() as stack:
-            with pytest.raises(UsageError) as caught:
-                await open_backend(stack, model=model, server=url, transport=kind)
-        text = str(caught.value)
-        assert url in text
-        assert "404" in text
-        assert "API's root?" in text
-        assert not {"\n", "<", "key"} & {*text, *text.split()}
-    await runner.cleanup()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_server_that_is_none_is_told_in_one_line() -> None:
+    """Neither the page that it sends nor an object's picture; and no word of a key."""
+    async with page_server(404) as url:
+        for model, kind in (("m", "http"), ("m", "ws"), (None, "http")):
+            text = await refusal(url, model, kind)
+            assert url in text
+            assert "404" in text
+            assert "API's root?" in text
+            assert not {"\n", "<", "key"} & {*text, *text.split()}
+
+
+@pytest.mark.parametrize(
+    ("status", "says_key", "says_root"),
+    [(401, True, False), (404, False, True), (503, False, False)],
+)
+async def test_the_advice_fits_the_refusal(status: int, *, says_key: bool, says_root: bool) -> None:
+    """A host that is busy has neither another root nor another key."""
+    async with page_server(status) as url:
+        text = await refusal(url, "m", "ws")
+    assert str(status) in text
+    assert ("the key is read from" in text, "API's root?" in text) == (says_key, says_root)
+
+
+async def refusal(url: str, model: str | None, kind: str) -> str:
+    async with AsyncExitStack() as stack:
+        with pytest.raises(UsageError) as caught:
+            await open_backend(stack, model=model, server=url, transport=kind)
+    return str(caught.value)
 
 
 @pytest.mark.parametrize("server", ["example.org", "ftp://example.org", "http://"])

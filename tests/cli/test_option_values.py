@@ -27,7 +27,7 @@ def test_sizes(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-1", "GiB", "1e9", "2 GiBs", "2gib", "1,5GB", "9999TiB", "٣MB", "nan"]
+    "text", ["", "-1", "GiB", "1e9", "2 GiBs", "2gib", "1,5GB", "9999TiB", "٣MB", "nan", "1.5"]
 )
 def test_what_is_no_size_is_named(text: str) -> None:
     """With what would do."""

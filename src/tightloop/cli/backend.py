@@ -53,9 +53,12 @@ async def open_backend(
         hint = "; try --transport http" if "WebSocket" in str(error) else "; is the server running?"
         raise UsageError(f"{error}{hint}") from error
     except ApiError as error:
-        has_key_fault = error.status in (401, 403)
-        hint = f"the key is read from ${variable}" if has_key_fault else "is this the API's root?"
-        raise UsageError(f"{error}; {hint}") from error
+        hint = ""  # a host that is busy or broken says so itself
+        if error.status in (401, 403):
+            hint = f"; the key is read from ${variable}"
+        elif error.status < 429:
+            hint = "; is this the API's root?"
+        raise UsageError(f"{error}{hint}") from error
     return Backend(line, name, f"{transport} {url}")
 
 

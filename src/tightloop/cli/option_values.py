@@ -29,7 +29,10 @@ def size_bytes(text: str) -> int:
     """A size such as ``0``, ``800MB`` or ``1.5GiB``, in bytes."""
     units = {**_UNITS, **_BINARY}
     match = _SIZE.fullmatch(text)
-    if match is None or match[2] not in units:
+    is_part = (
+        match is not None and not match[2] and "." in match[1]
+    )  # of a byte: the unit is missing
+    if match is None or is_part or match[2] not in units:
         raise argparse.ArgumentTypeError(
             f"must be a size such as 0, 800MB or 1.5GiB (with {', '.join(list(units)[1:])}), got {text!r}"
         )

@@ -119,7 +119,9 @@ def run(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=arguments.log.upper(), format="%(levelname)s %(name)s: %(message)s")
     try:
         run_on(_serve(arguments), arguments.loop)
-    except ImportError:
+    except ImportError as error:
+        if error.name != "uvloop":
+            raise
         print(
             "tightloop serve: --loop uvloop: the package uvloop is not installed", file=sys.stderr
         )
