@@ -9,7 +9,7 @@ from typing import Any
 from tightloop.sandbox.exec_server import find_program
 from tightloop.sandbox.interface import Command, Policy
 
-ZYGOTE = Path(__file__).with_name("warm_zygote.py")
+ZYGOTE = Path(__file__).parent / "warm" / "__main__.py"
 _SHELL_CHARACTERS = frozenset("|&;<>()$`\\*?[]{}~#!\n=")
 
 

@@ -1,0 +1,182 @@
+# ruff: noqa: TID252 - started as a script, without the package above
+"""What a forked child does: become what a cold start would be at this point, run, exit."""
+
+import atexit
+import contextlib
+import ctypes
+import fcntl
+import os
+import runpy
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import _bootstrap_external
+from typing import Any, NoReturn
+
+from .report import LearningPlugin, Lines, OutcomePlugin
+from .stamps import is_below
+
+_PR_SET_DUMPABLE = 4
+HIGH_FD = 200  # descriptors of ours lie above those that a run opens
+
+
+@dataclass(slots=True)
+class Child:
+    """What one run needs. Descriptors are -1 when there is none.
+
+    ``prepare`` changes what a colder process would not have to change, before the run may begin.
+    """
+
+    request: dict[str, Any]
+    workspace: str
+    output: int
+    wait_fd: int
+    report_fd: int = -1
+    learn_fd: int = -1
+    prepare: Callable[[], None] | None = None
+
+
+def run_child(child: Child) -> NoReturn:
+    """In the child: wait until the run is announced, then be a cold run from here on."""
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        if child.prepare is not None:
+            child.prepare()
+        if not os.read(child.wait_fd, 1):
+            os._exit(0)  # nobody could announce this run: it goes colder
+        os.dup2(child.output, 1)
+        os.dup2(child.output, 2)
+        plugins = keep_reports(child)
+        set_dumpable(True)
+        become_cold(child.request, child.workspace)
+        register(plugins)
+        code = run_pytest("" if child.request["is_module"] else child.request["program"])
+    except BaseException:  # noqa: BLE001 - the last frame of the process
+        traceback.print_exc()
+    finally:
+        end_child(code)
+
+
+def keep_reports(child: Child) -> list[Any]:
+    """Every descriptor but the standard ones is closed, those for reports moved out of the way."""
+    kept: dict[int, Any] = {}
+    wanted = ((child.report_fd, OutcomePlugin), (child.learn_fd, LearningPlugin))
+    for fd, plugin in wanted:
+        if fd >= 0:
+            moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
+            kept[moved] = plugin(Lines(moved))
+    first = 3
+    for fd in [*sorted(kept), 4096]:
+        os.closerange(first, fd)
+        first = fd + 1
+    return list(kept.values())
+
+
+def register(plugins: list[Any]) -> None:
+    """The first configuration that pytest makes gets the plugins; later ones belong to tests."""
+    from _pytest import config
+
+    original = config.get_config
+
+    def get_config(*args: Any, **kwargs: Any) -> Any:
+        config.get_config = original
+        made = original(*args, **kwargs)
+        for plugin in plugins:
+            made.pluginmanager.register(plugin)
+        return made
+
+    if plugins:
+        config.get_config = get_config
+
+
+def set_dumpable(value: bool) -> None:
+    """Whether another process of the same user may look into this one."""
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, int(value), 0, 0, 0)
+
+
+def become_cold(request: dict[str, Any], workspace: str) -> None:
+    """Directory, variables, arguments and search path as ``python -m pytest`` has them."""
+    cwd, program = request["cwd"], request["program"]
+    os.chdir(cwd)
+    os.environ.update(request["environment"])
+    if request["is_script"]:
+        os.environ.update({"PWD": cwd, "SHLVL": "0", "_": program})
+    if request["is_module"]:
+        sys.executable = program
+        sys.path.insert(0, os.getcwd())
+    else:
+        sys.path.insert(0, os.path.dirname(os.path.realpath(program)))
+    sys.argv = [program, *request["args"]]
+    forget_listings(workspace)
+    ignore_cached_code(workspace)
+
+
+def forget_listings(workspace: str) -> None:
+    """What the import system remembers of directories of the workspace."""
+    for place in [place for place in sys.path_importer_cache if is_below(place, workspace)]:
+        # listings of other places are known to be fresh, by their stamps
+        if not is_below(place, os.path.realpath(sys.prefix)):
+            del sys.path_importer_cache[place]
+
+
+def ignore_cached_code(workspace: str) -> None:
+    """Files of the workspace are compiled from their source, always.
+
+    Python and pytest trust cached code when size and whole seconds agree; two edits within one
+    second would then run the old code.
+    """
+    from _pytest.assertion import rewrite
+
+    sys.dont_write_bytecode = True
+    if hasattr(_bootstrap_external.cache_from_source, "is_warm"):
+        return  # the process that this one was forked from has done it
+    original: Callable[..., str] = _bootstrap_external.cache_from_source
+    outside = os.path.realpath(sys.prefix)
+
+    def is_ours(path: str) -> bool:
+        path = os.path.realpath(path)
+        return is_below(path, workspace) and not is_below(path, outside)
+
+    def cache_from_source(path: str, *args: Any, **kwargs: Any) -> str:
+        if is_ours(os.fspath(path)):
+            raise NotImplementedError  # the import system then does without a cache
+        return original(path, *args, **kwargs)
+
+    cache_from_source.is_warm = True  # type: ignore[attr-defined]
+    read_pyc = rewrite._read_pyc
+
+    def read_rewritten(source: Any, *args: Any, **kwargs: Any) -> Any:
+        return None if is_ours(os.fspath(source)) else read_pyc(source, *args, **kwargs)
+
+    _bootstrap_external.cache_from_source = cache_from_source  # type: ignore[assignment]
+    rewrite._read_pyc = read_rewritten
+
+
+def run_pytest(script: str) -> int:
+    """Exit code of the run, by the same entry point as a cold one: ``-m pytest`` or a script."""
+    try:
+        if script:
+            runpy.run_path(script, run_name="__main__")
+        else:
+            runpy.run_module("pytest", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return (end.code or 0) & 0xFF
+        sys.stderr.write(f"{end.code}\n")
+        return 1
+    return 0
+
+
+def end_child(code: int) -> NoReturn:
+    """Threads joined, exit functions run and streams flushed, as at a normal exit."""
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(ValueError, AttributeError):
+                stream.flush()
+    finally:
+        os._exit(code)

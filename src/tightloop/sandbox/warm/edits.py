@@ -1,0 +1,239 @@
+"""Decides from two texts of a module whether the second may be swapped in for the first.
+
+Pure: no file, no process, nothing is executed. The state after importing the new text is that
+after importing the old one, up to code objects, when everything that import executes is equal
+and every function whose body differs is one that import did not run. The first is decided here;
+who ran is the second's matter, see ``Plan.changed``.
+"""
+
+import ast
+import inspect
+import sys
+import types
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_KINDS = (
+    inspect.CO_GENERATOR
+    | inspect.CO_COROUTINE
+    | inspect.CO_ASYNC_GENERATOR
+    | inspect.CO_ITERABLE_COROUTINE
+)
+_FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """An outermost function: not inside another one, but maybe inside a class, ``if`` or ``try``.
+
+    ``first_line`` is that of its first decorator, as in ``co_firstlineno``; ``dump`` is the whole
+    of it without positions.
+    """
+
+    name: str
+    first_line: int
+    dump: str
+    docstring: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A module without the bodies of its outermost functions, and these functions in order."""
+
+    skeleton: str
+    functions: tuple[Function, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to swap, or in ``reason`` why not.
+
+    ``codes`` pairs every code object that a live function may have with its successor; those of
+    functions whose body differs are in ``changed``: they must not have run during import.
+    """
+
+    reason: str = ""
+    codes: tuple[tuple[types.CodeType, types.CodeType], ...] = ()
+    changed: tuple[types.CodeType, ...] = ()
+
+
+class Impossible(Exception):
+    """The edit cannot be swapped; the text says why."""
+
+
+def plan(old: bytes, new: bytes, old_code: types.CodeType) -> Plan:
+    """Whether ``new`` may take the place of ``old``, of which import has made ``old_code``."""
+    try:
+        return _plan(old, new, old_code)
+    except (Impossible, SyntaxError, ValueError, RecursionError) as error:
+        return Plan(reason=str(error) or type(error).__name__)
+
+
+def _plan(old: bytes, new: bytes, old_code: types.CodeType) -> Plan:
+    before, after = outline(old), outline(new)
+    changed = changed_functions(before, after)
+    new_code = compiled(new, old_code.co_filename)
+    positions = dict(
+        zip(
+            ((function.name, function.first_line) for function in before.functions),
+            after.functions,
+            strict=True,
+        )
+    )
+    if len(positions) != len(before.functions):
+        raise Impossible("two functions begin in the same line")
+    pairs = list(pair_codes(old_code, new_code))
+    found = {
+        (code.co_qualname, code.co_firstlineno): (code, other)
+        for code, other in pairs
+        if is_function(code) and (code.co_qualname, code.co_firstlineno) in positions
+    }
+    if len(found) != len(positions):
+        raise Impossible("a function has no code of its own")
+    differing = []
+    for key, (code, other) in found.items():
+        if positions[key].first_line != other.co_firstlineno:
+            raise Impossible(f"{code.co_qualname} could not be paired")
+        if key[0] in changed:
+            check_pair(code, other)
+            differing.append(code)
+    return Plan("", (*pairs, *inner_pairs(pairs, differing)), tuple(differing))
+
+
+def outline(text: bytes) -> Outline:
+    """Parses a module. Raises SyntaxError or ValueError."""
+    tree = _parsed(text)
+    stripper = _Stripper()
+    stripper.visit(tree)
+    return Outline(ast.dump(tree), tuple(stripper.functions))
+
+
+def _parsed(text: bytes) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the compiler says them again
+        return ast.parse(text)
+
+
+def changed_functions(before: Outline, after: Outline) -> frozenset[str]:
+    """Names of the functions whose body differs. Raises Impossible when anything else does."""
+    old, new = before.functions, after.functions
+    if [function.name for function in old] != [function.name for function in new]:
+        raise Impossible("a function was added, removed, renamed or moved")
+    for one, other in zip(old, new, strict=True):
+        if one.docstring != other.docstring:
+            raise Impossible(f"the docstring of {one.name} changed")
+    if before.skeleton != after.skeleton:
+        raise Impossible("something outside the functions' bodies changed")
+    return frozenset(
+        one.name for one, other in zip(old, new, strict=True) if one.dump != other.dump
+    )
+
+
+def compiled(text: bytes, filename: str) -> types.CodeType:
+    """The module's code as import makes it. Raises Impossible when that gives a warning."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        code = compile(text, filename, "exec", dont_inherit=True)
+    if said:
+        raise Impossible(f"the compiler warns: {said[0].message}")
+    assert isinstance(code, types.CodeType)
+    return code
+
+
+def pair_codes(
+    old: types.CodeType, new: types.CodeType
+) -> Iterator[tuple[types.CodeType, types.CodeType]]:
+    """Code that import may turn into functions, outside of functions' bodies, with its successor.
+
+    Raises Impossible when the two trees do not have the same form.
+    """
+    ours, theirs = list(children(old)), list(children(new))
+    # belt and braces: 3.13 keeps in a class which attributes its methods assign
+    if (old.co_code, old.co_names, _plain(old)) != (new.co_code, new.co_names, _plain(new)):
+        raise Impossible(f"import would run other code in {old.co_qualname}")
+    if [code.co_qualname for code in ours] != [code.co_qualname for code in theirs]:
+        raise Impossible(f"{old.co_name} defines other things")
+    for one, other in zip(ours, theirs, strict=True):
+        if is_function(one) != is_function(other):
+            raise Impossible(f"{one.co_qualname} is of another kind")
+        yield one, other
+        if not is_function(one):
+            # classes remember their line from 3.13 on, in an attribute that import sets
+            if sys.version_info >= (3, 13) and one.co_firstlineno != other.co_firstlineno:
+                raise Impossible(f"class {one.co_qualname} moved")
+            yield from pair_codes(one, other)
+
+
+def inner_pairs(
+    pairs: list[tuple[types.CodeType, types.CodeType]], changed: list[types.CodeType]
+) -> Iterator[tuple[types.CodeType, types.CodeType]]:
+    """Code nested in functions that did not change: import may have run those, and made closures."""
+    left_out = {id(code) for code in changed}
+    for old, new in pairs:
+        if is_function(old) and id(old) not in left_out:
+            yield from _same_tree(old, new)
+
+
+def _same_tree(
+    old: types.CodeType, new: types.CodeType
+) -> Iterator[tuple[types.CodeType, types.CodeType]]:
+    for one, other in zip(children(old), children(new), strict=True):
+        yield one, other
+        yield from _same_tree(one, other)
+
+
+def check_pair(old: types.CodeType, new: types.CodeType) -> None:
+    """Raises Impossible for what ``__code__`` cannot take over, or decorators may have seen."""
+    if old.co_freevars != new.co_freevars:
+        raise Impossible(f"{old.co_qualname} uses other variables of its surroundings")
+    if old.co_flags & _KINDS != new.co_flags & _KINDS:
+        raise Impossible(f"{old.co_qualname} became a generator or coroutine, or ceased to be one")
+
+
+def children(code: types.CodeType) -> Iterator[types.CodeType]:
+    """The code objects directly inside one, in order."""
+    return (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
+
+
+def _plain(code: types.CodeType) -> list[object]:
+    return [value for value in code.co_consts if not isinstance(value, types.CodeType)]
+
+
+def is_function(code: types.CodeType) -> bool:
+    """Whether the code is that of a function, not of a class body or module."""
+    return bool(code.co_flags & inspect.CO_OPTIMIZED)
+
+
+class _Stripper(ast.NodeTransformer):
+    """Takes the bodies out of outermost functions and keeps what they were."""
+
+    def __init__(self) -> None:
+        self.functions: list[Function] = []
+        self._path: list[str] = []
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        self._strip(node)
+        return node
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AsyncFunctionDef:
+        self._strip(node)
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
+        self._path.append(node.name)
+        self.generic_visit(node)
+        self._path.pop()
+        return node
+
+    def _strip(self, node: _FunctionNode) -> None:
+        line = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+        self.functions.append(
+            Function(
+                name=".".join([*self._path, node.name]),
+                first_line=line,
+                dump=ast.dump(node),
+                docstring=ast.get_docstring(node, clean=False),
+            )
+        )
+        node.body = []

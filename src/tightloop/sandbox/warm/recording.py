@@ -1,0 +1,230 @@
+"""Watches imports: which text became which code, what ran, which files were read, what was done
+that a forked process cannot share.
+
+Standard library hooks only. The audit hook cannot be taken away again; it is idle afterwards.
+"""
+
+import gc
+import importlib.machinery
+import os
+import random
+import sys
+import threading
+import types
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import _bootstrap_external
+from typing import Any
+
+_PLACES_WITHOUT_STAMPS = ("/proc", "/sys", "/dev")
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_ACTS = (
+    *("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostby"),
+    *("subprocess.Popen", "os.system", "os.posix_spawn", "os.fork", "os.exec"),
+    *("_thread.start_new_thread", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link"),
+    *("os.symlink", "os.truncate", "os.chmod", "os.chown", "os.utime", "shutil.", "tempfile."),
+    *("sqlite3.connect", "mmap.", "signal.pthread_kill", "os.kill", "sys.addaudithook"),
+)
+_HARMLESS_ACTS = ("shutil.which",)
+_UNSWAPPABLE = frozenset(
+    """
+    numba torch tensorflow jax cupy triton grpc gevent eventlet cffi.verifier beartype.claw
+    typeguard.importhook pyximport
+    """.split()  # noqa: SIM905
+)
+_FUNCTION_LIKE = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
+
+
+class Refusal(Exception):
+    """This process cannot serve as a warm one; the text says why."""
+
+
+class ChangedMeanwhile(Refusal):
+    """Another attempt may succeed."""
+
+
+@dataclass(slots=True)
+class Source:
+    """One project file that was imported: its text, and the code import made of that very text."""
+
+    text: bytes
+    code: types.CodeType
+    num_loads: int = 1
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Everything seen between ``start`` and ``stop``."""
+
+    is_project: Callable[[str], bool]
+    sources: dict[str, Source] = field(default_factory=dict)
+    executed: dict[int, types.CodeType] = field(default_factory=dict)
+    opened: dict[str, int] = field(default_factory=dict)
+    acts: list[str] = field(default_factory=list)
+    _is_on: bool = False
+    _before: dict[str, Any] = field(default_factory=dict)
+    _to_code: Any = None
+    _output_fd: int = -1
+
+    def start(self) -> None:
+        """From here on everything is seen. Raises Refusal when somebody else is watching."""
+        if sys.getprofile() is not None or sys.gettrace() is not None:
+            raise Refusal("a profiler or tracer is at work")
+        self._before = self._state()
+        self._output_fd = os.memfd_create("output", os.MFD_CLOEXEC)
+        for fd in (1, 2):
+            os.dup2(self._output_fd, fd)
+        self._hook_loader()
+        sys.addaudithook(self._on_audit)
+        self._is_on = True
+        threading.setprofile(self._on_call)
+        sys.setprofile(self._on_call)
+
+    def stop(self) -> None:
+        """Nothing is seen any more. Raises Refusal for what children could not share."""
+        profile = sys.getprofile()
+        sys.setprofile(None)
+        threading.setprofile(None)
+        self._is_on = False
+        loader: Any = _bootstrap_external.SourceLoader
+        loader.source_to_code = self._to_code
+        if profile != self._on_call:
+            raise Refusal("a module set a profiler on import")
+        self._check()
+
+    # -- hooks
+
+    def _hook_loader(self) -> None:
+        loader: Any = _bootstrap_external.SourceLoader
+        original = self._to_code = loader.source_to_code
+        recorder = self
+
+        def source_to_code(self: Any, data: Any, path: Any, **options: Any) -> Any:
+            code = original(self, data, path, **options)
+            name = os.fspath(path)
+            if recorder._is_on and isinstance(name, str) and recorder.is_project(name):
+                is_plain = type(self) is importlib.machinery.SourceFileLoader
+                recorder._note_source(name, data, code, is_plain=is_plain)
+            return code
+
+        loader.source_to_code = source_to_code
+
+    def _note_source(self, path: str, data: bytes, code: types.CodeType, *, is_plain: bool) -> None:
+        path = os.path.realpath(path)
+        known = self.sources.get(path)
+        if known is not None:
+            known.num_loads += 1
+        elif is_plain:
+            self.sources[path] = Source(bytes(data), code)
+
+    def _on_call(self, frame: types.FrameType, event: str, _: Any) -> None:
+        if event == "call":
+            code = frame.f_code
+            self.executed[id(code)] = code  # kept, so that the number stays its own
+
+    def _on_audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self._is_on:
+            return
+        if event == "open":
+            self._on_open(*arguments)
+        elif event.startswith(_ACTS) and not event.startswith(_HARMLESS_ACTS):
+            self.acts.append(event)
+
+    def _on_open(self, path: Any, mode: Any, flags: Any) -> None:
+        if isinstance(path, bytes):
+            path = os.fsdecode(path)
+        if not isinstance(path, str):
+            return  # a descriptor: somebody opened it by name before
+        path = os.path.abspath(path)
+        if isinstance(flags, int) and flags & _WRITES and path != os.devnull:
+            self.acts.append(f"open for writing: {path}")
+        elif not path.startswith(_PLACES_WITHOUT_STAMPS) and not path.endswith(".pyc"):
+            path = os.path.realpath(path)
+            self.opened[path] = self.opened.get(path, 0) + 1
+
+    # -- what may not have happened
+
+    def _state(self) -> dict[str, Any]:
+        import logging  # resident anyway; the module itself need not be in a bare process
+
+        return {
+            "the environment": dict(os.environ),
+            "the working directory": os.getcwd(),
+            "open descriptors": sorted(
+                fd for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")
+            ),
+            "the handlers of the root logger": list(logging.root.handlers),
+            "the search path": list(sys.path),
+            "import hooks before pytest's": list(sys.meta_path[:1]),
+            "holders of standard streams": [
+                sys.getrefcount(getattr(sys, name)) for name in ("stdin", "stdout", "stderr")
+            ],
+            "excepthook": [sys.excepthook, sys.displayhook, sys.unraisablehook],
+        }
+
+    def _check(self) -> None:
+        if self.acts:
+            raise Refusal(f"importing does {self.acts[0]}")
+        sys.stdout.flush()  # not in a loop: its variable would be one more holder
+        sys.stderr.flush()
+        if os.fstat(self._output_fd).st_size:
+            raise Refusal("importing prints")
+        null = os.open(os.devnull, os.O_WRONLY)
+        for fd in (1, 2):
+            os.dup2(null, fd)
+        os.close(null)
+        os.close(self._output_fd)
+        for what, value in self._state().items():
+            if value != self._before[what]:
+                raise Refusal(f"importing changes {what}")
+        if len(os.listdir("/proc/self/task")) > 1:
+            raise Refusal("importing starts a thread")
+        found = sorted(_UNSWAPPABLE & sys.modules.keys())
+        if found:
+            raise Refusal(f"{found[0]} is imported")
+
+
+def project_objects(
+    is_project: Callable[[str], bool],
+) -> tuple[dict[int, list[types.FunctionType]], set[str]]:
+    """Live functions by the identity of their code, and files with live generators or coroutines.
+
+    To be called before ``gc.freeze``, which hides objects.
+    """
+    functions: dict[int, list[types.FunctionType]] = {}
+    suspended = set()
+    for thing in gc.get_objects():
+        kind = type(thing)
+        if kind is types.FunctionType:
+            if is_project(thing.__code__.co_filename):
+                functions.setdefault(id(thing.__code__), []).append(thing)
+        elif kind in _FUNCTION_LIKE:
+            suspended.add(_code_of(thing).co_filename)
+    return functions, suspended
+
+
+def _code_of(thing: Any) -> types.CodeType:
+    for name in ("gi_code", "cr_code", "ag_code"):
+        code = getattr(thing, name, None)
+        if code is not None:
+            return code  # type: ignore[no-any-return]
+    raise TypeError(f"{type(thing).__name__} has no code")
+
+
+class RandomState:
+    """Python reseeds its random numbers in every forked child, a cold process that calls
+    ``random.seed(n)`` on import has fixed ones: what importing touched is put back."""
+
+    def __init__(self) -> None:
+        self._before = random.getstate()
+        self.touched: tuple[Any, ...] | None = None
+
+    def note(self) -> None:
+        """To be called when everything is imported."""
+        after = random.getstate()
+        self.touched = None if after == self._before else after
+
+    def restore(self) -> None:
+        """In the child."""
+        if self.touched is not None:
+            random.setstate(self.touched)
