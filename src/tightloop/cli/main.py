@@ -15,7 +15,9 @@ VERBS = {
     "bench": "measure the follow-up turns of any OpenAI-compatible endpoint",
     "connect": "point another agent (Codex, Claude Code, ...) at a running server, or run it there",
     "demo": "fix real bugs with the bundled network: classic path against tight path",
+    "doctor": "try what this machine allows a sandbox to do, and name the fix for what it does not",
     "exec": "let the agent work on a repository once, without questions",
+    "repo": "keep repositories ready: make their bases and environments, list them, remove old ones",
     "serve": "serve models over the Responses API, HTTP and WebSocket on one port",
 }
 
