@@ -318,3 +318,53 @@ async def test_a_model_the_server_does_not_have(repo: Path, serving: Serving) ->
     assert (code, out) == (2, "")
     assert "nope" in err.splitlines()[-1]
     assert "Traceback" not in err
+
+
+def test_a_session_that_may_only_read(repo: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Neither patch tool nor command changes anything, and the header says which policy holds."""
+    call = {"name": "exec_command", "arguments": {"cmd": "cat m.py; echo z > m.py"}}
+    patch = {"name": "apply_patch", "arguments": PATCH}
+    answers: list[list[dict[str, Any]]] = [[{"call": call}], [{"call": patch}], [{"text": "Done."}]]
+    words = [
+        word
+        for word in _words(repo, "--policy", "read-only", model=_script(repo, answers))
+        if word not in ("--sandbox", "none")
+    ]
+    assert main(words) == 0
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert "| isolation bubblewrap | policy read-only |" in captured.err
+    assert "no file was changed" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--policy", "moat"], "--policy: there is no policy 'moat'"),
+        (["--policy", "read-only"], "--sandbox none cannot keep the policy 'read-only'"),
+        (["--policy", "read-only", "--apply"], "--apply: the policy 'read-only' changes nothing"),
+        (["--policy", "network"], "allows no host yet"),
+        (["--config", "/no/such/file"], "cannot read /no/such/file"),
+    ],
+)
+def test_policies_that_cannot_be_kept_end_with_2(
+    repo: Path, capsys: pytest.CaptureFixture[str], more: list[str], said: str
+) -> None:
+    assert main(_words(repo, "--model", "scripted", *more)) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_policy_with_hosts_is_shown(repo: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The header names them, and a refusal is told while the run goes on."""
+    config = repo.parent / "config.toml"
+    config.write_text("[sandbox]\npolicy = 'ci'\n[sandbox.policies.ci]\nextends = 'network'\n"
+                      "hosts = ['pypi.org', '*.example.org']\n")  # fmt: skip
+    fetch = "exec 3<>/dev/tcp/127.0.0.1/3128 && printf 'CONNECT evil.test:443 HTTP/1.1\\r\\n\\r\\n' >&3 && cat <&3"
+    call = {"name": "exec_command", "arguments": {"cmd": fetch}}
+    answers: list[list[dict[str, Any]]] = [[{"call": call}], [{"text": "Done."}]]
+    words = _words(repo, "--config", str(config), model=_script(repo, answers))
+    assert main([word for word in words if word not in ("--sandbox", "none")]) == 0
+    errors = capfd.readouterr().err
+    assert "| isolation bubblewrap | policy ci |" in errors
+    assert "network: pypi.org, *.example.org; nothing else" in errors
+    assert "network: refused: evil.test:443 is not among the hosts of policy 'ci'" in errors

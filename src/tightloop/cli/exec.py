@@ -23,9 +23,12 @@ from tightloop.agent.tools.exec_command import ExecCommand
 from tightloop.agent.tools.interface import Tool, ToolContext
 from tightloop.agent.turn import Limits
 from tightloop.cli.backend import Backend, UsageError, open_backend
+from tightloop.cli.decisions import DecisionLog
 from tightloop.cli.outcome import BAD_USAGE, INTERRUPTED, Outcome, Report
+from tightloop.cli.reading_commands import ReadingCommands
 from tightloop.client.session import Session
-from tightloop.sandbox.interface import Policy, SandboxError
+from tightloop.sandbox.interface import SandboxError
+from tightloop.sandbox.policies import FULL_ACCESS, NETWORK, NamedPolicy, PolicyError, load_policy
 from tightloop.trace.log import RunLog, new_log_path, state_directory
 
 if TYPE_CHECKING:
@@ -71,6 +74,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="seconds at most (default: 1800)",
     )
     add("--sandbox", metavar="KIND", help="bubblewrap, landlock or none (default: the strongest)")
+    add(
+        "--policy",
+        metavar="NAME",
+        help="what commands may do: read-only, workspace-write, network, full-access, or one of the"
+        " configuration (default: the configuration's, else workspace-write)",
+    )
+    add("--config", type=Path, metavar="FILE", help="configuration (default: see docs/sandbox.md)")
     add("--state-dir", type=Path, metavar="DIR", help="for logs, patches and workspaces")
 
 
@@ -83,8 +93,12 @@ def run(arguments: argparse.Namespace) -> int:
         prompt = _read_prompt(arguments.prompt)
         if not arguments.repo.is_dir():
             raise UsageError(f"--repo: {str(arguments.repo)!r} is not a directory")
+        from tightloop.sandbox import own_namespace
+
+        # Before the loop and its threads: an ordinary user's workspace is an overlay then, too.
+        own_namespace.enter(arguments.state_dir or state_directory())
         return asyncio.run(_run(arguments, prompt, report))
-    except (UsageError, SandboxError) as error:
+    except (UsageError, SandboxError, PolicyError) as error:
         report.fail(str(error))
         return BAD_USAGE
     except OSError as error:
@@ -101,13 +115,27 @@ async def _run(arguments: argparse.Namespace, prompt: str, report: Report) -> in
             asyncio.get_running_loop().add_signal_handler(number, _current_task().cancel)
     state_dir = arguments.state_dir or state_directory()
     from tightloop.sandbox.isolation import open_sandbox
+    from tightloop.sandbox.login_environment import LoginShell
+    from tightloop.sandbox.way_out import way_out
     from tightloop.sandbox.workspace import open_workspace
 
+    policy = load_policy(arguments.policy, arguments.config)
+    if policy.is_read_only and arguments.apply:
+        raise UsageError(f"--apply: the policy {policy.name!r} changes nothing")
+    kind = policy.kind(arguments.sandbox)
+    decisions = DecisionLog(report)
     async with AsyncExitStack() as stack:
+        login = await LoginShell.begin(state_dir)  # it runs beside what follows
+        stack.push_async_callback(login.close)
         workspace = await open_workspace(arguments.repo, state_dir=state_dir)
         stack.push_async_callback(workspace.discard)
         # Before the engine: the sandbox warms its tests while a model is loaded.
-        sandbox = await open_sandbox(Policy(workspace.path), kind=arguments.sandbox)
+        socket = await stack.enter_async_context(way_out(policy, decisions))
+        sandbox = await open_sandbox(
+            workspace.completed(policy.policy(workspace.path, socket)),
+            kind=kind,
+            source=await login.environment(),
+        )
         stack.push_async_callback(sandbox.close)
         backend = await open_backend(
             stack,
@@ -120,22 +148,32 @@ async def _run(arguments: argparse.Namespace, prompt: str, report: Report) -> in
             "model": backend.model,
             "backend": backend.description,
             "isolation": sandbox.kind,
+            "policy": policy.name,
             "workspace": workspace.kind,
         }
         log = _open_log(state_dir, workspace, prompt, labels)
         stack.callback(log.close)
+        decisions.attach(log)
+        stack.callback(decisions.detach)
         report.note(" | ".join(f"{name} {printable(value)}" for name, value in labels.items()))
+        if policy.needs_proxy:
+            report.note(f"network: {_hosts(policy)}; nothing else")
+        if login.problem:
+            report.note(f"variables of the login shell are unknown: {printable(login.problem)}")
         if sandbox.kind == "none":
             report.note("no isolation: commands can read and change whatever you can")
         elif sandbox.not_stronger:
             report.note(f"weaker isolation than possible: {printable(sandbox.not_stronger)}")
+        if workspace.note:
+            report.note(printable(workspace.note))
 
         def listen(event: said.Event) -> None:
             if not isinstance(event, said.ItemUpdated):
                 log.write("event", event=event)
             report.listen(event)
 
-        agent = _assemble(arguments, backend, ToolContext(workspace.path, sandbox), listen)
+        context = ToolContext(workspace.path, sandbox)
+        agent = _assemble(arguments, backend, context, policy, listen)
         outcome = Outcome(report, workspace, log, state_dir)
         places = {"log": str(log.path), "patch": str(outcome.patch_path)}
         listen(said.ThreadStarted(agent.thread_id, labels | places))
@@ -155,12 +193,24 @@ def _open_log(
     return RunLog(path, verb="exec", repository=repository, prompt=prompt, **labels)
 
 
+def _hosts(policy: NamedPolicy) -> str:
+    """The hosts of a policy, as a person wrote them."""
+    return ", ".join(str(rule) for rule in policy.hosts)
+
+
 def _assemble(
-    arguments: argparse.Namespace, backend: Backend, context: ToolContext, listen: said.Listener
+    arguments: argparse.Namespace,
+    backend: Backend,
+    context: ToolContext,
+    policy: NamedPolicy,
+    listen: said.Listener,
 ) -> Agent:
-    tools: list[Tool] = [ExecCommand(), ApplyPatch()]
+    tools: list[Tool] = (
+        [ReadingCommands()] if policy.is_read_only else [ExecCommand(), ApplyPatch()]
+    )
     definitions = [tool.definition() for tool in tools]
-    surroundings = Surroundings(context.workspace, context.sandbox.kind)
+    has_network = policy.level in (NETWORK, FULL_ACCESS)
+    surroundings = Surroundings(context.workspace, context.sandbox.kind, has_network)
     return Agent(
         Session(backend.transport, model=backend.model, tools=definitions),
         tools,
