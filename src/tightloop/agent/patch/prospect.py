@@ -15,8 +15,11 @@ class Prospect:
     """One chunk of one file; ``start`` is the line (0-based) after the chunks before it."""
 
     def __init__(self, text: FileText, start: int) -> None:
+        self._text = text
+        self._start = start
         self._old = _Beginning(text, start, (Tier.EXACT, Tier.UNICODE))
-        self._new = _Beginning(text, start, (Tier.EXACT, Tier.TRAILING))
+        self._outcome: list[str] = []
+        self._new: _Beginning | None = None
         self._has_old = False
 
     def add(self, line: ChunkLine) -> bool:
@@ -25,8 +28,19 @@ class Prospect:
             self._has_old = True
             self._old.add(line.text)
         if line.mark != REMOVE:
-            self._new.add(line.text)
-        return not self._has_old or self._old.is_somewhere or self._new.is_somewhere
+            self._outcome.append(line.text)
+        if not self._has_old or self._old.is_somewhere:
+            return True
+        return self._is_applied_somewhere()
+
+    def _is_applied_somewhere(self) -> bool:
+        """Looked for only when there is no other hope: it costs a pass over the file."""
+        if self._new is None:
+            self._new = _Beginning(self._text, self._start, (Tier.EXACT, Tier.TRAILING))
+        for line in self._outcome:
+            self._new.add(line)
+        self._outcome.clear()
+        return self._new.is_somewhere
 
 
 class _Beginning:

@@ -118,7 +118,8 @@ class FileText:
             return ""
         is_open = end == len(self.lines) and not self.is_terminated
         if self.endings is None:
-            return "\n".join(self.lines[start:end]) + ("" if is_open else "\n")
+            lines = self.lines[start:end]
+            return "\n".join(lines if is_open else [*lines, ""])
         endings = [*self.endings, ""] if is_open else self.endings
         pairs = zip(self.lines[start:end], endings[start:end], strict=True)
         return "".join(line + ending for line, ending in pairs)
