@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from benchmarks.lab.record import Experiment, Ratio
+from benchmarks.lab.record import MIN_FOR_INTERVAL, Experiment, Ratio
 from benchmarks.net.follow_up import COLD, INCREMENTAL, WARM
 from benchmarks.net.follow_up import STREAMED as STREAMED_PREFILL
 from benchmarks.net.trips import KEPT, NEW, STREAMED, TIGHT, TIGHT_TUNED, TUNED
@@ -20,9 +20,11 @@ SMALL_PERCENT = 20.0
 
 
 def reduction(ratio: Ratio | None) -> str:
-    """``-81 % [-83, -79]`` for a ratio of ours over a baseline's."""
+    """``-81 % [-83, -79]`` for a ratio of ours over a baseline's; without an interval for a few rounds."""
     if ratio is None:
         return "not measured"
+    if ratio.num < MIN_FOR_INTERVAL:
+        return f"{_signed(100 * (ratio.median - 1))} % (of {ratio.num})"
     ends = sorted(100 * (end - 1) for end in (ratio.low, ratio.high))
     return f"{_signed(100 * (ratio.median - 1))} % [{_signed(ends[0])}, {_signed(ends[1])}]"
 

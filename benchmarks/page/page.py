@@ -21,8 +21,8 @@ INTRODUCTION = """\
 Made by `python -m benchmarks.page` from the files in `benchmarks/results`; no number on this page was
 typed. `make bench` measures everything again. Figures are medians with the middle 80 % in brackets; ratios
 and reductions have 95 % intervals from resampling, turn by turn where both ways were measured in the same
-rounds. Two cores are few: client, server and upstream share them, so only what was measured in one run can
-be compared."""
+rounds; those of fewer than five rounds have none, and say of how many they are. Two cores are few: client,
+server and upstream share them, so only what was measured in one run can be compared."""
 
 QUICK = """\
 > **A rough look only.** These results come from a quick run, or from few samples on a busy machine: {names}."""
@@ -73,7 +73,7 @@ AGAINST_PEERS = """\
 ## Against every peer
 
 Below zero: ours takes less. **In bold**: a reduction below 20 %, none at all, or one whose interval reaches zero.
-Of each figure there are two tables: our WebSocket, which is the tight path, against each peer over each API that it
+Of each figure there are up to two tables: our WebSocket, which is the tight path, against each peer over each API that it
 offers; and ours asked in the very way that the peer is. `added` is what a gateway adds to the answer of the upstream
 itself. `make bench` and `python -m benchmarks.lab.report` print these ratios, and those of every other of our ways."""
 

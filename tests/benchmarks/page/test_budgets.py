@@ -43,8 +43,9 @@ def test_the_limit_is_said_with_what_it_is_judged_by() -> None:
     """The pinned figure beside the overhead; nginx beside the cost of a token."""
     pinned: dict[str, float] = {"tightloop scripted": 300.0, "tightloop scripted, pinned": 250.0}
     said = overhead(overheads(**pinned)).measured
-    assert (
-        said == "1k: 300 us; the dearest over the cheapest size 1.00x; on a core of its own 250 us"
+    assert said == (
+        "1k: 300 us; the dearest over the cheapest size 1.00x, within the middle 80 % of their turns;"
+        " moved to a core of its own before each turn 250 us"
     )
     place: dict[str, Value] = {"api": "websocket", "rate": "1000/s"}
     tokens = per_token()
@@ -53,3 +54,15 @@ def test_the_limit_is_said_with_what_it_is_judged_by() -> None:
     assert any(
         "18.0 us; nginx, passing the bytes through, 40.0 us | met |" in line for line in table
     )
+
+
+@pytest.mark.parametrize(("longest", "is_met"), [(180.0, True), (190.0, False)])
+def test_an_overhead_that_grows_with_the_history_is_not_met(longest: float, is_met: bool) -> None:
+    """However small it is: the budget is flat. Figures here spread by a tenth."""
+    rows = [
+        row("tightloop scripted", {"ttft": figure(median, "us")}, api="websocket", history=size)
+        for size, median in (("1k", 150.0), ("200k", longest))
+    ]
+    verdict = overhead(with_(experiment("round-trip", rows, [])))
+    assert verdict.is_met is is_met
+    assert ("beyond the middle" in verdict.measured) is not is_met

@@ -1,7 +1,8 @@
 import re
 from pathlib import Path
 
-from benchmarks.lab.record import Experiment
+from benchmarks.lab.record import Experiment, Ratio
+from benchmarks.page.headlines import reduction
 from benchmarks.page.page import SECTIONS, page
 from benchmarks.page.plots import plots
 from benchmarks.page.results import COMMANDS, Results, load
@@ -57,6 +58,11 @@ def test_what_our_server_adds_over_loopback_is_compared_way_by_way() -> None:
     assert "- 1k: against 'kept'\n" in text
 
 
+def test_few_rounds_have_no_interval() -> None:
+    ratio = Ratio("cpu 1000/s", "nginx, chat", "tightloop, websocket", 0.5, 0.4, 0.8, 3)
+    assert reduction(ratio) == "-50 % (of 3)"
+
+
 def test_per_token_reductions_turn_the_ratio_round() -> None:
     """A baseline of twice our cost is a reduction by half; the ends of the interval change places."""
     assert "| tightloop, responses | -50 % [-60, -38] | - |" in page(FULL, [])
@@ -66,7 +72,9 @@ def test_budgets_are_judged_by_the_numbers() -> None:
     text = page(FULL, [])
     assert "at most 20 us | 18.0 us | met |" in text
     assert "at most 3 us | 4.00 us | **not met**: an upstream's every token" in text
-    assert "exactly 1 | 1.02 to 1.02 RTT over 1 conditions | met |" in text
+    assert (
+        "exactly 1 | 1.02 to 1.02 RTT over 1 conditions (4 kB of new input, cubic) | met |" in text
+    )
     assert "at least 8x | 10.0x, same verdict after every replay | met |" in text
 
 
