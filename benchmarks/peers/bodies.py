@@ -20,7 +20,8 @@ _CHAT_TOOLS = [
 class Bodies:
     """Bodies for one size of history, by its name or in bytes; each carries an output that none had before.
 
-    Another ``seed`` makes another history, different from its first item on.
+    Another ``seed`` makes another history, different from its first item on; another ``mark`` the same
+    history with other outputs.
     """
 
     def __init__(
@@ -29,13 +30,14 @@ class Bodies:
         model: str,
         seed: int = 1,
         new_bytes: int = NEW_BYTES,
+        mark: str = "",
     ) -> None:
         num_bytes = HISTORY_BYTES[size] if isinstance(size, str) else size
         opening = message(f"Conversation {seed}: fix the failing test")
         self._items = [opening, *history(num_bytes)[1:]]
         self._model = model
         self._new_bytes = new_bytes
-        self._rng = random.Random(f"{size} {seed}")
+        self._rng = random.Random(f"{size} {seed} {mark}")
 
     def chat(self, **options: Any) -> bytes:
         """The whole history and the new output as Chat Completions."""

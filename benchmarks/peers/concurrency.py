@@ -19,7 +19,7 @@ from benchmarks.peers.crowd import SIZE, WINDOW_S, num_tokens, stream
 from benchmarks.peers.field import Field
 from benchmarks.peers.gateways import Door
 from benchmarks.peers.reply import BadReply
-from benchmarks.peers.series import OURS, TIGHT, Key, Series, compare, missing_rows, one_line, warm
+from benchmarks.peers.series import OURS, Key, Series, compare, missing_rows, one_line, overs, warm
 from benchmarks.peers.ways import Way
 from tightloop.trace.clock import now_ns
 
@@ -218,13 +218,13 @@ def _row(level: int, key: Key, series: Series) -> Row:
 
 
 def ratios(found: dict[int, dict[Key, Series]]) -> list[Ratio]:
-    """CPU per token and lateness of every peer over our gateway on a WebSocket."""
+    """CPU per token and lateness of every peer over our gateway's; see ``overs``."""
     return [
         ratio
         for level, each in found.items()
         for key in each
         if key[0] not in OURS
-        for over in TIGHT
+        for over in overs(key)
         for name in ("cpu", "late p99")
         for ratio in compare(name, key, over, each, f"{level} streams")
     ]

@@ -23,7 +23,7 @@ from benchmarks.peers.bodies import Bodies, create
 from benchmarks.peers.client import HttpClient, WebSocketClient, num_reconnected
 from benchmarks.peers.field import Field
 from benchmarks.peers.gateways import RESPONSES, Door, own_door, own_version
-from benchmarks.peers.reply import BadReply, HttpReply, Reply, WebSocketReply, failure
+from benchmarks.peers.reply import BadReply, HttpReply, Reply, failure
 from benchmarks.peers.series import Key, Series, compare, interleave, way_name
 from benchmarks.peers.ways import SETTLE_S, Way
 
@@ -33,8 +33,6 @@ NEW_BYTES = 256
 NUM_TOKENS = 16
 QUICK_ROUNDS = 2
 NUM_WARMUP = 2
-TURNS = 3
-"""Follow-up turns on a WebSocket before the conversation is opened anew: each makes it longer by a tenth."""
 
 LLAMA, OURS = "llama.cpp server", "tightloop embedded"
 FIGURES = {"ttft": "ms", "cpu": "ms", "reconnected": "%"}
@@ -98,7 +96,7 @@ def run(_field: Field, *, is_quick: bool) -> Experiment:
         notes=[
             "xllamacpp's server has no previous_response_id and no WebSocket, and closes the connection "
             "after each streamed answer; its time contains connecting anew",
-            f"a conversation on a WebSocket grows for {TURNS} turns, then it is opened anew",
+            "every turn on a WebSocket follows the same response, as every full resend has the same history",
             "a WebSocket is measured after, not in the rounds of, the ways over HTTP: its ratios compare medians",
         ],
     )
@@ -148,21 +146,17 @@ def tightloop_server(path: Path) -> Door:
 
 @dataclass(slots=True)
 class EngineWay:
-    """One server asked one way; ``measure`` asks once."""
+    """One server asked one way; ``measure`` asks once. Every turn goes on from the same history."""
 
     gateway: str
     api: str
     door: Door
     bodies: Bodies
     client: HttpClient | WebSocketClient
-    previous: str = ""
-    num_turns: int = 0
+    parent: str = ""
 
     def measure(self) -> dict[str, float]:
         """TTFT and CPU. Raises ``BadReply``."""
-        if self.num_turns >= TURNS:
-            self._open_conversation()
-        self.num_turns += 1
         request = self.client.ready(self._body())
         num_before = num_reconnected(self.client)
         program = self.door.program
@@ -172,7 +166,6 @@ class EngineWay:
         pause(SETTLE_S)
         spent_ns = program.cpu_ns() - before_ns
         first_ns = first_text_ns(reply)
-        self._keep(reply)
         is_reconnected = num_reconnected(self.client) > num_before
         return {
             "ttft": (first_ns - sent_ns) / 1e6,
@@ -183,19 +176,10 @@ class EngineWay:
     def open(self) -> None:
         """The engine has read the history."""
         if self.api == "websocket":
-            self._open_conversation()
+            opening = self.bodies.opening(max_output_tokens=NUM_TOKENS, temperature=0, store=True)
+            self.parent = response_id(self.client.ask(self.client.ready(create(opening)))[1])
         for _ in range(NUM_WARMUP):
             self.measure()
-
-    def _open_conversation(self) -> None:
-        """With the history alone, so that it does not grow beyond a few turns."""
-        if self.api != "websocket":
-            return
-        opening = create(self.bodies.opening(max_output_tokens=NUM_TOKENS, temperature=0))
-        reply = self.client.ask(self.client.ready(opening))[1]
-        first_text_ns(reply)
-        self._keep(reply)
-        self.num_turns = 0
 
     def _body(self) -> bytes:
         if self.api == "chat":
@@ -203,15 +187,17 @@ class EngineWay:
         limit = {"max_output_tokens": NUM_TOKENS, "temperature": 0}
         if self.api == "responses":
             return self.bodies.responses(**limit)
-        return create(self.bodies.following(self.previous, **limit))
+        return create(self.bodies.following(self.parent, **limit))
 
-    def _keep(self, reply: HttpReply | WebSocketReply) -> None:
-        if isinstance(reply, WebSocketReply):
-            last = list(reply.payload())[-1][1]
-            found = re.search(rb'"id": ?"(resp_[^"]+)"', last)
-            if found is None:
-                raise BadReply(f"no response id in {last[:200]!r}")
-            self.previous = found[1].decode()
+
+def response_id(reply: Reply) -> str:
+    """Of a whole answer with text. Raises ``BadReply``."""
+    first_text_ns(reply)
+    last = list(reply.payload())[-1][1]
+    found = re.search(rb'"id": ?"(resp_[^"]+)"', last)
+    if found is None:
+        raise BadReply(f"no response id in {last[:200]!r}")
+    return found[1].decode()
 
 
 def first_text_ns(reply: Reply) -> int:

@@ -5,7 +5,7 @@ all of them at once the upstream's own work would stand before the first. ``ttft
 the first byte sent to the first token read; ``added`` is what it takes longer than without a gateway in
 the same round, over the same API; ``cpu`` is the gateway's CPU time for the request. Once more after six
 idle seconds: ``reconnected`` counts the turns that found their connection closed. Our own WebSockets are
-also measured pinned, each process on a core of its own.
+also measured pinned: moved to a core of their own for each turn.
 """
 
 import contextlib
@@ -106,9 +106,14 @@ def measure_size(
         for way in wanted:
             way.close()
     for (gateway, api), series in found.items():
-        if gateway.removesuffix(PINNED) != NO_UPSTREAM:
+        if has_floor(gateway):
             add_differences(series, found.get(("direct", api)))
     return found
+
+
+def has_floor(gateway: str) -> bool:
+    """Whether the direct way's time is contained in its own: that one has an upstream and is never pinned."""
+    return gateway != NO_UPSTREAM and not gateway.endswith(PINNED)
 
 
 def add_differences(series: Series, direct: Series | None) -> None:

@@ -25,7 +25,7 @@ SETTLE_S = 0.002
 FIRST_ANSWER_LIMIT_S = 20.0
 
 PINNED = ", pinned"
-"""What the name of a gateway ends with where it was measured on a core of its own."""
+"""What the name of a gateway ends with where it was moved to a core of its own for each turn."""
 
 _ID = re.compile(rb'"id": ?"(resp_[^"]+)"')
 
@@ -56,7 +56,9 @@ class Way:
         self.gateway, self.api = gateway, api
         self._door = door
         is_websocket = api == "websocket"
-        self._bodies = Bodies(size, door.websocket_model if is_websocket else door.model)
+        model = door.websocket_model if is_websocket else door.model
+        # Not what this gateway has been sent another way: ours compares bodies with those before.
+        self._bodies = Bodies(size, model, mark=f"{gateway} {api}")
         self._client: HttpClient | WebSocketClient | None = None
         self._previous = ""
         self._num_turns = 0
@@ -155,7 +157,7 @@ class Way:
 class PinnedWay(Way):
     """As ``Way``, while the gateway has a core to itself, and upstream and client share another.
 
-    Beside the same way as it is, it shows what sharing cores costs.
+    The move comes just before the turn, whose time contains what it costs in caches.
     """
 
     def __init__(self, gateway: str, door: Door, api: str, size: str, upstream: Sequence[int]):

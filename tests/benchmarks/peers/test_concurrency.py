@@ -1,4 +1,4 @@
-from benchmarks.peers.concurrency import overload
+from benchmarks.peers.concurrency import overload, ratios
 from benchmarks.peers.crowd import RAMP_S, WINDOW_S, late, num_tokens, ramp_s
 from benchmarks.peers.reply import Token
 from benchmarks.peers.series import Series
@@ -29,3 +29,16 @@ def test_what_cannot_cope_is_not_asked_for_more() -> None:
     failed = Series()
     failed.errors["refused"] += 1
     assert overload(failed) == "refused"
+
+
+def test_a_peer_is_compared_with_ours_asked_alike_and_on_a_websocket() -> None:
+    keys = (("nginx", "chat"), ("tightloop", "chat"), ("tightloop", "websocket"))
+    found = {key: Series() for key in keys}
+    for series in found.values():
+        series.add({"cpu": 10.0, "late p99": 1.0})
+    made = {(each.name, each.of, each.over) for each in ratios({4: found})}
+    assert made == {
+        (f"{name} 4 streams", "nginx, chat", f"tightloop, {api}")
+        for name in ("cpu", "late p99")
+        for api in ("chat", "websocket")
+    }

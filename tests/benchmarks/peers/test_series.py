@@ -1,7 +1,7 @@
 from benchmarks.lab.progress import Progress
 from benchmarks.peers.per_token import of_tokens
 from benchmarks.peers.reply import BadReply, Token
-from benchmarks.peers.round_trip import add_differences, ratios
+from benchmarks.peers.round_trip import add_differences, has_floor, ratios
 from benchmarks.peers.series import Key, Series, compare, interleave, overs
 from benchmarks.peers.ways import Sample
 
@@ -49,6 +49,12 @@ def test_what_is_added_is_the_difference_to_the_same_round() -> None:
         direct.add(None if floor is None else {"ttft": floor})
     add_differences(own, direct)
     assert own.values["added"] == [6.0, None, 25.0]
+
+
+def test_nothing_is_taken_off_where_the_direct_way_is_another() -> None:
+    """Without an upstream, and on cores of its own."""
+    names = ("nginx", "tightloop", "tightloop, pinned", "tightloop scripted")
+    assert [name for name in names if has_floor(name)] == ["nginx", "tightloop"]
 
 
 def test_a_tokens_cost_is_without_the_requests() -> None:
