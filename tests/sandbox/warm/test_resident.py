@@ -334,8 +334,9 @@ def test_what_a_fork_cannot_share_keeps_modules_from_being_resident(
     edit(project, "pkg/late.py", None, text)
     edit(project, "tests/test_it.py", "import pkg\n", "import pkg, pkg.late\n")
     args = f"-q -rA -p no:cacheprovider --tb=short --maxfail={100 + list(REFUSED).index(name)}"
-    shared.settle()
-    shared.run(args)
+    for _ in range(2):  # after the first there is a file more, which would be another reason
+        shared.settle()
+        shared.run(args)
     shared.settle()
     ran = shared.run(args)
     assert ran.level == "l0"

@@ -14,6 +14,7 @@ from tests.sandbox.conftest import plain_environment
 from tightloop.sandbox.interface import Command, CommandResult, Policy
 from tightloop.sandbox.isolation import open_sandbox
 from tightloop.sandbox.session import PersistentSandbox
+from tightloop.sandbox.verdicts import read_report
 
 # The asyncio plugin warns about this unless a project decides it.
 CONFIG = "[pytest]\nasyncio_default_fixture_loop_scope = function\n"
@@ -393,3 +394,28 @@ async def test_runs_before_everything_is_learnt_are_warm_already(tmp_path: Path)
         await sandbox.close()
     assert [is_warm(result) for result in (*early, late, cold)] == [True] * 4 + [False]
     assert {plain(result) for result in (*early, late)} == {plain(cold)}
+
+
+@pytest.mark.slow
+async def test_a_run_says_its_level_and_how_each_test_ended(tmp_path: Path) -> None:
+    """Through the sandbox: bare, with the project's modules, with an edited body swapped in."""
+    plain_environment(tmp_path)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "subject.py").write_text(MODULE)
+    (tmp_path / "test_it.py").write_text(TEST)
+    command = Command(script=WARM, is_reporting=True)
+    said: list[CommandResult] = []
+    sandbox = await warm_sandbox(tmp_path)
+    try:
+        while len(said) < 10 and (not said or said[-1].how == "warm-pytest-l0"):
+            said.append(await sandbox.run(command))  # the modules are imported between two runs
+        (tmp_path / "subject.py").write_text("# edited\n" + MODULE.replace("1", "2"))
+        swapped = await sandbox.run(command)
+        cold = await sandbox.run(Command(script=COLD))
+    finally:
+        await sandbox.close()
+    assert (said[0].how, said[-1].how) == ("warm-pytest-l0", "warm-pytest-l1")
+    assert {plain(result) for result in said} == {plain(said[0])}
+    assert read_report(said[-1].report) == {"test_it.py::test_value": "passed"}
+    assert (swapped.how, plain(swapped)) == ("warm-pytest-swap", plain(cold))
+    assert read_report(swapped.report) == {"test_it.py::test_value": "failed"}

@@ -4,6 +4,7 @@ that a forked process cannot share.
 Standard library hooks only. The audit hook cannot be taken away again; it is idle afterwards.
 """
 
+import _thread
 import gc
 import importlib.machinery
 import os
@@ -21,7 +22,7 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _ACTS = (
     *("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostby"),
     *("subprocess.Popen", "os.system", "os.posix_spawn", "os.fork", "os.exec"),
-    *("_thread.start_new_thread", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link"),
+    *("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link"),
     *("os.symlink", "os.truncate", "os.chmod", "os.chown", "os.utime", "shutil.", "tempfile."),
     *("sqlite3.connect", "mmap.", "signal.pthread_kill", "os.kill", "sys.addaudithook"),
 )
@@ -64,6 +65,7 @@ class Recorder:
     _is_on: bool = False
     _before: dict[str, Any] = field(default_factory=dict)
     _to_code: Any = None
+    _start_thread: Any = None
     _output_fd: int = -1
 
     def start(self) -> None:
@@ -75,6 +77,7 @@ class Recorder:
         for fd in (1, 2):
             os.dup2(self._output_fd, fd)
         self._hook_loader()
+        self._hook_threads()
         sys.addaudithook(self._on_audit)
         self._is_on = True
         threading.setprofile(self._on_call)
@@ -86,6 +89,8 @@ class Recorder:
         sys.setprofile(None)
         threading.setprofile(None)
         self._is_on = False
+        _thread.start_new_thread = self._start_thread
+        vars(threading)["_start_new_thread"] = self._start_thread
         loader: Any = _bootstrap_external.SourceLoader
         loader.source_to_code = self._to_code
         if profile != self._on_call:
@@ -108,6 +113,17 @@ class Recorder:
             return code
 
         loader.source_to_code = source_to_code
+
+    def _hook_threads(self) -> None:
+        """Started is enough: one that has ended may have run what no hook has seen."""
+        original = self._start_thread = _thread.start_new_thread
+
+        def start_new_thread(*arguments: Any) -> int:
+            self.acts.append("_thread.start_new_thread")
+            return original(*arguments)
+
+        _thread.start_new_thread = start_new_thread
+        vars(threading)["_start_new_thread"] = start_new_thread
 
     def _note_source(self, path: str, data: bytes, code: types.CodeType, *, is_plain: bool) -> None:
         path = os.path.realpath(path)

@@ -148,7 +148,9 @@ def run_resident(link: socket.socket, parent: int, lesson: Lesson, workspace: st
             reason = (
                 str(error) if isinstance(error, Refusal) else f"{type(error).__name__}: {error}"
             )
-            again = isinstance(error, ChangedMeanwhile) or lesson.tree.changes() != ("", [])
+            listing, changed = lesson.tree.changes()
+            has_changed = listing or any(path.endswith(".py") for path in changed)
+            again = isinstance(error, ChangedMeanwhile) or bool(has_changed)
             send(link, {"state": "refused", "reason": reason[:1000], "again": again})
         else:
             send(link, {"state": "built", "num_functions": len(state.functions)})

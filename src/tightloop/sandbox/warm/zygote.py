@@ -80,7 +80,8 @@ class Zygote:
         self.hooks: list[Any] = []
         self.uppers = Uppers()
         self.to_build: dict[Key, Lesson] = {}
-        self.refusals: dict[Key, list[str]] = {}
+        self.refusals: dict[Key, int] = {}  # in a row
+        self.reasons: dict[Key, str] = {}  # of the last one
         self.settling: list[int] = []
         self.num_runs = 0
 
@@ -244,7 +245,7 @@ class Zygote:
         """By the process that holds the project's modules if there is one, else from here."""
         upper = self.uppers.of(request)
         if upper is None or not upper.ask(request, fds):
-            self.fork(request, fds, *self.refusals.get(key_of(request), [])[-1:])
+            self.fork(request, fds, self.reasons.get(key_of(request), ""))
         else:
             self.probe.pause()
 
@@ -301,7 +302,7 @@ class Zygote:
 
     def tree_to_learn_from(self, request: dict[str, Any]) -> Tree | None:
         """The tree before a run, if its command may get a process with the project's modules."""
-        is_hopeless = len(self.refusals.get(key_of(request), [])) >= _MAX_REFUSALS
+        is_hopeless = self.refusals.get(key_of(request), 0) >= _MAX_REFUSALS
         if is_hopeless or not declining.collects_the_same(request["args"]):
             return None
         try:
@@ -357,12 +358,15 @@ class Zygote:
         state = message["state"] if message else "gone"
         if message is None or state == "refused":
             reason = str(message["reason"]) if message else "it died"
+            key = self.uppers.key(upper)
+            self.reasons[key] = reason
             if not (message and message["again"]):
-                self.refusals.setdefault(self.uppers.key(upper), []).append(reason)
+                self.refusals[key] = self.refusals.get(key, 0) + 1
             return self.lose(upper, reason)
         if state == "built":
             upper.is_built = True
             self.refusals.pop(self.uppers.key(upper), None)
+            self.reasons.pop(self.uppers.key(upper), None)
         elif state == "checked":
             upper.is_checking = False
             if message["is_stale"]:
