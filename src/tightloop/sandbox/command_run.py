@@ -64,7 +64,8 @@ class CommandRun:
         self._timer: asyncio.TimerHandle | None = None
         self._is_timed_out = False
         self._started_ns = now_ns()
-        self._result: asyncio.Future[CommandResult] = self._loop.create_future()
+        self._outcome: CommandResult | SandboxError | None = None
+        self._waiters: list[asyncio.Future[None]] = []
 
     # -- the start, in this order: open, the request goes inside, begin
 
@@ -115,7 +116,7 @@ class CommandRun:
             self._loop.add_reader(self._channel.fileno(), self._take_terminal)
             async with asyncio.timeout(KILL_LIMIT_S):
                 await self._arrival
-        if self._result.done() or self._output_fd < 0:
+        if self._outcome is not None or self._output_fd < 0:
             return
         self._loop.add_reader(self._output_fd, self._on_readable)
         if self._report_fd >= 0:
@@ -156,7 +157,7 @@ class CommandRun:
 
     def finish(self, end: Mapping[str, Any]) -> None:
         """The inside says that every process of the command is gone."""
-        if self._result.done():
+        if self._outcome is not None:
             return
         ended_ns = now_ns()
         try:
@@ -179,7 +180,7 @@ class CommandRun:
         except (KeyError, TypeError, ValueError):
             self.fail(SandboxError(f"the exec server said no exit code: {end!r:.200}"))
             return
-        self._result.set_result(
+        self._conclude(
             CommandResult(
                 exit_code=code,
                 output=output,
@@ -194,18 +195,24 @@ class CommandRun:
 
     def fail(self, reason: SandboxError) -> None:
         """The sandbox is over: whoever waits gets the reason."""
-        if not self._result.done():
+        if self._outcome is None:
             self._release()
-            self._result.set_exception(reason)
-            self._result.exception()  # seen here: whoever waits for it sees it too
+            self._conclude(reason)
 
     def discard(self) -> None:
         """It is killed, and nothing more is heard of it. Does nothing after its end."""
-        if not self._result.done():
+        if self._outcome is None:
             self._post({"op": "kill", "id": self.number})
-        if not self._result.done():  # posting may have found the sandbox dead
+        if self._outcome is None:  # posting may have found the sandbox dead
             self._release()
-            self._result.cancel()
+            self._conclude(SandboxError(f"command {self.number} was cancelled"))
+
+    def _conclude(self, outcome: CommandResult | SandboxError) -> None:
+        self._outcome = outcome
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
 
     def _release(self) -> None:
         """No descriptor, reader or timer is left; writers are woken."""
@@ -330,7 +337,7 @@ class CommandRun:
     @property
     def has_ended(self) -> bool:
         """See ``RunningCommand.has_ended``."""
-        return self._result.done()
+        return self._outcome is not None
 
     def output_so_far(self) -> str:
         """See ``RunningCommand.output_so_far``."""
@@ -338,12 +345,12 @@ class CommandRun:
 
     def send_signal(self, number: int) -> None:
         """See ``RunningCommand.send_signal``."""
-        if not self._result.done():
+        if self._outcome is None:
             self._post({"op": "signal", "id": self.number, "number": int(number)})
 
     def kill(self) -> None:
         """See ``RunningCommand.kill``."""
-        if self._result.done():
+        if self._outcome is not None:
             return
         if self._timer is not None:
             self._timer.cancel()
@@ -352,7 +359,14 @@ class CommandRun:
 
     async def wait(self) -> CommandResult:
         """See ``RunningCommand.wait``."""
-        return await asyncio.shield(self._result)
+        if self._outcome is None:
+            waiter = self._loop.create_future()  # a shield would cost one more turn of the loop
+            self._waiters.append(waiter)
+            await waiter
+        if isinstance(self._outcome, CommandResult):
+            return self._outcome
+        assert self._outcome is not None
+        raise self._outcome
 
 
 def sealed_file(data: bytes) -> int:
