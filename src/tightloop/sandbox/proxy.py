@@ -178,10 +178,13 @@ async def _read_request(reader: asyncio.StreamReader) -> Request | None:
     """None when the client goes away without asking."""
     try:
         async with asyncio.timeout(_HEAD_LIMIT_S):
-            head = await reader.readuntil(b"\r\n\r\n")
+            first = await reader.read(1)
+            if not first:
+                return None
+            if not first.isalpha():  # SOCKS and others wait for an answer to their first bytes
+                raise BadRequest("this is an HTTP proxy, and the first byte is not of a request")
+            head = first + await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError as cut:
-        if not cut.partial:
-            return None
         raise BadRequest("the request ends before its head does") from cut
     except asyncio.LimitOverrunError as error:
         raise BadRequest(f"a head of more than {MAX_HEAD_BYTES} bytes", 431) from error
