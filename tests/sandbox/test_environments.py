@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +142,36 @@ async def test_a_failing_command_leaves_nothing(repository: Path, state: Path) -
     assert b"".join(said) == b"token is ***\n"
     assert [name for name in os.listdir(state / "environments") if "." not in name] == []
     assert not has_mounts(state)
+
+
+KILLED = """
+import asyncio, sys
+from pathlib import Path
+from tightloop.sandbox.bases import base_for, tree_state
+from tightloop.sandbox.environments import make_environment
+from tightloop.sandbox.set_up import SetUp
+repository, state = map(Path, sys.argv[1:])
+set_up = SetUp(commands=("echo x > new; echo begun; exec sleep 600",))
+def show(piece):
+    print(piece.decode(), end="", flush=True)
+base, tree = base_for(repository, state / "bases"), tree_state(repository, exclude=state)
+asyncio.run(make_environment(tree, base, state, set_up, {}, on_output=show))
+"""
+
+
+def test_a_killed_set_up_leaves_nothing(repository: Path, state: Path) -> None:
+    """Its commands end with it; its mount and its files go with the next collection."""
+    argv = [sys.executable, "-c", KILLED, str(repository), str(state)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        assert collect(state, Limits(num_per_repository=0)) == []  # it needs its base
+        [place] = [path for path in (state / "environments").iterdir() if path.is_dir()]
+        process.kill()
+    collect(state, Limits())
+    assert not place.exists()
+    assert not has_mounts(state)
+    assert [path for path in (state / "environments").iterdir() if path.is_dir()] == []
 
 
 async def test_a_secret_may_not_stay_behind(repository: Path, state: Path) -> None:
