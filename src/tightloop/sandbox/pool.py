@@ -16,11 +16,13 @@ from tightloop.sandbox.interface import Command, CommandResult, SandboxError
 from tightloop.sandbox.session import PersistentSandbox
 from tightloop.trace.clock import now_ns
 
+_CALM_S = 0.05
+
 
 class SandboxPool:
     """Keeps ``size`` sandboxes ready; ``open_one`` must return a started one of its own.
 
-    Taking one starts the next in the background. When none is ready a new one is opened on the
+    The next is started in the background once a command is over, or has run for a while. When none is ready a new one is opened on the
     spot, so the pool never makes a command fail that would have worked without it.
     """
 
@@ -64,7 +66,8 @@ class SandboxPool:
         if not self._is_open:
             raise SandboxError("the pool of sandboxes is not running: start it first")
         sandbox = self._next_ready()
-        self._refill()
+        # Not at once: starting one takes the processor from the command that is about to run.
+        asyncio.get_running_loop().call_later(_CALM_S, self._refill)
         if sandbox is None:
             self.num_taken_cold += 1
             sandbox = await self._open_one()
@@ -73,6 +76,7 @@ class SandboxPool:
         finally:
             if self._is_open:
                 self._spawn(sandbox.close(), "retire")
+                self._refill()
             else:
                 await sandbox.close()
 
