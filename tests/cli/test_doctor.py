@@ -84,10 +84,10 @@ def test_a_wrong_configuration_ends_with_2(
 ) -> None:
     """The key is named; nothing is probed."""
     config = tmp_path / "c.toml"
-    config.write_text("[sandbox]\npolcy = 'network'\n")
+    config.write_text("[sandbox]\nrule = 'network'\n")
     assert main(["doctor", "--config", str(config), *more]) == 2
     captured = capsys.readouterr()
-    assert "unknown key 'polcy'" in captured.err
+    assert "unknown key 'rule'" in captured.err
     assert bool(more) == ("unknown key" in captured.out)
 
 

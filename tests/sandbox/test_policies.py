@@ -101,7 +101,7 @@ def test_a_policy_of_ones_own() -> None:
     [
         ({"sandbx": {}}, "c.toml: unknown table 'sandbx'; known is [sandbox]"),
         ({"sandbox": 1}, "[sandbox] must be a table: expected"),
-        ({"sandbox": {"polcy": "x"}}, "[sandbox] unknown key 'polcy'; known are policy, isolation"),
+        ({"sandbox": {"rule": "x"}}, "[sandbox] unknown key 'rule'; known are policy, isolation"),
         ({"sandbox": {"policy": 1}}, "[sandbox] policy: expected str, got int"),
         (
             {"sandbox": {"isolation": "moat"}},

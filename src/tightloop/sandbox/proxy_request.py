@@ -19,7 +19,7 @@ _AUTHORITY: Final = re.compile(
 _HOP: Final = frozenset(
     {
         *("connection", "proxy-connection", "keep-alive", "proxy-authorization"),
-        *("te", "trailer", "upgrade"),
+        *("te", "trailer", "upgrade"),  # codespell:ignore te
     }
 )
 
