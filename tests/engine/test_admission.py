@@ -117,6 +117,17 @@ def test_background_leaves_a_place_free() -> None:
     assert names(admission.admit(running)) == ["a"]
 
 
+def test_what_goes_on_from_an_unfinished_response_waits_for_it() -> None:
+    """A prewarm is answered before the engine has read it, so its continuation may come early."""
+    asked = GenerationRequest("answer", "m", Node("prewarm", None, ()), ())
+    admission = Admission(4)
+    admission.waiting += [Run(Nowhere(), asked, lambda _: None), made("prewarm"), made("other")]
+    running = admission.admit([])
+    assert names(running) == ["prewarm", "other"]
+    assert admission.admit(running) == []
+    assert names(admission.admit(running[1:])) == ["answer"]
+
+
 def test_the_cancelled_wait_no_more() -> None:
     admission = Admission(1)
     admission.waiting += [made("a"), made("b")]

@@ -3,6 +3,9 @@
 Interactive ones before background ones, but for every ninth place that both wait for; then a session
 that has the fewest responses running, so that one with many forks starves nobody; then the session
 that had its turn longest ago; then order of arrival.
+
+What goes on from a response that is still being made, which only a prewarm can be, waits for it: both would
+read the same conversation at once, and neither would find what the other has read.
 """
 
 from collections import Counter
@@ -55,14 +58,16 @@ class Admission:
             return admitted
         num_background = sum(_is_patient(run) for run in running)
         held = Counter(_session(run) for run in running)
-        while self.waiting and len(running) + len(admitted) < self._max_running:
+        ready = self._ready(running)
+        while ready and len(running) + len(admitted) < self._max_running:
             is_due = self._num_overtakes >= MAX_OVERTAKES and num_background < self._max_background
             # min keeps the first of equals: the one that came first
-            run = min(self.waiting, key=partial(self._rank, held, is_due))
+            run = min(ready, key=partial(self._rank, held, is_due))
             if _is_patient(run):
                 if num_background >= self._max_background:
                     break  # then only background ones wait
                 num_background += 1
+            ready.remove(run)
             self.waiting.remove(run)
             self._count_overtake(run)
             admitted.append(run)
@@ -72,6 +77,14 @@ class Admission:
         if not self.waiting:  # nobody has to be fair to anybody
             self._turns.clear()
         return admitted
+
+    def _ready(self, running: Sequence[Run]) -> list[Run]:
+        unfinished = {run.request.response_id for run in (*running, *self.waiting)}
+        return [
+            run
+            for run in self.waiting
+            if run.request.parent is None or run.request.parent.id not in unfinished
+        ]
 
     def _rank(self, held: Counter[str], is_due: bool, run: Run) -> tuple[int, int, int]:
         session = _session(run)
