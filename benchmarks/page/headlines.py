@@ -41,6 +41,72 @@ def find(experiment: Experiment, of: str, over: str, name: str) -> Ratio | None:
     )
 
 
+def claim_lines(results: Results) -> list[str]:
+    """What the article says, and in how many of the conditions measured it is reached here."""
+    lines = [
+        "| the article's figure | ours against | reductions here | reached in |",
+        "|---|---|---|---|",
+    ]
+    network, tokens = (results.experiments.get(name) for name in ("network", "per-token"))
+    trips = [
+        (
+            "80 % lower round-trip overhead",
+            f"{TIGHT}, against {over}",
+            80.0,
+            "overhead",
+            TIGHT,
+            over,
+        )
+        for over in BASELINES
+    ]
+    trips.append(
+        (
+            "80 % lower round-trip overhead",
+            f"{TIGHT}, both tuned",
+            80.0,
+            "overhead",
+            TIGHT_TUNED,
+            TUNED,
+        )
+    )
+    trips += [
+        ("50 % lower time to first token", f"{of}, against {over}", 50.0, "ttft", of, over)
+        for of in (TIGHT, STREAMED)
+        for over in BASELINES
+    ]
+    for claim, against, percent, figure, of, over in trips:
+        found = [
+            ratio
+            for ratio in (network.ratios if network else [])
+            if ratio.name.startswith(f"{figure} ") and (ratio.of, ratio.over) == (of, over)
+        ]
+        lines.append(f"| {claim} | {against} | {_reached(found, percent)} |")
+    ratios = tokens.ratios if tokens else []
+    peers = {
+        ratio.of
+        for ratio in ratios
+        if ratio.over == OURS_WEBSOCKET and ratio.name.startswith("cpu ") and PINNED not in ratio.of
+    }
+    for peer in sorted(peers):
+        found = [
+            inverse(ratio)
+            for ratio in ratios
+            if (ratio.of, ratio.over) == (peer, OURS_WEBSOCKET) and ratio.name.startswith("cpu ")
+        ]
+        lines.append(
+            f"| 30 % lower per-token overhead | gateway CPU, against {peer} | {_reached(found, 30.0)} |"
+        )
+    return lines
+
+
+def _reached(ratios: Sequence[Ratio], percent: float) -> str:
+    if not ratios:
+        return "not measured | -"
+    changes = sorted(100 * (ratio.median - 1) for ratio in ratios)
+    num = sum(change <= -percent for change in changes)
+    return f"{_signed(changes[0])} to {_signed(changes[-1])} % | {num} of {len(changes)} conditions"
+
+
 def overhead_lines(results: Results) -> list[str]:
     """Round-trip overhead over the network, every distance and size of history."""
     experiment = results.experiments.get("network")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from benchmarks.lab.record import Row
 from benchmarks.page.budgets import budget_table
 from benchmarks.page.headlines import (
+    claim_lines,
     follow_up_lines,
     loopback_lines,
     overhead_lines,
@@ -36,6 +37,10 @@ Against three baselines, all of which send the whole conversation with every tur
 - **kept, defaults**: kept for 5 s after use, as httpx and the OpenAI SDK keep it;
 - **kept, tuned**: kept for ten minutes, warm, from a sender whose kernel does not fall back to slow start
   after an idle time. That needs root on the client, and is as well as a sender can do."""
+
+CLAIMS = """\
+What the news story said, beside what the same ideas are worth here: the medians of all conditions of the tables
+below, from the best to the worst."""
 
 OVERHEAD = """\
 ### Round-trip overhead
@@ -130,7 +135,8 @@ def page(results: Results, plots: Sequence[str]) -> str:
     rough = [name for name, each in results.experiments.items() if each.settings.get("quick")]
     if rough:
         parts += [QUICK.format(names=", ".join(rough)), ""]
-    parts += [HEADLINES, "", OVERHEAD, "", *overhead_lines(results), ""]
+    parts += [HEADLINES, "", CLAIMS, "", *claim_lines(results), ""]
+    parts += [OVERHEAD, "", *overhead_lines(results), ""]
     parts += [LOOPBACK, "", *loopback_lines(results), ""]
     parts += [PER_TOKEN, "", *per_token_lines(results), "", TTFT, "", *ttft_lines(results), ""]
     parts += [FOLLOW_UP, "", *follow_up_lines(results), ""]

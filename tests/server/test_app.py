@@ -82,16 +82,35 @@ async def test_stopping_lets_a_running_response_end_and_then_closes_with_1001() 
 
 
 async def test_stopping_does_not_wait_longer_than_its_grace() -> None:
-    """A response that never ends is cancelled."""
+    """A response that never ends is cancelled, and its reader hears of that before the goodbye."""
     hold = Hold()
     server = server_for(Endpoint(ScriptedEngine(in_turn([[TextDelta("a"), hold]]))))
     await server.start()
     async with socket(server) as peer:
         answer = asyncio.create_task(ask(peer))
         await hold.reached.wait()
-        await server.stop(grace_s=0)
-        await asyncio.wait([answer])
-        assert isinstance(answer.exception(), ConnectionClosed)
+        stopping = asyncio.create_task(server.stop(grace_s=0))
+        assert (await answer)["response"]["status"] == "incomplete"
+        with pytest.raises(ConnectionClosed):
+            await peer.recv()
+        await stopping
+
+
+async def test_an_http_stream_cut_short_by_the_end_is_whole() -> None:
+    """It has its terminal event, and the body its end."""
+    hold = Hold()
+    server = server_for(Endpoint(ScriptedEngine(in_turn([[TextDelta("a"), hold]]))))
+    transport = HttpTransport(await server.start())
+
+    async def consume() -> list[Event]:
+        return [e async for e in transport.stream({"model": "scripted", "input": "x"})]
+
+    answer = asyncio.create_task(consume())
+    await hold.reached.wait()
+    stopping = asyncio.create_task(server.stop(grace_s=0))
+    assert (await answer)[-1]["type"] == "response.incomplete"
+    await stopping
+    await transport.close()
 
 
 async def test_stopping_lets_an_http_stream_end() -> None:

@@ -81,7 +81,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--drafts",
         choices=("auto", "off"),
         help="whether a local model checks several guessed tokens in a step where its own figures"
-        " say that this is faster; answers are the same (default auto)",
+        " say that this is faster; answers are the same but for near-ties, which a step of several tokens may"
+        " round the other way (default auto)",
     )
     add(
         "--warm-memory",

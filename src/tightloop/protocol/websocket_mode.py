@@ -173,7 +173,7 @@ def unknown_event_error(type: str) -> ApiError:
     """The refusal of an event type nobody knows."""
     return ApiError(
         f"unknown event type {type[:200]!r}; expected response.create,"
-        " response.cancel, response.interrupt or response.steer",
+        " response.cancel, response.interrupt, response.steer or response.prefill",
         code="unknown_event_type",
         param="type",
     )

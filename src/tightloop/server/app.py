@@ -96,10 +96,11 @@ class Server:
         return self.url
 
     async def stop(self, grace_s: float = GRACE_S) -> None:
-        """Let running responses end for ``grace_s`` seconds, then close everything."""
+        """Let running responses end for ``grace_s`` seconds, cut the others short, close everything."""
         for site in list(self._runner.sites):
             await site.stop()
         await self._endpoint.drained(grace_s)
+        await self._endpoint.cut_short()
         await self._sockets.close()
         await self._runner.cleanup()
         await self._endpoint.close()
@@ -190,7 +191,8 @@ def _guard(access: Access) -> Any:
 def _unreadable(request: web.Request, error: Exception) -> web.Response:
     # Nothing more can be read; aiohttp would try, and log a traceback of what it finds.
     request.content.feed_eof()
-    refused = ApiError(f"the body cannot be read: {error}", code="invalid_body")
+    reason = str(error).rpartition("message:")[2].strip()  # aiohttp's own words spread over lines
+    refused = ApiError(f"the body cannot be read: {reason}", code="invalid_body")
     response = _refusal(request, refused)
     response.force_close()
     return response

@@ -63,6 +63,12 @@ class Endpoint:
             async with asyncio.timeout(within_s):
                 await self.backstage.drained()
 
+    async def cut_short(self) -> None:
+        """Cancel what still runs, and return once its readers have been told."""
+        for turn in list(self.backstage.running.values()):
+            turn.cancel()
+        await self.drained(CLOSE_S)
+
     async def close(self) -> None:
         """End every connection, the engine and the store. May be called twice."""
         for session in list(self._sessions):

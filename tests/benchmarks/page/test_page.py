@@ -44,6 +44,14 @@ def test_reductions_have_intervals_and_small_ones_are_named() -> None:
     ]
 
 
+def test_the_articles_figures_stand_beside_what_was_reached() -> None:
+    text = page(FULL, [])
+    assert "against new connection | -84 to -84 % | 1 of 1 conditions |" in text
+    assert "against kept, tuned | -7 to -7 % | 0 of 1 conditions |" in text
+    assert "gateway CPU, against tightloop, responses | -50 to -50 % | 1 of 1 conditions |" in text
+    assert "tight, streamed, against kept, tuned | not measured | - |" in text
+
+
 def test_a_baseline_that_was_not_measured_is_not_left_out() -> None:
     text = page(FULL, [])
     assert (
