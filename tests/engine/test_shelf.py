@@ -16,16 +16,6 @@ LONG = MIN_SAVED_TOKENS
 TOKEN_BYTES = 4
 
 
-class SlowedByIdle(ScriptedBackend):
-    """Says of itself that idle sequences slow it, beyond ``idle_bytes``."""
-
-    idle_bytes: int | None = None
-
-    @property
-    def max_idle_bytes(self) -> int | None:
-        return self.idle_bytes
-
-
 @dataclass(slots=True)
 class Kept:
     """Filed state of one sequence that can be frozen, unless ``is_plain``."""
@@ -61,15 +51,13 @@ def pool_of(
     num_cells: int = 1000,
     warm_bytes: int | None = None,
     saved_bytes: int = 1 << 20,
-    idle_bytes: int | None = None,
 ) -> SequencePool:
-    backend = SlowedByIdle(
+    backend = ScriptedBackend(
         lambda held: held[-1] if held else 0,
         num_sequences=num_sequences,
         num_cells=num_cells,
         context_window=500,
     )
-    backend.idle_bytes = idle_bytes
     return SequencePool(backend, lambda: False, warm_bytes=warm_bytes, saved_bytes=saved_bytes)
 
 
@@ -265,37 +253,3 @@ def test_freezing_that_fails_is_a_release() -> None:
     pool.file("a", Unsaveable(pool, [sequence]))
     pool.open()
     assert keys(pool) == []
-
-
-def test_what_would_slow_others_is_saved_but_for_the_newest() -> None:
-    pool = pool_of(4, idle_bytes=2 * LONG * TOKEN_BYTES)
-    filed(pool, "a")
-    filed(pool, "b")
-    assert pool.stats().num_frozen == 0
-    filed(pool, "c", 2 * LONG)
-    assert (pool.stats().num_warm, pool.stats().num_frozen) == (1, 2)
-    filed(pool, "d", 3 * LONG)
-    assert keys(pool) == ["d", "c", "b", "a"]
-    assert pool.stats().num_warm == 1
-
-
-@pytest.mark.parametrize(
-    ("num_tokens", "is_plain", "saved_bytes"),
-    [(LONG - 1, False, 1 << 20), (LONG, True, 1 << 20), (LONG, False, 0)],
-)
-def test_nothing_is_forgotten_for_the_sake_of_speed(
-    num_tokens: int, is_plain: bool, saved_bytes: int
-) -> None:
-    """Too short to be worth it, of a kind that cannot be saved, or no room outside: it stays."""
-    pool = pool_of(4, idle_bytes=0, saved_bytes=saved_bytes)
-    for key in "abc":
-        filed(pool, key, num_tokens, is_plain=is_plain)
-    assert (pool.stats().num_warm, pool.stats().num_frozen) == (3, 0)
-
-
-def test_saved_state_is_not_pushed_out_by_what_is_only_slow() -> None:
-    pool = pool_of(4, idle_bytes=0, saved_bytes=LONG * TOKEN_BYTES + TOKEN_BYTES)
-    for key in "abc":
-        filed(pool, key)
-    assert keys(pool) == ["c", "b", "a"]
-    assert (pool.stats().num_warm, pool.stats().num_frozen) == (2, 1)

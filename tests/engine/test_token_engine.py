@@ -26,7 +26,7 @@ from tightloop.engine.interface import (
 from tightloop.engine.llama_cpp.backend import LlamaCppBackend
 from tightloop.engine.scripted_backend import ScriptedBackend, replying
 from tightloop.engine.sequence_pool import SequencePool
-from tightloop.engine.shelf import SAVED_BYTES, WarmStats
+from tightloop.engine.shelf import WarmStats
 from tightloop.engine.token_engine import TokenEngine
 from tightloop.protocol.deltas import (
     Delta,
@@ -529,15 +529,12 @@ async def test_interactive_responses_go_before_background_ones() -> None:
 
 
 @asynccontextmanager
-async def llama(
-    path: Path, *, num_sequences: int = 16, saved_bytes: int = SAVED_BYTES
-) -> AsyncIterator[TokenEngine]:
+async def llama(path: Path, *, num_sequences: int = 16) -> AsyncIterator[TokenEngine]:
     """The chat family on real llama.cpp, with a random-weight model."""
     engine = TokenEngine(
         lambda: LlamaCppBackend(path, num_context=8192, num_sequences=num_sequences),
         ChatFamily,
         name="test",
-        saved_bytes=saved_bytes,
     )
     await engine.start()
     try:
@@ -563,8 +560,8 @@ async def test_conversations_that_made_way_go_on_where_they_were(tmp_path: Path)
     """Six conversations on three sequences: none is read again, and each goes on as with room."""
     model = write_gguf(tmp_path / "tiny.gguf")
     texts: dict[int, list[str]] = {}
-    for num_sequences, saved_bytes in ((3, SAVED_BYTES), (16, 0)):
-        async with llama(model, num_sequences=num_sequences, saved_bytes=saved_bytes) as engine:
+    for num_sequences in (3, 16):
+        async with llama(model, num_sequences=num_sequences) as engine:
             nodes = []
             for n in range(6):
                 first = request(f"conversation {n} " * 8, name=f"r{n}", max_output_tokens=8)

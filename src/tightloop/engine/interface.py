@@ -240,13 +240,6 @@ class TokenBackend(TokenModel, Protocol):
     def bytes_per_token(self) -> int:
         """Memory that one token of a sequence takes in the context."""
 
-    @property
-    def max_idle_bytes(self) -> int | None:
-        """Idle sequences that take more than this in the context slow the steps of the others.
-
-        None where what is idle costs nothing but its memory.
-        """
-
     def evaluate_many(self, parts: Sequence[Evaluate]) -> "list[NDArray[np.float32] | EngineError]":
         """Append tokens to several sequences in as few steps as possible; an answer per part.
 

@@ -102,11 +102,6 @@ class ScriptedBackend:
         """Four."""
         return _BYTES_PER_TOKEN
 
-    @property
-    def max_idle_bytes(self) -> int | None:
-        """None: nothing is slow here."""
-        return None
-
     def step_costs(self) -> dict[int, float]:
         """What it was given."""
         return self._step_costs

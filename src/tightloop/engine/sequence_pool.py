@@ -54,7 +54,6 @@ class SequencePool:
             backend.num_tokens,
             backend.bytes_per_token,
             num_bytes=warm_bytes,
-            idle_bytes=backend.max_idle_bytes,
             saved_bytes=saved_bytes,
         )
         self.file, self.take, self.peek = shelf.file, shelf.take, shelf.peek

@@ -67,8 +67,7 @@ class Shelf:
     """Filed state, most recently used last.
 
     ``num_bytes`` limits what it takes in the context (None: as much as the context has room for),
-    ``saved_bytes`` what is saved outside it. Beyond ``idle_bytes`` all but the newest is saved as long
-    as there is room for it outside: that is never a reason to forget anything.
+    ``saved_bytes`` what is saved outside it.
     """
 
     def __init__(
@@ -79,14 +78,12 @@ class Shelf:
         *,
         num_bytes: int | None = None,
         saved_bytes: int = SAVED_BYTES,
-        idle_bytes: int | None = None,
     ) -> None:
         self._cells = cells
         self._num_tokens = num_tokens
         self._bytes_per_token = bytes_per_token
         self._num_bytes = num_bytes
         self._saved_bytes = saved_bytes
-        self._idle_bytes = idle_bytes
         self._warm: OrderedDict[str, WarmState] = OrderedDict()
         self._frozen: OrderedDict[str, tuple[WarmState, int]] = OrderedDict()
         self._continued: set[str] = set()
@@ -113,7 +110,6 @@ class Shelf:
         self.drop(key)
         self._warm[key] = state
         self._keep_to_limit(0)
-        self._save_idle()
 
     def peek(self, key: str) -> WarmState | None:
         """What is filed under ``key``, warm or frozen, left there."""
@@ -235,27 +231,6 @@ class Shelf:
         if self._num_bytes is not None:
             while len(self._warm) > num_spared and self._bytes_warm() > self._num_bytes:
                 self.evict()
-
-    def _save_idle(self) -> None:
-        """What was used longest ago is copied to memory while it slows the others."""
-        if self._idle_bytes is None:
-            return
-        while len(self._warm) > 1 and self._bytes_warm() > self._idle_bytes:
-            oldest, state = next(iter(self._warm.items()))
-            if oldest in self._continued:  # its continuation holds what it holds
-                self.evict()
-            elif self._can_save(state) and self._freeze(oldest, state):
-                del self._warm[oldest]
-                self._num_evicted += 1
-            else:
-                return
-
-    def _can_save(self, state: WarmState) -> bool:
-        """Whether it is worth it, and nothing saved has to go for it."""
-        num_tokens = sum(map(self._num_tokens, state.sequences))
-        expected = num_tokens * self._bytes_per_token
-        has_room = self._bytes_saved + expected <= self._saved_bytes
-        return num_tokens >= MIN_SAVED_TOKENS and has_room and len(self._frozen) < MAX_SAVED
 
     def _bytes_warm(self) -> int:
         return self._bytes_per_token * sum(

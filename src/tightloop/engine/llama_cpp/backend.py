@@ -239,15 +239,6 @@ class LlamaCppBackend:
         """Bytes of keys and values that one token takes in the context."""
         return self._bytes_per_token
 
-    @property
-    def max_idle_bytes(self) -> int | None:
-        """Half the bytes of the weights.
-
-        Attention goes over every cell in use, whoever's it is, as a step goes over every weight:
-        idle cells then add half a step at most, which only small models ever notice (design/0016).
-        """
-        return self.path.stat().st_size // 2
-
     def step_costs(self) -> dict[int, float]:
         """What evaluating 1, 2, 4, 8 and 16 tokens at once costs, in steps of one token.
 

@@ -93,11 +93,6 @@ class VllmBackend:
         return 0
 
     @property
-    def max_idle_bytes(self) -> int | None:
-        """None: its attention reads the blocks of one sequence only."""
-        return None
-
-    @property
     def num_anchors(self) -> int:
         """Requests open now."""
         return len(self._anchored)
