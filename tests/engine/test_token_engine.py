@@ -22,6 +22,7 @@ from tightloop.engine.interface import (
     Job,
     ModelFamily,
     ModelInfo,
+    Node,
 )
 from tightloop.engine.llama_cpp.backend import LlamaCppBackend
 from tightloop.engine.scripted_backend import ScriptedBackend, replying
@@ -446,6 +447,17 @@ async def test_prewarm_leaves_one_token_to_prefill() -> None:
     assert real.finished.usage.cached_tokens == warm.finished.usage.input_tokens - 1
     assert real.finished.timing is not None
     assert real.finished.timing.num_prefill_tokens == 1
+
+
+async def test_a_continuation_waits_for_the_prewarm_that_is_being_read() -> None:
+    """Clients are told of a prewarm's end at once, and then nothing is read twice."""
+    async with running(ScriptedBackend(replying(b"fine"))) as engine:
+        first = request("hello " * 400, name="r1", generate=False)
+        warm = start(engine, first)
+        real = start(engine, request("go on", name="r2", parent=Node("r1", None, first.items)))
+        await warm.wait()
+        await real.wait()
+    assert real.finished.usage.cached_tokens >= warm.finished.usage.input_tokens - 20
 
 
 async def test_many_conversations_share_few_sequences() -> None:
