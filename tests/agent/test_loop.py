@@ -9,6 +9,8 @@ import orjson
 import pytest
 
 from tests.agent.stage import Plain, output_texts, stage
+from tests.agent.tools.test_exec_command import Recorded
+from tests.client.rig import running
 from tightloop.agent.events import (
     AgentMessage,
     CommandExecution,
@@ -22,12 +24,15 @@ from tightloop.agent.events import (
     TurnCompleted,
     TurnFailed,
 )
+from tightloop.agent.loop import Agent
 from tightloop.agent.patch.apply import StreamEvent
 from tightloop.agent.patch.operations import FileSeen
 from tightloop.agent.patch.plan import PatchPlanned
+from tightloop.agent.tools.apply_patch import ApplyPatch
 from tightloop.agent.tools.interface import ToolContext, ToolResult
 from tightloop.agent.turn import Limits, Status
-from tightloop.engine.scripted import Answer, Hold, Step, call_answer, text_answer
+from tightloop.client.session import Session
+from tightloop.engine.scripted import Answer, Hold, Step, call_answer, in_turn, text_answer
 from tightloop.protocol.deltas import (
     Finished,
     FinishReason,
@@ -551,3 +556,20 @@ async def test_a_patch_can_be_followed_while_it_streams(tmp_path: Path) -> None:
         hold.release.set()
         await task
         assert isinstance(heard[-1], PatchPlanned)
+
+
+async def test_an_early_end_over_a_real_socket(tmp_path: Path) -> None:
+    """The same through the server's own WebSocket: one connection, nothing said twice."""
+    (tmp_path / "f").write_text("old\n")
+    hold = Hold()
+    script = [_doomed(hold), call_answer("apply_patch", PATCH, "d"), text_answer("ok")]
+    async with running("websocket", in_turn(script)) as rig:
+        tool = ApplyPatch()
+        session = Session(rig.transport, model="scripted", tools=[tool.definition()])
+        agent = Agent(session, [tool], ToolContext(tmp_path, Recorded()))
+        result = await agent.run_turn("go")
+        assert (result.status, result.text) == (Status.COMPLETED, "ok")
+        assert not hold.release.is_set()
+        assert len(rig.engine.requests[1].items) == 2
+        assert session.num_recoveries == 0
+        assert (tmp_path / "f").read_text() == "new\n"
