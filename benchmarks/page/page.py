@@ -58,7 +58,8 @@ Without any network: time to first token of tightloop's own server, whose script
 it is overhead. Windows and idle times play no part there, so a kept connection is one baseline."""
 
 FOLLOW_UP = """\
-Over loopback, where only the engine and what it knows make the difference:"""
+Over loopback, where only the engine and what it knows make the difference. Random weights of its size stand for the
+bundled model, which reads the code that it repairs and not the conversation:"""
 
 PER_TOKEN = """\
 ### Per-token overhead
