@@ -63,7 +63,7 @@ def test_the_way_out_stands_before_the_server(tmp_path: Path) -> None:
     line = " ".join(launch.argv)
     assert "--share-net" not in line
     assert f"--ro-bind {tmp_path}/s {tmp_path}/s --chdir" in line
-    assert f"{FORWARDER} {tmp_path}/s 3128 {' '.join(server_argv(9))}" in line
+    assert f"{FORWARDER} {tmp_path}/s 3128  {' '.join(server_argv(9))}" in line
     assert environment["https_proxy"] == environment["HTTP_PROXY"] == "http://127.0.0.1:3128"
     assert "127.0.0.1" in environment["NO_PROXY"]
 

@@ -59,7 +59,7 @@ def test_the_program_finds_the_proxy_behind_the_port(proxy: Path) -> None:
     """A megabyte each way, half-closed in between; in namespaces of its own, so that all ends."""
     line = ["bwrap", "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--dev", "/dev"]
     line += ["--bind", str(proxy), str(proxy), "--"]
-    line += [PYTHON, "-I", "-S", "-B", forwarder.__file__, str(proxy), "3128"]
+    line += [PYTHON, "-I", "-S", "-B", forwarder.__file__, str(proxy), "3128", ""]
     done = subprocess.run(
         [*line, PYTHON, "-I", "-S", "-c", CLIENT, "3128"],
         capture_output=True,

@@ -74,6 +74,7 @@ def test_a_policy_of_ones_own() -> None:
                 "max_file_mb": 1,
                 "max_output_kb": 64,
                 "warm_tests": False,
+                "unix_sockets": "deny",
             },
         },
     )
@@ -93,6 +94,7 @@ def test_a_policy_of_ones_own() -> None:
         max_file_bytes=10**6,
         max_output_bytes=64_000,
         warm_tests=False,
+        has_unix_sockets=False,
     )
 
 
@@ -149,6 +151,14 @@ def test_a_policy_of_ones_own() -> None:
         (
             {"sandbox": {"policies": {"network": {"hosts": ["pypi.org", "10.0.0.1"]}}}},
             "network] hosts[1]: '10.0.0.1': '10.0.0.1' is an address",
+        ),
+        (
+            {"sandbox": {"policies": {"x": {"unix_sockets": "no"}}}},
+            "x] unix_sockets: must be allow or deny, got 'no'",
+        ),
+        (
+            {"sandbox": {"policies": {"full-access": {"unix_sockets": "deny"}}}},
+            "full-access] unix_sockets: nothing keeps it under full-access",
         ),
         (
             {"sandbox": {"policies": {"network": {"private_networks": ["x"]}}}},

@@ -101,6 +101,29 @@ async def test_a_single_use_sandbox_has_it_too(outside: Outside, workspace: Path
     assert result.output == "hello from outside\n"
 
 
+@pytest.mark.parametrize("has_way_out", [True, False])
+async def test_unix_sockets_can_be_denied(
+    has_way_out: bool, outside: Outside, opened: OpenSandbox
+) -> None:
+    """EPERM for commands, pairs excepted; the forwarder has its own, so the way out works."""
+    sandbox = await opened(
+        "bubblewrap",
+        has_unix_sockets=False,
+        proxy_socket=outside.socket if has_way_out else None,
+    )
+    code = (
+        "import socket; socket.socketpair(); socket.create_server(('127.0.0.1', 0))\n"
+        "try: socket.socket(socket.AF_UNIX)\n"
+        "except OSError as error: print(error.errno)\n"
+    )
+    result = await sandbox.run(Command(argv=[PYTHON, "-c", code]))
+    assert result.output == "1\n"
+    if has_way_out:
+        url = f"http://server.test:{outside.port}/"
+        result = await sandbox.run(Command(argv=[PYTHON, "-c", FETCH, url]))
+        assert result.output == "hello from outside\n"
+
+
 async def test_landlock_cannot_keep_a_list_of_hosts(outside: Outside, opened: OpenSandbox) -> None:
     """It says so, instead of letting everything or nothing through."""
     with pytest.raises(SandboxError, match="landlock cannot hold commands to a list of hosts"):

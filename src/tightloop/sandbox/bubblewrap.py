@@ -22,6 +22,7 @@ REMEDY = (
 )
 FORWARDER = Path(__file__).with_name("forwarder.py")
 _SCRATCH_BYTES = 1 << 30
+_INTERNET = (seccomp.AF_INET, seccomp.AF_INET6)
 # Settings of the kernel belong to uid 0, whose files need no capability. bwrap means to cover some
 # of these, but asks access(2), which says "not writable" of the directory /proc/sys only.
 _KERNEL_SETTINGS = (
@@ -45,7 +46,7 @@ def prepare(policy: Policy, environment: dict[str, str], server_fd: int) -> Laun
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         raise SandboxError(f"bwrap is not on the PATH: {REMEDY}")
-    filter_fd = _filter_fd()
+    filter_fd = _filter_fd(policy)
     argv = [bwrap, *_namespaces(policy), *_mounts(policy, environment)]
     argv += ["--chdir", "/", "--clearenv", "--seccomp", str(filter_fd), "--"]
     argv += [*_way_out(policy, environment), *server_argv(server_fd)]
@@ -64,13 +65,15 @@ def _way_out(policy: Policy, environment: dict[str, str]) -> list[str]:
         environment[name] = environment[name.lower()] = proxy
     environment["NO_PROXY"] = environment["no_proxy"] = "localhost,127.0.0.1,::1"
     python = server_argv(0)[:4]
-    return [*python, str(FORWARDER), str(policy.proxy_socket), str(PORT)]
+    line = [*python, str(FORWARDER), str(policy.proxy_socket), str(PORT)]
+    # The forwarder itself needs the proxy's socket, so it puts this on what it becomes.
+    return [*line, "" if policy.has_unix_sockets else seccomp.program(_INTERNET).hex()]
 
 
-def _filter_fd() -> int:
-    families = (seccomp.AF_UNIX, seccomp.AF_INET, seccomp.AF_INET6)
+def _filter_fd(policy: Policy) -> int:
+    has_unix_sockets = policy.has_unix_sockets or policy.proxy_socket is not None
     fd = os.memfd_create("seccomp", os.MFD_CLOEXEC)
-    os.write(fd, seccomp.program(families))
+    os.write(fd, seccomp.program((seccomp.AF_UNIX, *_INTERNET) if has_unix_sockets else _INTERNET))
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
 

@@ -4,12 +4,14 @@ Programs know proxies by address and port, the proxy is a unix socket. Standard 
 runs as a script with ``python -I -S``. It decides nothing, so it needs no trust: a command that
 kills it has no network.
 
-``forwarder.py SOCKET PORT ARGV...``: once the port answers, this process becomes ARGV; the copying
-is done by a grandchild that pid 1 of the sandbox adopts.
+``forwarder.py SOCKET PORT FILTER ARGV...``: once the port answers, this process becomes ARGV; the
+copying is done by a grandchild that pid 1 of the sandbox adopts. FILTER is a seccomp program in
+hexadecimal that holds for ARGV and not for the copying, or empty.
 """
 
 import errno
 import os
+import runpy
 import selectors
 import socket
 import sys
@@ -137,7 +139,7 @@ def accept(selector: selectors.BaseSelector, listener: socket.socket, path: str)
 
 def main() -> None:
     """Listen, leave the copying to a grandchild, become the program."""
-    path, port, argv = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+    path, port, filter_program, argv = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4:]
     listener = socket.create_server(("127.0.0.1", port), backlog=128)
     child = os.fork()
     if child == 0:
@@ -153,6 +155,9 @@ def main() -> None:
         os._exit(0)
     os.waitpid(child, 0)
     listener.close()
+    if filter_program:  # by its place: this script knows no packages
+        seccomp = runpy.run_path(os.path.join(os.path.dirname(__file__), "seccomp.py"))
+        seccomp["install"](bytes.fromhex(filter_program))
     os.execvp(argv[0], argv)
 
 

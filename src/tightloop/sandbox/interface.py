@@ -22,7 +22,8 @@ class Policy:
     ``max_memory_bytes`` and ``max_file_bytes`` hold per process and per file,
     ``max_total_memory_bytes`` for all processes together where a cgroup is delegated.
     ``is_read_only`` keeps the workspace as it is. ``proxy_socket`` is the unix socket of a proxy
-    outside, the only way out while ``allow_network`` is False.
+    outside, the only way out while ``allow_network`` is False. Without ``has_unix_sockets`` no
+    unix socket can be made inside, pairs excepted; Landlock alone never lets one be made.
     """
 
     workspace: Path
@@ -39,6 +40,7 @@ class Policy:
     is_read_only: bool = False
     proxy_socket: Path | None = None
     max_total_memory_bytes: int = 8 << 30
+    has_unix_sockets: bool = True
 
 
 @dataclass(frozen=True, slots=True)

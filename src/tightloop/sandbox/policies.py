@@ -33,6 +33,7 @@ ISOLATIONS: Final = ("bubblewrap", "landlock", "none")
 _KEEPING: Final = {READ_ONLY: ISOLATIONS[:2], NETWORK: ISOLATIONS[:1]}
 """What can keep a level; the others can be had with any."""
 
+_UNIX_SOCKETS: Final = {"allow": True, "deny": False}
 MAX_FILE_BYTES: Final = 1 << 20
 _PositiveInt = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
 
@@ -57,6 +58,7 @@ class PolicyTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_output_kb: _PositiveInt | None = None
     max_processes: _PositiveInt | None = None
     warm_tests: bool | None = None
+    unix_sockets: str | None = None
 
 
 class SandboxTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -293,10 +295,11 @@ class _Reader:
             networks = tuple(
                 self._each(base.name, "private_networks", table.private_networks, parse)
             )
-        limits = {**base.limits, **self._limits(base.name, table)}
+        limits = {**base.limits, **self._limits(base, table)}
         return replace(base, hosts=hosts, private_networks=networks, limits=limits)
 
-    def _limits(self, name: str, table: PolicyTable) -> dict[str, Any]:
+    def _limits(self, base: NamedPolicy, table: PolicyTable) -> dict[str, Any]:
+        name = base.name
         found: dict[str, Any] = {
             "max_memory_bytes": _scaled(table.max_memory_mb, 1_000_000),
             "max_total_memory_bytes": _scaled(table.max_total_memory_mb, 1_000_000),
@@ -305,6 +308,7 @@ class _Reader:
             "max_processes": table.max_processes,
             "warm_tests": table.warm_tests,
             "environment": self._environment(name, table.environment),
+            "has_unix_sockets": self._unix_sockets(base, table.unix_sockets),
         }
         for key, target, parse in (
             ("readable", "read_only", _absolute),
@@ -321,6 +325,16 @@ class _Reader:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable) or "\0" in value:
                 raise self._error(name, "environment", f"{variable!r} cannot be a variable")
         return values
+
+    def _unix_sockets(self, base: NamedPolicy, value: str | None) -> bool | None:
+        if value is None:
+            return None
+        if value not in _UNIX_SOCKETS:
+            known = " or ".join(_UNIX_SOCKETS)
+            raise self._error(base.name, "unix_sockets", f"must be {known}, got {value!r}")
+        if base.level == FULL_ACCESS and not _UNIX_SOCKETS[value]:
+            raise self._error(base.name, "unix_sockets", f"nothing keeps it under {FULL_ACCESS}")
+        return _UNIX_SOCKETS[value]
 
     def _each(
         self, name: str, key: str, values: list[str], parse: Callable[[str], Any]
