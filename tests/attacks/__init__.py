@@ -1,0 +1,1 @@
+"""Every attack of the list, run for real against every kind of isolation: see attack.py."""

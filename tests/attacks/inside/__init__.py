@@ -1,0 +1,1 @@
+"""What runs in a sandbox: standard library only, read by whatever interpreter is there."""

@@ -1,0 +1,91 @@
+"""Starts the owners of all settings, two at a time, and keeps what they say."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import tightloop
+from tests.attacks import catalog
+from tests.attacks.attack import BACKENDS, CONTROL, Setting
+from tests.attacks.ground import TESTS
+from tests.sandbox.test_own_namespace import python_for_everybody
+
+ORDINARY_USER = 61234
+"""A user id that nobody has, so that nobody else's processes count against its limits."""
+_LIMIT_S = 300.0
+_AT_ONCE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one backend showed in one setting; ``error`` says why it showed nothing."""
+
+    outcomes: Mapping[str, str] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
+    error: str = ""
+
+
+Answers = dict[tuple[Setting, str], Answer]
+
+
+def run_settings(
+    settings: Iterable[Setting], names: Iterable[str], path: str | None = None
+) -> Answers:
+    """All answers, by setting and backend. ``path`` replaces the PATH of the owners."""
+    wanted = list(names)
+    known = catalog.probes()
+    answers: Answers = {}
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        futures = {}
+        for setting in settings:
+            here = [name for name in wanted if known[name].is_for(setting)]
+            futures[setting] = pool.submit(_run_owner, setting, here, path)
+        for setting, future in futures.items():
+            for backend, answer in future.result().items():
+                answers[setting, backend] = answer
+    return answers
+
+
+def _run_owner(setting: Setting, names: list[str], path: str | None) -> dict[str, Answer]:
+    is_changing = os.geteuid() == 0 and setting.user != "root"
+    user = ORDINARY_USER if is_changing else None
+    python = python_for_everybody() if is_changing else sys.executable
+    prefix = ["unshare", "-Urm", "--"] if setting.user == "mapped" else []
+    sources = (
+        TESTS.parent,
+        *(Path(module.__file__ or "").parents[1] for module in (tightloop, msgspec, pytest)),
+    )
+    request = {"user": setting.user, "place": setting.place, "names": names}
+    done = subprocess.run(
+        [*prefix, python, "-B", "-m", "tests.attacks.owner"],
+        cwd="/",
+        input=json.dumps(request).encode(),
+        env={
+            "PATH": path or "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+            "PYTHONPATH": ":".join(map(str, sources)),
+            "LANG": "C.UTF-8",
+        },
+        capture_output=True,
+        check=False,
+        timeout=_LIMIT_S,
+        user=user,
+        group=user,
+        extra_groups=[] if is_changing else None,
+    )
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip()
+        return dict.fromkeys((CONTROL, *BACKENDS), Answer(error=f"exit {done.returncode}: {said}"))
+    return {
+        backend: Answer(
+            answer.get("outcomes", {}), tuple(answer.get("left", ())), answer.get("error", "")
+        )
+        for backend, answer in json.loads(done.stdout).items()
+    }
