@@ -7,7 +7,8 @@ import pytest
 
 from tightloop.sandbox import cgroup
 from tightloop.sandbox.bubblewrap import FORWARDER, prepare
-from tightloop.sandbox.interface import Policy, SandboxError
+from tightloop.sandbox.interface import Command, Policy, SandboxError
+from tightloop.sandbox.isolation import open_sandbox
 from tightloop.sandbox.launch import server_argv
 
 
@@ -82,3 +83,23 @@ def test_a_delegated_group_is_entered_first_and_removed_last(
     assert launch.argv[4].endswith("bwrap")
     launch.clean_up()
     assert not place.exists()
+
+
+async def test_a_fork_is_shown_at_the_workspaces_path(tmp_path: Path) -> None:
+    """Commands see and change the fork under the other's name; protected files are the fork's."""
+    real, fork = tmp_path / "real", tmp_path / "fork"
+    for place in (real, fork):
+        (place / ".git").mkdir(parents=True)
+        (place / ".git" / "config").write_text(f"{place.name}\n")
+    policy = Policy(real, warm_tests=False, shown_from=fork)
+    sandbox = await open_sandbox(policy, kind="bubblewrap")
+    try:
+        script = "pwd; cat .git/config; echo new > made; echo x > .git/config"
+        result = await sandbox.run(Command(script=script))
+    finally:
+        await sandbox.close()
+    assert result.output.splitlines()[:2] == [str(real), "fork"]
+    assert "Read-only file system" in result.output
+    assert (fork / "made").read_text() == "new\n"
+    assert not (real / "made").exists()
+    assert (fork / ".git" / "config").read_text() == "fork\n"

@@ -8,6 +8,7 @@ root writable from inside.
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from tightloop.sandbox import cgroup, places, seccomp
@@ -102,15 +103,26 @@ def _mounts(policy: Policy, environment: Mapping[str, str]) -> list[str]:
     if policy.allow_network and _is_hidden(resolver, hidden) and resolver.exists():
         line += ["--ro-bind", str(resolver), str(resolver)]
     how = "--ro-bind" if policy.is_read_only else "--bind"
-    line += [how, str(policy.workspace), str(policy.workspace)]
+    shown_from = policy.shown_from or policy.workspace
+    line += [how, str(shown_from), str(policy.workspace)]
     for path in [*places.listening_sockets(), *places.secret_files()]:
         if not _is_hidden(path, hidden) or _is_hidden(path, shown):
             line += ["--ro-bind", "/dev/null", str(path)]
-    for path in places.protected_paths(policy):
-        line += ["--ro-bind", str(path), str(path)]
+    for path in _protected(policy):
+        line += ["--ro-bind", str(shown_from / path), str(policy.workspace / path)]
     if policy.proxy_socket is not None:
         line += ["--ro-bind", str(policy.proxy_socket), str(policy.proxy_socket)]
     return line
+
+
+def _protected(policy: Policy) -> list[Path]:
+    """Relative to the workspace, as they are where it is shown from."""
+    if policy.shown_from is not None:
+        moved = [
+            policy.shown_from / path.relative_to(policy.workspace) for path in policy.protected
+        ]
+        policy = replace(policy, workspace=policy.shown_from, protected=tuple(moved))
+    return [path.relative_to(policy.workspace) for path in places.protected_paths(policy)]
 
 
 def _is_hidden(path: Path, hidden: list[Path]) -> bool:

@@ -11,6 +11,7 @@ In::
      "terminal": [rows, columns], "limits": {"CPU": n}, "report": true}   + see ``Running.fds``
     {"op": "signal", "id", "number"}
     {"op": "kill", "id"}
+    {"op": "refresh"}                          files have changed: for the warm test process
 
 Out::
 
@@ -129,6 +130,8 @@ class Server:
             self.on_signal(message["id"], message["number"])
         elif message["op"] == "config":
             self.on_config(message)
+        elif message["op"] == "refresh":
+            self.on_refresh()
 
     def on_config(self, message: dict[str, Any]) -> None:
         self.environment = message["environment"]
@@ -159,6 +162,14 @@ class Server:
         run = self.running.get(number)
         if run is not None and run.pid:
             self.signal_group(run.pid, signal_number)
+
+    def on_refresh(self) -> None:
+        if self.zygote is None:
+            return
+        try:
+            self.zygote.send(b'{"op": "refresh"}', socket.MSG_DONTWAIT)
+        except OSError:
+            return  # it is busy or ending: the next run finds out for itself what has changed
 
     def on_kill(self, number: int) -> None:
         run = self.running.get(number)

@@ -24,6 +24,8 @@ class Policy:
     ``is_read_only`` keeps the workspace as it is. ``proxy_socket`` is the unix socket of a proxy
     outside, the only way out while ``allow_network`` is False. Without ``has_unix_sockets`` no
     unix socket can be made inside, pairs excepted; Landlock alone never lets one be made.
+    ``shown_from`` is the directory of the host that bubblewrap shows at ``workspace`` instead of the
+    one of that name: a fork of it.
     """
 
     workspace: Path
@@ -41,6 +43,7 @@ class Policy:
     proxy_socket: Path | None = None
     max_total_memory_bytes: int = 8 << 30
     has_unix_sockets: bool = True
+    shown_from: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

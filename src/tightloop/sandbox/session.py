@@ -45,6 +45,8 @@ class PersistentSandbox:
         self._failure = ""
         self.warm_refusal = ""
         """Why there is no warm test process, once ``warm_tests_ready`` has said so."""
+        self.allows_warm = True
+        """Whether warm runs may happen; set it to False once one was wrong."""
         self.not_stronger = ""
         """Why a stronger kind was not taken; empty when there is none or it was not asked for."""
 
@@ -143,6 +145,19 @@ class PersistentSandbox:
             raise SandboxError("the sandbox has not been started")
         return await asyncio.shield(self._warm)
 
+    def refresh(self) -> None:
+        """Files of the workspace change: a warm test process may get ready again by itself.
+
+        Never waits and never raises; does nothing where no such process is.
+        """
+        if self._warm is not None and self._warm.done() and self._warm.result():
+            self._post({"op": "refresh"})
+
+    @property
+    def pid(self) -> int | None:
+        """The outermost process of the sandbox, on the host; None when it is not running."""
+        return None if self._process is None else self._process.pid
+
     async def run(
         self, command: Command, on_output: Callable[[bytes], None] | None = None
     ) -> CommandResult:
@@ -203,7 +218,7 @@ class PersistentSandbox:
         is_plain = not (
             command.stdin or command.is_stdin_open or command.terminal or command.limits
         )
-        is_warm = is_plain and self._policy.warm_tests
+        is_warm = is_plain and self._policy.warm_tests and self.allows_warm
         request: dict[str, Any] = {
             "op": "run",
             "id": number,

@@ -76,6 +76,11 @@ class Workspace:
             environment={**variables, **policy.environment},
         )
 
+    @property
+    def layers(self) -> tuple[Path, Path] | None:
+        """On an overlay, the base and the layer that holds all that was changed; else None."""
+        return (self._base, self._layout.upper) if self.kind == "overlay" else None
+
     async def diff(self, *, include_binary: bool = False) -> str:
         """All changes so far as a patch that ``git apply`` takes in the repository.
 
