@@ -308,6 +308,47 @@ async def test_memory_past_the_limit_is_refused(opened: OpenSandbox) -> None:
     assert result.exit_code == 1
 
 
+async def test_secrets_of_the_user_are_in_no_output(
+    opened: OpenSandbox, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They can come out of a file: in pieces, at the place where a long output is cut, in a terminal."""
+    secret = "ghp-0123456789"
+    monkeypatch.setenv("X_TOKEN", secret)
+    (workspace / "file").write_text(secret)
+    sandbox = await opened(max_output_bytes=1000)
+    said: list[bytes] = []
+    script = "head -c 5 file; tail -c +6 file; echo .; head -c 5 file"
+    result = await sandbox.run(Command(script=script), said.append)
+    assert result.output == "***.\nghp-0"
+    assert b"".join(said) == b"***.\nghp-0"
+    script = "printf '%490s' ' '; cat file; printf '%2000s' ' '; cat file; printf '%495s' ' '"
+    result = await sandbox.run(Command(script=script))
+    assert result.is_truncated
+    assert not [part for part in (secret[:6], secret[-6:]) if part in result.output]
+    result = await sandbox.run(Command(script="cat file; nosuch-$(cat file)", terminal=Terminal()))
+    assert result.output.startswith("***")
+    assert secret not in result.output
+
+
+async def test_what_may_begin_a_secret_is_shown_in_a_terminal_all_the_same(
+    opened: OpenSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody types, and waits for the echo."""
+    monkeypatch.setenv("X_TOKEN", "ghp-0123456789")
+    sandbox = await opened()
+    echo = asyncio.get_running_loop().create_future()
+
+    def hear(data: bytes) -> None:
+        if b"gh" in data and not echo.done():
+            echo.set_result(data)
+
+    run = await sandbox.begin(Command(script="cat", terminal=Terminal()), hear)
+    await run.write(b"gh")
+    assert await echo == b"gh"
+    run.kill()
+    await run.wait()
+
+
 async def test_an_answer_without_an_exit_code_is_an_error() -> None:
     """The inside is not trusted to keep the protocol."""
     ends: list[dict[str, Any]] = [{"op": "exit"}, {"op": "exit", "code": "x"}]

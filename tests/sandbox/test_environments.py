@@ -13,7 +13,6 @@ from tests.sandbox.conftest import OpenSandbox, commit
 from tightloop.sandbox.bases import Record, base_for, read_record, tree_state, write_record
 from tightloop.sandbox.collecting import Limits, collect
 from tightloop.sandbox.environments import (
-    Redactor,
     choose_set_up,
     chosen_set_up,
     find_environment,
@@ -189,15 +188,3 @@ async def test_a_choice_is_remembered_and_forgotten(repository: Path, state: Pat
     assert chosen_set_up(repository, state) == SetUp(commands=("chosen",))
     choose_set_up(repository, state, None)
     assert chosen_set_up(repository, state) == SetUp(commands=("own",))
-
-
-def test_secrets_are_hidden_over_pieces() -> None:
-    """However the output was cut: only whole lines go on."""
-    whole = b"one s3cret two\ns3cret\nlast s3cret"
-    for cut in range(len(whole)):
-        said: list[bytes] = []
-        hide = Redactor(["s3cret", ""], said.append)
-        hide.feed(whole[:cut])
-        hide.feed(whole[cut:])
-        hide.flush()
-        assert b"".join(said) == b"one *** two\n***\nlast ***"

@@ -18,12 +18,14 @@ from typing import Any
 from tightloop.sandbox.exec_server import receive
 from tightloop.sandbox.interface import Command, CommandResult, SandboxError, Terminal
 from tightloop.sandbox.output import HeadAndTail
+from tightloop.sandbox.redaction import Redactor
 from tightloop.trace.clock import now_ns
 
 KILL_LIMIT_S = 10.0
 _READ_BYTES = 1 << 16
 _LEFT_IN_PIPE = 64  # reads after the end: more than a pipe can hold means a writer escaped
 _MAX_REPORT_BYTES = 4 << 20
+_ECHO_S = 0.05  # what a terminal shows does not wait longer than this
 _END_OF_FILE = b"\x04"  # what ^D sends, in a terminal that nobody has set up differently
 _PTMX = os.makedev(5, 2)
 
@@ -32,7 +34,8 @@ class CommandRun:
     """A ``RunningCommand`` of a persistent sandbox.
 
     ``post`` sends a message about this command inside. ``give_up`` is called when the inside
-    does not end the command within ``KILL_LIMIT_S`` of being told to.
+    does not end the command within ``KILL_LIMIT_S`` of being told to. What ``redactor`` knows is
+    in no output.
     """
 
     def __init__(
@@ -43,12 +46,16 @@ class CommandRun:
         on_output: Callable[[bytes], None] | None,
         post: Callable[[dict[str, Any]], None],
         give_up: Callable[[], None],
+        redactor: Redactor | None = None,
     ) -> None:
         self.number = number
         self._loop = asyncio.get_running_loop()
         self._command = command
         self._kept = HeadAndTail(max_output_bytes)
         self._on_output = on_output
+        self._redactor = redactor or Redactor()
+        self._stream = self._redactor.stream() if redactor else None
+        self._echo: asyncio.TimerHandle | None = None
         self._post = post
         self._give_up = give_up
         self._output_fd = -1
@@ -165,6 +172,7 @@ class CommandRun:
             for _ in range(_LEFT_IN_PIPE):
                 if not self._read_once():
                     break
+            self._let_go()
             while self._report_fd >= 0 and self._on_report():
                 pass
         finally:
@@ -176,7 +184,7 @@ class CommandRun:
         try:
             code = int(end["code"])
             if end["op"] == "failed":
-                output += f"{end['message']}\n"
+                output += self._redactor.text(f"{end['message']}\n")
         except (KeyError, TypeError, ValueError):
             self.fail(SandboxError(f"the exec server said no exit code: {end!r:.200}"))
             return
@@ -189,7 +197,7 @@ class CommandRun:
                 is_truncated=self._kept.is_truncated,
                 timed_out=self._is_timed_out,
                 how=str(end.get("how", "spawn")),
-                report=bytes(self._report),
+                report=self._redactor.data(bytes(self._report)),
             )
         )
 
@@ -216,8 +224,9 @@ class CommandRun:
 
     def _release(self) -> None:
         """No descriptor, reader or timer is left; writers are woken."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._echo):
+            if timer is not None:
+                timer.cancel()
         for fd in {self._output_fd, self._input_fd, self._report_fd} - {-1}:
             self._loop.remove_reader(fd)
             self._loop.remove_writer(fd)
@@ -250,10 +259,30 @@ class CommandRun:
         except OSError:  # EIO: nothing has the terminal open any more
             return False
         if data:
+            self._hear(data)
+        return bool(data)
+
+    def _hear(self, data: bytes) -> None:
+        """More output; of what may be the beginning of a secret, the end is waited for."""
+        if self._stream is None:
+            self._keep(data)
+            return
+        self._keep(self._stream.feed(data))
+        if self._command.terminal is not None:
+            if self._echo is not None:
+                self._echo.cancel()
+            self._echo = self._loop.call_later(_ECHO_S, self._let_go)
+
+    def _let_go(self) -> None:
+        """What was waited for does not come."""
+        if self._stream is not None:
+            self._keep(self._stream.end())
+
+    def _keep(self, data: bytes) -> None:
+        if data:
             self._kept.add(data)
             if self._on_output is not None:
                 self._on_output(data)
-        return bool(data)
 
     def _on_report(self) -> bool:
         """Take a piece of the report; False when none is there, or enough is."""

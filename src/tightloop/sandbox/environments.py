@@ -10,7 +10,7 @@ import asyncio
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -179,18 +179,16 @@ class _Making:
         """Every command has succeeded, one after the other, in one sandbox."""
         await asyncio.to_thread(self._show)
         policy = Policy(self.view, allow_network=True, environment=values, warm_tests=False)
-        sandbox = await open_sandbox(policy, kind=isolation)
-        hide = Redactor(values.values(), on_output)
+        sandbox = await open_sandbox(policy, kind=isolation, secrets=values.values())
         try:
             for number, script in enumerate(set_up.commands, 1):
                 command = Command(script=script, timeout_s=set_up.timeout_s)
-                result = await sandbox.run(command, hide.feed)
-                hide.flush()
+                result = await sandbox.run(command, on_output)
                 if result.exit_code != 0:
                     how = (
                         "ran out of time" if result.timed_out else f"ended with {result.exit_code}"
                     )
-                    tail = hide.text(result.output)[-2000:].strip()
+                    tail = result.output[-2000:].strip()
                     raise SetUpFailed(
                         f"set-up command {number} of {len(set_up.commands)} {how}: "
                         f"{script!r}\n{tail}"
@@ -238,35 +236,3 @@ class _Making:
         """As if it had never begun."""
         overlay.unmount(self.view)
         layers.remove_tree(self.place)
-
-
-class Redactor:
-    """Hands output on in whole lines, with the values of secrets made unreadable."""
-
-    def __init__(self, values: Iterable[str], sink: Callable[[bytes], None] | None) -> None:
-        self._values = [value for value in values if value]
-        self._sink = sink
-        self._waiting = b""
-
-    def text(self, text: str) -> str:
-        """The text without any of the values."""
-        for value in self._values:
-            text = text.replace(value, "***")
-        return text
-
-    def feed(self, piece: bytes) -> None:
-        """More output; what ends with a line feed goes on."""
-        self._waiting += piece
-        whole, feed, self._waiting = self._waiting.rpartition(b"\n")
-        self._pass_on(whole + feed)
-
-    def flush(self) -> None:
-        """The rest goes on too."""
-        whole, self._waiting = self._waiting, b""
-        self._pass_on(whole)
-
-    def _pass_on(self, data: bytes) -> None:
-        for value in self._values:
-            data = data.replace(value.encode(), b"***")
-        if data and self._sink is not None:
-            self._sink(data)

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from tightloop.sandbox import bubblewrap, confine, unconfined
 from tightloop.sandbox.environment import snapshot
 from tightloop.sandbox.interface import Command, Policy, SandboxError
 from tightloop.sandbox.launch import Kind
+from tightloop.sandbox.redaction import Redactor, secret_values
 from tightloop.sandbox.session import PersistentSandbox, workspace_of
 
 KINDS: dict[str, Kind] = {
@@ -29,23 +30,30 @@ class Finding:
 
 
 async def open_sandbox(
-    policy: Policy, *, kind: str | None = None, source: Mapping[str, str] | None = None
+    policy: Policy,
+    *,
+    kind: str | None = None,
+    source: Mapping[str, str] | None = None,
+    secrets: Iterable[str] = (),
 ) -> PersistentSandbox:
     """A started sandbox of the named kind, or of the strongest kind that works here.
 
     ``source`` are the variables that commands may know the harmless ones of, by default those of
-    this process. Every kind is really entered and says from inside that it has no capabilities
-    and cannot gain any. Raises SandboxError with every reason and remedy when none works, or when the
-    kind is unknown.
+    this process. Values of secrets among them, of the policy's own and of ``secrets`` are
+    unreadable in every output. Every kind is really entered and says from inside that it has no
+    capabilities and cannot gain any. Raises SandboxError with every reason and remedy when none
+    works, or when the kind is unknown.
     """
     if kind is not None and kind not in KINDS:
         raise SandboxError(f"unknown isolation {kind!r}: known are {', '.join(KINDS)}")
     policy = _resolved(policy)
+    source = os.environ if source is None else source
+    redactor = redactor_for(policy, source, secrets)
     names = [kind] if kind else [name for name in KINDS if name != "none"]
     reasons = []
     for name in names:
-        environment = snapshot(os.environ if source is None else source, policy.workspace)
-        sandbox = PersistentSandbox(KINDS[name], policy, environment)
+        environment = snapshot(source, policy.workspace)
+        sandbox = PersistentSandbox(KINDS[name], policy, environment, redactor)
         try:
             await sandbox.start()
         except SandboxError as error:
@@ -54,6 +62,17 @@ async def open_sandbox(
             sandbox.not_stronger = "; ".join(reasons)
             return sandbox
     raise SandboxError("\n".join(reasons))
+
+
+def redactor_for(
+    policy: Policy, source: Mapping[str, str], secrets: Iterable[str] = ()
+) -> Redactor:
+    """For what commands print: secrets of this process, of ``source`` and of the policy, and
+    those that are named, however short."""
+    named = tuple(secrets)
+    known = (os.environ, source, policy.environment)
+    values = [one for variables in known for one in secret_values(variables)]
+    return Redactor((*values, *named), short=named)
 
 
 def _resolved(policy: Policy) -> Policy:

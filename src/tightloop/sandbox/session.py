@@ -19,6 +19,7 @@ from tightloop.sandbox.exec_server import MAX_MESSAGE_BYTES, NUM_TAGS
 from tightloop.sandbox.interface import Command, CommandResult, Limits, Policy, SandboxError
 from tightloop.sandbox.launch import Kind, Launch
 from tightloop.sandbox.pytest_command import warm_request, zygote_argv
+from tightloop.sandbox.redaction import Redactor
 from tightloop.sandbox.strays import end_tagged
 
 _START_LIMIT_S = 20.0
@@ -27,7 +28,13 @@ _START_LIMIT_S = 20.0
 class PersistentSandbox:
     """An ``InteractiveSandbox``: one exec server inside one isolation, entered once."""
 
-    def __init__(self, kind: Kind, policy: Policy, environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        policy: Policy,
+        environment: dict[str, str],
+        redactor: Redactor | None = None,
+    ) -> None:
         self.kind = kind.name
         self.workspace = policy.workspace
         self._kind = kind
@@ -45,8 +52,8 @@ class PersistentSandbox:
         self._failure = ""
         self.warm_refusal = ""
         """Why there is no warm test process, once ``warm_tests_ready`` has said so."""
-        self.allows_warm = True
-        """Whether warm runs may happen; set it to False once one was wrong."""
+        self.redactor = redactor or Redactor()
+        """What is made unreadable in output: whoever passes on other text can use it too."""
         self.not_stronger = ""
         """Why a stronger kind was not taken; empty when there is none or it was not asked for."""
 
@@ -145,19 +152,6 @@ class PersistentSandbox:
             raise SandboxError("the sandbox has not been started")
         return await asyncio.shield(self._warm)
 
-    def refresh(self) -> None:
-        """Files of the workspace change: a warm test process may get ready again by itself.
-
-        Never waits and never raises; does nothing where no such process is.
-        """
-        if self._warm is not None and self._warm.done() and self._warm.result():
-            self._post({"op": "refresh"})
-
-    @property
-    def pid(self) -> int | None:
-        """The outermost process of the sandbox, on the host; None when it is not running."""
-        return None if self._process is None else self._process.pid
-
     async def run(
         self, command: Command, on_output: Callable[[bytes], None] | None = None
     ) -> CommandResult:
@@ -183,7 +177,13 @@ class PersistentSandbox:
         request = self._request(number, command)
         max_output_bytes = _smaller(self._policy.max_output_bytes, command.limits)
         run = CommandRun(
-            number, command, max_output_bytes, on_output, self._post, self._on_no_answer
+            number,
+            command,
+            max_output_bytes,
+            on_output,
+            self._post,
+            self._on_no_answer,
+            self.redactor,
         )
         self._runs[number] = run
         passed: list[int] = []
@@ -218,7 +218,7 @@ class PersistentSandbox:
         is_plain = not (
             command.stdin or command.is_stdin_open or command.terminal or command.limits
         )
-        is_warm = is_plain and self._policy.warm_tests and self.allows_warm
+        is_warm = is_plain and self._policy.warm_tests
         request: dict[str, Any] = {
             "op": "run",
             "id": number,

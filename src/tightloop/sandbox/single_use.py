@@ -15,9 +15,10 @@ from dataclasses import replace
 from tightloop.sandbox.command_run import sealed_file
 from tightloop.sandbox.environment import snapshot
 from tightloop.sandbox.interface import Command, CommandResult, Policy, SandboxError
-from tightloop.sandbox.isolation import KINDS, open_sandbox
+from tightloop.sandbox.isolation import KINDS, open_sandbox, redactor_for
 from tightloop.sandbox.launch import Launch, server_argv
 from tightloop.sandbox.output import HeadAndTail
+from tightloop.sandbox.redaction import Redactor
 from tightloop.trace.clock import now_ns
 
 _READ_BYTES = 1 << 16
@@ -36,6 +37,7 @@ class SingleUseSandbox:
         self.kind = kind
         self._policy = policy
         self._source = os.environ if source is None else source
+        self._redactor = redactor_for(policy, self._source)
 
     async def start(self) -> None:
         """Check once that the kind works here; raises SandboxError with the remedy."""
@@ -72,7 +74,7 @@ class SingleUseSandbox:
         timed_out = False
         try:
             async with asyncio.timeout(command.timeout_s):
-                await _read_all(process, kept, on_output)
+                await _read_all(process, kept, self._redactor, on_output)
         except TimeoutError:
             timed_out = True
         finally:
@@ -124,11 +126,20 @@ def _needs_server(command: Command) -> bool:
 async def _read_all(
     process: asyncio.subprocess.Process,
     kept: HeadAndTail,
+    redactor: Redactor,
     on_output: Callable[[bytes], None] | None,
 ) -> None:
+    def hear(data: bytes) -> None:
+        if data:
+            kept.add(data)
+            if on_output is not None:
+                on_output(data)
+
     assert process.stdout is not None
-    while piece := await process.stdout.read(_READ_BYTES):
-        kept.add(piece)
-        if on_output is not None:
-            on_output(piece)
+    stream = redactor.stream()
+    try:
+        while piece := await process.stdout.read(_READ_BYTES):
+            hear(stream.feed(piece))
+    finally:
+        hear(stream.end())
     await process.wait()
