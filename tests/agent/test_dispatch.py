@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tightloop.agent.dispatch import Dispatcher
-from tightloop.agent.events import ErrorItem, Event, ItemCompleted, ThreadItem
+from tightloop.agent.events import ErrorItem, Event, FileChange, ItemCompleted, ThreadItem
 from tightloop.agent.tools.interface import Hopeless, Tool, ToolContext, ToolResult
 from tightloop.protocol.items import (
     CustomToolCall,
@@ -89,6 +89,34 @@ async def test_pieces_are_told_with_their_call_and_whole_outputs_while_others_ru
     assert outputs == {"call_one": "one is over", "call_two": "two is over"}
     assert told.heard == [("call_one", "one", 0), ("call_two", "two", 0)]
     assert told.whole == [("call_one", "one is over")]
+
+
+class Telling:
+    """Fails, and shows why with what a file holds."""
+
+    name = "telling"
+    is_ordered = False
+
+    def definition(self) -> dict[str, Any]:
+        return {"type": "function", "name": self.name}
+
+    def announce(self, arguments: str, item_id: str) -> ThreadItem | None:
+        return None
+
+    async def run(self, arguments: str, context: ToolContext) -> ToolResult:
+        item = FileChange(context.item_id, (), "failed", arguments)
+        return ToolResult(arguments, False, (), item)
+
+
+async def test_no_secret_is_passed_on() -> None:
+    """Not to the model, to whoever is told early, or to whoever shows events."""
+    heard: list[Event] = []
+    context = ToolContext(Path("/ws"), NoSandbox(), redact=lambda text: text.replace("key", "***"))
+    dispatcher = Dispatcher([Telling()], context, heard.append, lambda: "item")
+    async with asyncio.TaskGroup() as group:
+        dispatcher.start(FunctionCall("call", "telling", "the key is in it"), 0, group)
+    assert dispatcher.outputs == {"call": FunctionCallOutput("call", "the *** is in it")}
+    assert heard == [ItemCompleted(FileChange("item", (), "failed", "the *** is in it"))]
 
 
 async def test_nobody_needs_to_know() -> None:

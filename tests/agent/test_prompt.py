@@ -45,3 +45,10 @@ def test_opening_names_the_place_and_the_rules() -> None:
     for part in ("Workspace: /ws", "Isolation: bubblewrap", "Network: not", "of a:\nbe brief"):
         assert part in message.text
     assert "AGENTS" not in opening(Surroundings(Path("/ws"), "none"), []).text
+
+
+def test_opening_names_the_hosts_that_can_be_reached() -> None:
+    """Else the model would learn them by being refused, one command each."""
+    hosts = ("pypi.org", "*.pythonhosted.org")
+    text = opening(Surroundings(Path("/ws"), "bubblewrap", True, hosts), []).text
+    assert "Network: only pypi.org, *.pythonhosted.org, through the proxy" in text

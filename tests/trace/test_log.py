@@ -27,6 +27,17 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert ended["kind"] == "run.ended"
 
 
+def test_what_no_log_may_hold_is_made_unreadable(tmp_path: Path) -> None:
+    """In every text however deep, and never in a number: the line stays JSON."""
+    log = RunLog(tmp_path / "a", redact=lambda text: text.replace("1234", "***"), prompt="a1234")
+    log.write("span", span=Span("tool", 1234, 2, "x 1234"), where=[Path("1234")])
+    log.close()
+    started, span, _ = read_log(log.path)
+    assert started["prompt"] == "a***"
+    assert span["span"] == {"kind": "tool", "start_ns": 1234, "end_ns": 2, "label": "x ***"}
+    assert span["where"] == ["***"]
+
+
 def test_a_killed_writer_costs_its_last_line_only(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"kind":"a"}\n{"kind":"b"}\n{"kin')

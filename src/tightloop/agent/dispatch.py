@@ -12,9 +12,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
+from msgspec import structs
+
 from tightloop.agent.events import (
     CommandExecution,
     ErrorItem,
+    FileChange,
     ItemCompleted,
     ItemStarted,
     ItemUpdated,
@@ -161,8 +164,9 @@ class Dispatcher:
         else:
             call = FunctionCall(opened.call_id, opened.name, hopeless.arguments)
         self.cut.append(call)
-        self.outputs[call.call_id] = _output(call, hopeless.result.text)
-        item = hopeless.result.item or ErrorItem(opened.context.item_id, hopeless.result.text)
+        result = self._redacted(hopeless.result)
+        self.outputs[call.call_id] = _output(call, result.text)
+        item = result.item or ErrorItem(opened.context.item_id, result.text)
         self._listener(ItemCompleted(item))
 
     def take_outputs(self, calls: Sequence[Call]) -> list[Output]:
@@ -186,6 +190,7 @@ class Dispatcher:
         finally:
             if prepared is not None:
                 prepared.close()
+        result = self._redacted(result)
         if self._foreteller is not None and len(self._running) > 1:
             self._foreteller.prefill_whole(call.call_id, result.text)
         self.spans += result.spans
@@ -217,6 +222,12 @@ class Dispatcher:
             raise
         except (OSError, SandboxError) as error:  # the workspace is gone, descriptors ran out, ...
             return ToolResult(f"{tool.name}: {error}", is_ok=False)
+
+    def _redacted(self, result: ToolResult) -> ToolResult:
+        redact, item = self._context.redact, result.item
+        if isinstance(item, FileChange) and item.message is not None:
+            item = structs.replace(item, message=redact(item.message))
+        return replace(result, text=redact(result.text), item=item)
 
     def _foretell(self, call_id: str, piece: str, keep: int) -> None:
         if self._foreteller is not None:

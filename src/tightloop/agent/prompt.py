@@ -4,6 +4,7 @@ It goes out once, as the first input item, and not as ``instructions``: those wo
 every request of a conversation that is continued by ``previous_response_id``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,16 +44,25 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """Facts about where commands run, as the model should know them."""
+    """Facts about where commands run, as the model should know them.
+
+    ``hosts`` are those that a proxy lets commands reach, and no others; empty when there is none.
+    """
 
     workspace: Path
     isolation: str
     has_network: bool = False
+    hosts: Sequence[str] = ()
 
 
 def opening(surroundings: Surroundings, rules: list[Rules]) -> Message:
     """The developer message that opens a conversation."""
     network = "available" if surroundings.has_network else "not available"
+    if surroundings.hosts:
+        network = (
+            f"only {', '.join(surroundings.hosts)}, through the proxy that HTTP_PROXY and "
+            "HTTPS_PROXY name; anything else is refused, so do not try others"
+        )
     sections = [
         _BASE,
         f"Workspace: {surroundings.workspace}\nIsolation: {surroundings.isolation}\n"

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,13 +152,14 @@ async def _run(arguments: argparse.Namespace, prompt: str, report: Report) -> in
             "policy": policy.name,
             "workspace": workspace.kind,
         }
-        log = _open_log(state_dir, workspace, prompt, labels)
+        redactor = sandbox.redactor
+        log = _open_log(state_dir, workspace, redactor.text, {"prompt": prompt, **labels})
         stack.callback(log.close)
         decisions.attach(log)
         stack.callback(decisions.detach)
         report.note(" | ".join(f"{name} {printable(value)}" for name, value in labels.items()))
         if policy.needs_proxy:
-            report.note(f"network: {_hosts(policy)}; nothing else")
+            report.note(f"network: {', '.join(_hosts(policy))}; nothing else")
         if login.problem:
             report.note(f"variables of the login shell are unknown: {printable(login.problem)}")
         if sandbox.kind == "none":
@@ -172,7 +174,7 @@ async def _run(arguments: argparse.Namespace, prompt: str, report: Report) -> in
                 log.write("event", event=event)
             report.listen(event)
 
-        context = ToolContext(workspace.path, sandbox)
+        context = ToolContext(workspace.path, sandbox, redact=redactor.text)
         agent = _assemble(arguments, backend, context, policy, listen)
         outcome = Outcome(report, workspace, log, state_dir)
         places = {"log": str(log.path), "patch": str(outcome.patch_path)}
@@ -186,16 +188,19 @@ async def _run(arguments: argparse.Namespace, prompt: str, report: Report) -> in
 
 
 def _open_log(
-    state_dir: Path, workspace: "Workspace", prompt: str, labels: dict[str, Any]
+    state_dir: Path,
+    workspace: "Workspace",
+    redact: Callable[[str], str],
+    labels: dict[str, Any],
 ) -> RunLog:
     repository = str(workspace.repository)
     path = new_log_path(state_dir, "exec")
-    return RunLog(path, verb="exec", repository=repository, prompt=prompt, **labels)
+    return RunLog(path, redact=redact, verb="exec", repository=repository, **labels)
 
 
-def _hosts(policy: NamedPolicy) -> str:
+def _hosts(policy: NamedPolicy) -> tuple[str, ...]:
     """The hosts of a policy, as a person wrote them."""
-    return ", ".join(str(rule) for rule in policy.hosts)
+    return tuple(str(rule) for rule in policy.hosts)
 
 
 def _assemble(
@@ -210,7 +215,9 @@ def _assemble(
     )
     definitions = [tool.definition() for tool in tools]
     has_network = policy.level in (NETWORK, FULL_ACCESS)
-    surroundings = Surroundings(context.workspace, context.sandbox.kind, has_network)
+    surroundings = Surroundings(
+        context.workspace, context.sandbox.kind, has_network, hosts=_hosts(policy)
+    )
     return Agent(
         Session(backend.transport, model=backend.model, tools=definitions),
         tools,

@@ -7,7 +7,7 @@ whole and flushed, so a killed process leaves at most one damaged last line, whi
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,20 @@ def new_log_path(directory: Path, verb: str) -> Path:
 
 
 class RunLog:
-    """Appends lines to one file. Not for several threads."""
+    """Appends lines to one file. Not for several threads. ``redact`` gets every text in a line, to
+    make unreadable in it what no log may hold.
+    """
 
-    def __init__(self, path: Path, *, clock: Clock | None = None, **labels: Any) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Clock | None = None,
+        redact: Callable[[str], str] | None = None,
+        **labels: Any,
+    ) -> None:
         self.path = path
+        self._redact = redact
         self._clock = clock or MonotonicClock()
         self._encoder = msgspec.json.Encoder(enc_hook=str)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +61,8 @@ class RunLog:
     def write(self, kind: str, **fields: Any) -> None:
         """Append one line; structs and dataclasses in ``fields`` become objects."""
         line = {"v": SCHEMA_VERSION, "kind": kind, "t_ns": self._clock.now_ns(), **fields}
+        if self._redact is not None:
+            line = _changed(msgspec.to_builtins(line, enc_hook=str), self._redact)
         self._file.write(self._encoder.encode(line) + b"\n")
 
     def close(self) -> None:
@@ -60,6 +72,15 @@ class RunLog:
                 self.write("run.ended")
             finally:
                 self._file.close()
+
+
+def _changed(value: Any, change: Callable[[str], str]) -> Any:
+    """The value with every text in it changed, but for keys."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: _changed(one, change) for key, one in value.items()}
+    return [_changed(one, change) for one in value] if isinstance(value, list) else value
 
 
 def read_log(path: Path) -> Iterator[dict[str, Any]]:

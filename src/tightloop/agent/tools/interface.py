@@ -28,6 +28,11 @@ def _ignore_text(_piece: str, _keep: int) -> None:
     """No one wants to know a result early."""
 
 
+def _as_it_is(text: str) -> str:
+    """Nothing is a secret."""
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class ToolContext:
     """Where a call runs. ``item_id`` names it in events; ``on_output`` gets output as it comes.
@@ -37,6 +42,8 @@ class ToolContext:
 
     ``on_patch`` gets what becomes known of a patch while it streams, see ``patch.apply``: the first
     is a file's name, which is when its tests can be got ready. Paths are relative to the workspace.
+
+    ``redact`` makes secrets unreadable in what a call comes to; output of commands is so already.
     """
 
     workspace: Path
@@ -46,6 +53,7 @@ class ToolContext:
     on_output: Callable[[str], None] = _ignore
     on_text: Callable[[str, int], None] = _ignore_text
     on_patch: Callable[[StreamEvent], None] = _ignore_patch
+    redact: Callable[[str], str] = _as_it_is
 
 
 @dataclass(frozen=True, slots=True)
