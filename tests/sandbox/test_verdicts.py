@@ -53,6 +53,24 @@ def test_the_first_the_flipped_and_one_in_ten_are_checked() -> None:
     assert [number for number, is_due in enumerate(said, 1) if is_due] == [10, 20]
 
 
+def test_a_check_that_came_to_nothing_is_made_again() -> None:
+    """The next verdict of that command is due, whatever it is."""
+    sample = AuditSample()
+    assert sample.is_due(("pytest",), GOOD)
+    sample.again(("pytest",))
+    sample.again(("never seen",))
+    assert sample.is_due(("pytest",), GOOD)
+    assert not sample.is_due(("pytest",), GOOD)
+
+
+def test_the_logs_of_a_wrong_verdict_are_known(tmp_path: Path) -> None:
+    """Both, the warm one first; none while nothing was wrong."""
+    shut_off = ShutOff(tmp_path)
+    assert shut_off.logs(tmp_path) == ()
+    shut_off.turn_off(tmp_path, (), "w.log", "c.log")
+    assert shut_off.logs(tmp_path) == ("w.log", "c.log")
+
+
 def test_one_wrong_verdict_switches_off_until_dependencies_change(tmp_path: Path) -> None:
     """The note has both logs; another repository is not concerned."""
     repository, other = tmp_path / "one", tmp_path / "other"

@@ -89,6 +89,10 @@ class AuditSample:
         self._num_unchecked = 0
         return True
 
+    def again(self, command: tuple[str, ...]) -> None:
+        """The check of the command's last verdict came to nothing: that of its next one is due."""
+        self._last.pop(command, None)
+
 
 class ShutOff:
     """Remembers, in a directory of the user's state, for which repositories warm runs were wrong."""
@@ -105,6 +109,14 @@ class ShutOff:
         except (OSError, ValueError) as error:
             return f"the note {self._file(repository)} cannot be read: {error}"
         return str(said.get("reason", "")) or "it gave a wrong verdict"
+
+    def logs(self, repository: Path) -> tuple[str, ...]:
+        """What the two runs printed that disagreed; empty when nothing is known of them."""
+        try:
+            said: Any = json.loads(self._file(repository).read_bytes())
+            return (str(said["warm"]), str(said["cold"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return ()
 
     def turn_off(
         self, repository: Path, found: tuple[Difference, ...], warm_log: str, cold_log: str
