@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tightloop.agent.patch.operations import ADD, CONTEXT, Chunk, ChunkGrew, ChunkLine
 from tightloop.agent.patch.prospect import Prospect
 from tightloop.agent.patch.repair import Repair
-from tightloop.agent.patch.text import Edit, FileText, Tier, match_key, positions
+from tightloop.agent.patch.text import Edit, FileText, Tier, match_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +97,9 @@ class Locator:
 
     def _anchor_line(self, text: str, start: int) -> int | None:
         for tier in Tier:
-            try:
-                return self._text.keys(tier).index(match_key(tier, text), start)
-            except ValueError:
-                continue
+            line = self._text.first(tier, match_key(tier, text), start)
+            if line is not None:
+                return line
         return None if self._policy.codex else self._anchor_prefix(text, start)
 
     def _anchor_prefix(self, text: str, start: int) -> int | None:
@@ -115,11 +114,12 @@ class Locator:
         return hits[0] if len(hits) == 1 else None
 
     def _place_addition(self, chunk: Chunk, anchor: int | None) -> Placement:
-        lines = self._text.lines
         new = tuple(chunk.new)
         at_end = anchor is None or self._policy.codex or chunk.is_end_of_file
         if at_end:
-            start = len(lines) - 1 if lines and lines[-1] == "" else len(lines)
+            start = self._text.num_lines
+            if start and self._text.stand_at(Tier.EXACT, [""], start - 1):
+                start -= 1
         else:
             assert anchor is not None
             start = self._cursor = anchor + 1
@@ -152,7 +152,7 @@ class Locator:
     def _find(self, pattern: Sequence[str], start: int) -> _Found | None:
         for tier in Tier:
             keys = [match_key(tier, line) for line in pattern]
-            starts = positions(self._text.keys(tier), keys, start)
+            starts = self._text.positions(tier, keys, start)
             if starts:
                 return _Found(tuple(starts), tier, len(pattern))
         return None
@@ -160,12 +160,12 @@ class Locator:
     def _find_at(self, pattern: Sequence[str], start: int) -> _Found | None:
         for tier in Tier:
             keys = [match_key(tier, line) for line in pattern]
-            if self._text.keys(tier)[start : start + len(keys)] == keys:
+            if self._text.stand_at(tier, keys, start):
                 return _Found((start,), tier, len(pattern))
         return None
 
     def _find_at_end(self, pattern: Sequence[str]) -> _Found | None:
-        start = len(self._text.lines) - len(pattern)
+        start = self._text.num_lines - len(pattern)
         return self._find_at(pattern, start) if start >= self._cursor else None
 
     def _place_applied(self, chunk: Chunk, start: int, anchor: int | None) -> Placement | None:
@@ -178,7 +178,7 @@ class Locator:
         begin = start if anchor is None else anchor
         for tier in (Tier.EXACT, Tier.TRAILING):
             keys = [match_key(tier, line) for line in new]
-            starts = positions(self._text.keys(tier), keys, begin)
+            starts = self._text.positions(tier, keys, begin)
             if len(starts) == 1:
                 self._cursor = starts[0] + len(new)
                 return Placement((), starts[0] + 1, tier, 1, is_already_applied=True)

@@ -8,6 +8,7 @@ anchors, ambiguity and the end-of-file mark make of it is judged when the chunk 
 from collections.abc import Sequence
 
 from tightloop.agent.patch.operations import ADD, REMOVE, ChunkLine
+from tightloop.agent.patch.raw_lines import Trail
 from tightloop.agent.patch.text import FileText, Tier, match_key
 
 
@@ -55,7 +56,9 @@ class _Beginning:
         self._tiers = list(tiers)
         self._lines: list[str] = []
         self._waiting: list[str] = []
-        self._places: list[int] | None = None  # None: anywhere
+        self._places: list[int] | None = None  # None: anywhere, or where the trail leads
+        raw = text.raw if tiers[0] is Tier.EXACT else None
+        self._trail = None if raw is None else Trail(raw, start)
 
     @property
     def is_somewhere(self) -> bool:
@@ -70,7 +73,11 @@ class _Beginning:
         num_known = len(self._lines)
         self._lines += self._waiting
         self._waiting = []
-        if self._places is None:
+        if self._trail is not None:
+            if self._trail.goes_on(self._lines[num_known:]):
+                return
+            self._trail, self._places = None, []
+        elif self._places is None:
             self._places = self._search(self._tiers[0])
         else:
             self._places = self._among(self._places, self._tiers[0], num_known)

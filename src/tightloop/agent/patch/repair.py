@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from tightloop.agent.patch.failure import Divergence, Failure, PatchError
 from tightloop.agent.patch.operations import Chunk
-from tightloop.agent.patch.text import FileText, Tier, match_key, positions
+from tightloop.agent.patch.text import FileText, Tier, match_key
 
 NUM_NEARBY = 6
 MAX_CLOSEST_LINES = 5000
@@ -52,7 +52,7 @@ class Repair:
     def no_place(self, chunk: Chunk, start: int) -> PatchError:
         """The chunk's old lines are not at or after ``start`` (0-based)."""
         old = chunk.old
-        earlier = positions(self._text.keys(Tier.TRIMMED), [line.strip() for line in old], 0)
+        earlier = self._text.positions(Tier.TRIMMED, [line.strip() for line in old], 0)
         if earlier:
             return self._error(
                 chunk,

@@ -4,10 +4,14 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
+from itertools import islice
 
 from tightloop.agent.patch.failure import Failure, PatchError
+from tightloop.agent.patch.raw_lines import RawLines, as_bytes
 
 MAX_POSITIONS = 20
+_BOM = b"\xef\xbb\xbf"
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
 _SINGLE = "\u2018\u2019\u201a\u201b"
 _DOUBLE = "\u201c\u201d\u201e\u201f"
@@ -50,49 +54,84 @@ class Edit:
 
 
 class FileText:
-    """A text file taken apart. Bytes that no edit touches come out as they went in.
+    """A text file as lines. Bytes that no edit touches come out as they went in.
 
     Raises ``PatchError`` ``not_text`` for content with a NUL byte. Invalid UTF-8 is carried
-    through untouched; a patch cannot match or change such a line.
+    through untouched; a patch cannot match or change such a line. Exact lines are looked for in the
+    undivided content; it is taken apart when a looser tier or an answer needs that.
     """
 
     def __init__(self, content: bytes) -> None:
         if b"\0" in content:
             raise PatchError(Failure("not_text", "the file is binary (it holds a NUL byte)"))
-        text = content.decode("utf-8", "surrogateescape")
         self._content = content
-        self.bom = "\ufeff" if text.startswith("\ufeff") else ""
-        self.lines = text.removeprefix(self.bom).split("\n")
-        self.is_terminated = self.lines[-1] == ""
-        if self.is_terminated:
-            self.lines.pop()
-        self.endings: list[str] | None = None
-        if "\r" in text and "\r\n" in text:  # one character is found far sooner than two
-            self._split_endings()
-        self._is_ascii = text.isascii()
-        self._keys: dict[Tier, list[str]] = {Tier.EXACT: self.lines}
+        self._begin = len(_BOM) if content.startswith(_BOM) else 0
+        # One byte is found far sooner than two.
+        self._has_crlf = b"\r" in content and b"\r\n" in content
+        self._raw = RawLines(content, self._begin)
+        self._keys: dict[Tier, list[str]] = {}
 
     @property
     def sha256(self) -> str:
         """Of the content, in hex; computed when asked for."""
         return hashlib.sha256(self._content).hexdigest()
 
-    def _split_endings(self) -> None:
-        num_terminated = len(self.lines) if self.is_terminated else len(self.lines) - 1
-        self.endings = [
-            "\r\n" if line.endswith("\r") else "\n" for line in self.lines[:num_terminated]
-        ]
-        for number in range(num_terminated):
-            self.lines[number] = self.lines[number].removesuffix("\r")
+    @cached_property
+    def lines(self) -> list[str]:
+        """All lines without their endings."""
+        lines = self._content[self._begin :].decode("utf-8", "surrogateescape").split("\n")
+        last = lines.pop()
+        if self._has_crlf:
+            lines = [line.removesuffix("\r") for line in lines]
+        return [*lines, last] if last else lines
+
+    @cached_property
+    def num_lines(self) -> int:
+        """How many there are."""
+        num_ends = self._content.count(b"\n")
+        is_open = len(self._content) > self._begin and not self._content.endswith(b"\n")
+        return num_ends + is_open
+
+    @property
+    def raw(self) -> RawLines | None:
+        """The lines as bytes, where equal bytes are equal lines: not with ends of two characters."""
+        return None if self._has_crlf else self._raw
 
     def keys(self, tier: Tier) -> list[str]:
         """All lines as ``match_key`` sees them, computed once."""
+        if tier is Tier.EXACT:
+            return self.lines
         if tier not in self._keys:
-            if tier is Tier.UNICODE and self._is_ascii:  # nothing to fold
+            if tier is Tier.UNICODE and self._content.isascii():  # nothing to fold
                 return self.keys(Tier.TRIMMED)
             key = _KEYS[tier]
             self._keys[tier] = [key(line) for line in self.lines]
         return self._keys[tier]
+
+    def positions(self, tier: Tier, pattern: Sequence[str], start: int) -> list[int]:
+        """Up to ``MAX_POSITIONS`` lines at or after ``start`` where the keys of ``pattern`` stand."""
+        if tier is not Tier.EXACT or self.raw is None:
+            return positions(self.keys(tier), pattern, start)
+        wanted = as_bytes(pattern)
+        places = iter(()) if wanted is None else self.raw.places(wanted, start)
+        return list(islice(places, MAX_POSITIONS))
+
+    def stand_at(self, tier: Tier, pattern: Sequence[str], line: int) -> bool:
+        """Whether the keys of ``pattern`` stand right at ``line``."""
+        if tier is not Tier.EXACT or self.raw is None:
+            return self.keys(tier)[line : line + len(pattern)] == list(pattern)
+        wanted = as_bytes(pattern)
+        return wanted is not None and self.raw.stands_at(wanted, self.raw.offset(line))
+
+    def first(self, tier: Tier, key: str, start: int) -> int | None:
+        """The first line at or after ``start`` with this key."""
+        if tier is not Tier.EXACT or self.raw is None:
+            try:
+                return self.keys(tier).index(key, start)
+            except ValueError:
+                return None
+        wanted = as_bytes([key])
+        return None if wanted is None else next(self.raw.places(wanted, start), None)
 
     def edited(self, edits: Sequence[Edit]) -> bytes:
         """The content after all edits, which must not overlap.
@@ -100,29 +139,22 @@ class FileText:
         New lines take the first ending found in the file. An unterminated last line stays so
         only when it is still the last one.
         """
-        ending = self.endings[0] if self.endings else "\n"
-        pieces, at = [self.bom], 0
+        ending = self._first_ending()
+        pieces, at = [self._content[: self._begin]], 0
         for edit in sorted(edits, key=lambda edit: edit.start):  # stable: equal starts keep order
-            kept = self._joined(at, edit.start)
-            if kept and edit.new and not kept.endswith("\n"):
-                kept += ending
+            kept = self._raw.between(at, edit.start)
+            if kept and edit.new and not kept.endswith(b"\n"):
+                kept += ending.encode()
             pieces.append(kept)
-            pieces += [line + ending for line in edit.new]
+            new = "".join([line + ending for line in edit.new])
+            pieces.append(new.encode("utf-8", "surrogateescape"))
             at = max(at, edit.start + edit.num_old)
-        pieces.append(self._joined(at, len(self.lines)))
-        return "".join(pieces).encode("utf-8", "surrogateescape")
+        pieces.append(self._content[self._raw.offset(at) :])
+        return b"".join(pieces)
 
-    def _joined(self, start: int, end: int) -> str:
-        """The lines from ``start`` up to ``end`` with their own endings."""
-        if start >= end:
-            return ""
-        is_open = end == len(self.lines) and not self.is_terminated
-        if self.endings is None:
-            lines = self.lines[start:end]
-            return "\n".join(lines if is_open else [*lines, ""])
-        endings = [*self.endings, ""] if is_open else self.endings
-        pairs = zip(self.lines[start:end], endings[start:end], strict=True)
-        return "".join(line + ending for line, ending in pairs)
+    def _first_ending(self) -> str:
+        end = self._content.find(b"\n", self._begin)
+        return "\r\n" if end > self._begin and self._content.startswith(b"\r", end - 1) else "\n"
 
 
 def positions(keys: Sequence[str], pattern: Sequence[str], start: int) -> list[int]:
