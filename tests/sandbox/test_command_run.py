@@ -186,6 +186,45 @@ async def test_resizing_tells_the_program(opened: OpenSandbox) -> None:
     assert (await run.wait()).output == "up\r\n132 50\r\n"
 
 
+@ALL_KINDS
+async def test_a_screen_shows_output_as_it_is(kind: str, opened: OpenSandbox) -> None:
+    """Programs see a terminal of that size and no input; not a byte is changed."""
+    sandbox = await opened(kind)
+    code = (
+        "import os, sys; print(os.get_terminal_size(1), sys.stdout.isatty(), sys.stdin.read());"
+        "sys.stdout.buffer.write(bytes(range(32)))"
+    )
+    result = await sandbox.run(python(code, screen=Terminal(33, 111)))
+    size = "os.terminal_size(columns=111, lines=33)"
+    assert f"{size} True \n" + bytes(range(32)).decode() == result.output
+
+
+async def test_all_that_was_shown_on_a_screen_is_there(opened: OpenSandbox) -> None:
+    """Far more than a terminal holds, up to the last line before the end."""
+    sandbox = await opened()
+    result = await sandbox.run(Command(script="seq 30000", screen=Terminal()))
+    assert result.output.splitlines() == [str(number) for number in range(1, 30001)]
+
+
+async def test_a_command_waits_while_nobody_reads(opened: OpenSandbox) -> None:
+    """A pause holds it back once its pipe is full; nothing is lost, and its end still comes."""
+    sandbox = await opened()
+    heard = Heard()
+    run = await sandbox.begin(Command(script="echo begun; seq 200000; echo over"), heard)
+    await heard.until("begun")
+    run.pause_reading()
+    so_far = run.output_so_far()
+    other = await sandbox.run(Command(script="echo meanwhile"))
+    assert other.output == "meanwhile\n"
+    assert run.output_so_far() == so_far
+    assert not run.has_ended
+    run.resume_reading()
+    result = await run.wait()
+    assert result.output.endswith("200000\nover\n")
+    run.pause_reading()
+    run.resume_reading()
+
+
 async def test_no_keys_can_be_put_into_a_terminal(opened: OpenSandbox) -> None:
     """P12: TIOCSTI is refused, also on the command's own terminal."""
     sandbox = await opened("bubblewrap")

@@ -12,6 +12,7 @@ import socket
 import stat
 import struct
 import termios
+import tty
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -85,7 +86,10 @@ class CommandRun:
         if self._command.terminal is not None:
             self._open_terminal(passed, has_terminals)
             return
-        self._output_fd, writing = os.pipe2(os.O_CLOEXEC)
+        if self._command.screen is not None:
+            self._output_fd, writing = open_screen(self._command.screen)
+        else:
+            self._output_fd, writing = os.pipe2(os.O_CLOEXEC)
         passed.append(writing)
         os.set_blocking(self._output_fd, False)
         if self._command.is_stdin_open:
@@ -243,6 +247,16 @@ class CommandRun:
 
     # -- output
 
+    def pause_reading(self) -> None:
+        """Whoever wants the output has no room: the command waits once its pipe is full."""
+        if self._outcome is None and self._output_fd >= 0:
+            self._loop.remove_reader(self._output_fd)
+
+    def resume_reading(self) -> None:
+        """There is room again. Does nothing after the end."""
+        if self._outcome is None and self._output_fd >= 0:
+            self._loop.add_reader(self._output_fd, self._on_readable)
+
     def _on_readable(self) -> None:
         if not self._read_once():
             # Closed by the command while it still runs: its end comes over the connection.
@@ -268,7 +282,7 @@ class CommandRun:
             self._keep(data)
             return
         self._keep(self._stream.feed(data))
-        if self._command.terminal is not None:
+        if self._command.terminal is not None or self._command.screen is not None:
             if self._echo is not None:
                 self._echo.cancel()
             self._echo = self._loop.call_later(_ECHO_S, self._let_go)
@@ -412,6 +426,14 @@ def sealed_file(data: bytes) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def open_screen(size: Terminal) -> tuple[int, int]:
+    """Both ends of a terminal that shows output as it is, the near one first."""
+    near, far = os.openpty()
+    tty.setraw(far)
+    fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", size.rows, size.columns, 0, 0))
+    return near, far
 
 
 def is_terminal_master(fd: int) -> bool:

@@ -79,7 +79,9 @@ class Command:
     means no time limit. ``stdin`` is what the command reads, then the end of the file, or, with
     ``is_stdin_open``, what ``RunningCommand.write`` sends. With ``terminal`` all three streams
     are a terminal of that size, the controlling one of a session of its own: input stays open,
-    and output comes as a terminal gets it (``\\r\\n``, an echo of the input). With
+    and output comes as a terminal gets it (``\\r\\n``, an echo of the input). With ``screen``
+    there is no input, and only the output is a terminal, of that size, that changes nothing of
+    it: programs choose colours and width for it, and a test run may still be a warm one. With
     ``is_reporting`` a warm test run, if the command becomes one, says how each test ended.
     """
 
@@ -91,6 +93,7 @@ class Command:
     stdin: bytes = b""
     is_stdin_open: bool = False
     terminal: Terminal | None = None
+    screen: Terminal | None = None
     limits: Limits | None = None
     is_reporting: bool = False
 

@@ -49,6 +49,7 @@ def run_child(child: Child) -> NoReturn:
             os._exit(0)  # nobody could announce this run: it goes colder
         os.dup2(child.output, 1)
         os.dup2(child.output, 2)
+        follow_lines()
         plugins = keep_reports(child)
         set_dumpable(True)
         become_cold(child.request, child.workspace)
@@ -58,6 +59,12 @@ def run_child(child: Child) -> NoReturn:
         traceback.print_exc()
     finally:
         end_child(code)
+
+
+def follow_lines() -> None:
+    """A cold interpreter sends each line at once when its output is a terminal."""
+    if os.isatty(1) and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True)
 
 
 def keep_reports(child: Child) -> list[Any]:
