@@ -4,81 +4,13 @@ As root the work is done by a child that has become ``nobody``; otherwise by a p
 """
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
-import pytest
+from tests.sandbox.ordinary import NOBODY, START, place, python_for_everybody, run
 
-import tightloop
-from tests.sandbox.conftest import commit, git
-
-NOBODY = 65534
-START = """
-import asyncio, os, signal, sys
-from pathlib import Path
-from tightloop.sandbox import own_namespace
-from tightloop.sandbox.interface import Command, Policy
-from tightloop.sandbox.isolation import open_sandbox
-from tightloop.sandbox.workspace import open_workspace
-repository, state = Path("repo").absolute(), Path("state").absolute()
-"""
-
-
-def python_for_everybody() -> str:
-    """An interpreter of our version or later that any user may run."""
-    known = [os.path.realpath(sys.executable), "/usr/bin/python3", "/usr/local/bin/python3"]
-    for program in known:
-        if os.path.exists(program) and is_open(Path(os.path.realpath(program))):
-            return program
-    raise AssertionError(f"none of {known} can be run by an ordinary user: install one of them")
-
-
-def is_open(program: Path) -> bool:
-    """Whether everybody may walk there."""
-    return os.geteuid() != 0 or all(place.stat().st_mode & 0o001 for place in program.parents)
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A directory of the ordinary user's, with a repository; pytest's own is closed to others."""
-    directory = Path(tempfile.mkdtemp(prefix="ordinary-"))
-    repository = directory / "repo"
-    repository.mkdir()
-    (repository / "lines").write_text("line\n")
-    (repository / "gone").write_text("line\n")
-    git(repository, "init", "-q", "-b", "main")
-    commit(repository)
-    if os.geteuid() == 0:
-        for found in (directory, *directory.rglob("*")):
-            os.chown(found, NOBODY, NOBODY, follow_symlinks=False)
-    yield directory
-    shutil.rmtree(directory)
-
-
-def run(place: Path, script: str) -> subprocess.CompletedProcess[str]:
-    """The script in an interpreter of an ordinary user, who owns the place."""
-    sources = [Path(tightloop.__file__).parents[1], Path(msgspec.__file__).parents[1]]
-    user = NOBODY if os.geteuid() == 0 else None
-    return subprocess.run(
-        [python_for_everybody(), "-B", "-c", START + script],
-        cwd=place,
-        env={
-            "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
-            "HOME": str(place),
-            "PYTHONPATH": ":".join(map(str, sources)),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        user=user,
-        group=user,
-        extra_groups=[] if user else None,
-    )
+__all__ = ["place", "python_for_everybody"]
 
 
 def test_an_ordinary_user_gets_an_overlay(place: Path) -> None:
@@ -167,14 +99,16 @@ wait.set()
     assert done.stdout == expected, done.stderr
 
 
-def test_a_process_that_can_mount_needs_none(tmp_path: Path) -> None:
-    """Nothing changes for root."""
-    code = (
-        START + "print(own_namespace.enter(Path(sys.argv[1])), os.readlink('/proc/self/ns/user'))"
-    )
+def test_root_stays_root_and_its_mounts_end_with_it(tmp_path: Path) -> None:
+    """No user namespace, and mounts that nobody else sees."""
+    code = START + "print(own_namespace.enter(Path(sys.argv[1])))\n"
+    code += "print(os.readlink('/proc/self/ns/user'), os.readlink('/proc/self/ns/mnt'))"
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
     )
     if os.geteuid() == 0:
-        assert done.stdout == f" {os.readlink('/proc/self/ns/user')}\n"
+        reason, namespaces = done.stdout.splitlines()
+        users, seen = namespaces.split()
+        assert (reason, users) == ("", os.readlink("/proc/self/ns/user"))
+        assert seen != os.readlink("/proc/self/ns/mnt")
     assert list(tmp_path.iterdir()) == []

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from tightloop.sandbox import layers, overlay
+from tightloop.sandbox import layers, mounts, overlay
 from tightloop.sandbox.bases import Record, TreeState, lock_of, read_record, stamp_of, write_record
 from tightloop.sandbox.interface import Command, Policy
 from tightloop.sandbox.isolation import open_sandbox
@@ -206,7 +206,7 @@ class _Making:
     def finish(self, set_up: SetUp, values: dict[str, str]) -> Record:
         """What was added lies at ``view``; raises SetUpFailed when it holds a secret."""
         layer = self.upper if self.is_mounted else self.view
-        overlay.unmount(self.view)
+        mounts.unmount(self.view)
         lost = layers.keep_what_is_new(layer, self.base)
         leaks = [f"{name} in {path!r}" for name, path in layers.files_with(values, layer)]
         if leaks:
@@ -234,5 +234,5 @@ class _Making:
 
     def drop(self) -> None:
         """As if it had never begun."""
-        overlay.unmount(self.view)
+        mounts.unmount(self.view)
         layers.remove_tree(self.place)

@@ -12,6 +12,9 @@ In::
     {"op": "signal", "id", "number"}
     {"op": "kill", "id"}
     {"op": "refresh"}                          files have changed: for the warm test process
+    {"op": "settle"}                           answered when that has nothing left to learn
+    {"op": "remember", "places"}               what is there now is what "clear" leaves there
+    {"op": "clear"}                            the next use finds nothing of those before
 
 Out::
 
@@ -19,6 +22,8 @@ Out::
     {"op": "exit", "id", "code", "how"}        after every process of the command is gone
     {"op": "failed", "id", "code", "message"}  the program could not be started
     {"op": "zygote", "state"}                  ready, refused or gone
+    {"op": "settled"}                          also where there is no warm test process
+    {"op": "cleared", "reason"}                empty, or why this sandbox may not be used again
 """
 
 import array
@@ -31,8 +36,9 @@ import select
 import signal
 import socket
 import sys
+import types
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 MAX_MESSAGE_BYTES = 200_000
 MARKER = "TIGHTLOOP_COMMAND"
@@ -89,6 +95,8 @@ class Server:
         self.zygote_pid = 0
         self.zygote_argv: list[str] | None = None
         self.zygote_starts = 0
+        self.scratch: Any = None
+        self.is_clearing = False
         self.null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self.null_out = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         self.watch(control.fileno(), self.on_control)
@@ -130,8 +138,12 @@ class Server:
             self.on_signal(message["id"], message["number"])
         elif message["op"] == "config":
             self.on_config(message)
-        elif message["op"] == "refresh":
-            self.on_refresh()
+        elif message["op"] in ("refresh", "settle"):
+            self.tell_zygote(message["op"])
+        elif message["op"] == "remember":
+            self.scratch = sibling("scratch").Scratch(message["places"])
+        elif message["op"] == "clear":
+            self.on_clear()
 
     def on_config(self, message: dict[str, Any]) -> None:
         self.environment = message["environment"]
@@ -163,13 +175,30 @@ class Server:
         if run is not None and run.pid:
             self.signal_group(run.pid, signal_number)
 
-    def on_refresh(self) -> None:
-        if self.zygote is None:
-            return
+    def tell_zygote(self, operation: str) -> None:
+        """A full queue is no loss: it then has enough to look at before it comes to this one."""
+        message = json.dumps({"op": operation, "id": 0}).encode()
         try:
-            self.zygote.send(b'{"op": "refresh"}', socket.MSG_DONTWAIT)
+            if self.zygote is not None:
+                self.zygote.send(message, socket.MSG_DONTWAIT)
+                return
         except OSError:
-            return  # it is busy or ending: the next run finds out for itself what has changed
+            pass
+        if operation == "settle":
+            self.send({"op": "settled"})
+
+    def on_clear(self) -> None:
+        for number in list(self.running):
+            self.on_kill(number)
+        self.is_clearing = True
+        self.clear_if_idle()
+
+    def clear_if_idle(self) -> None:
+        """Only the warm test processes are left, and what was there when told to remember."""
+        if self.is_clearing and not self.running:
+            self.is_clearing = False
+            self.end_strays(None)
+            self.send({"op": "cleared", "reason": self.scratch.clear()})
 
     def on_kill(self, number: int) -> None:
         run = self.running.get(number)
@@ -199,7 +228,7 @@ class Server:
             os.chdir(message["cwd"])
             program = find_program(message["argv"][0], run.environment.get("PATH", os.defpath))
             if "terminal" in message or "limits" in message:
-                run.pid = fork_and_exec(program, run, self.streams(run))
+                run.pid = self.fork(program, run)
             else:
                 read, write, _ = self.streams(run)
                 run.pid = os.posix_spawn(
@@ -219,10 +248,22 @@ class Server:
             code = 127 if error.errno == errno.ENOENT else 126
             text = f"{error.filename or message['argv'][0]}: {error.strerror}"
             self.send({"op": "failed", "id": number, "code": code, "message": text})
+            self.clear_if_idle()
             return
         finally:
             os.chdir("/")
         self.follow(number, run)
+
+    def fork(self, program: str, run: Running) -> int:
+        def prepare() -> None:
+            for number in _RESTORED_SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            for name, value in run.message.get("limits", {}).items():
+                lower_limit(name, value)
+
+        start = sibling("forked_start").fork_and_exec
+        pid: int = start(program, run.message["argv"], run.environment, self.streams(run), prepare)
+        return pid
 
     def streams(self, run: Running) -> tuple[int, int, bool]:
         """What the command reads from and writes to, and whether that is a terminal."""
@@ -231,7 +272,7 @@ class Server:
             has_input = len(run.fds) > 1 and not run.message.get("report")
             return (run.fds[1] if has_input else self.null), run.fds[0], False
         if run.message["is_made_inside"]:
-            run.fds.append(make_terminal(size, run.fds[0]))
+            run.fds.append(sibling("forked_start").make_terminal(size, run.fds[0]))
         return run.fds[-1], run.fds[-1], True
 
     def tag_children(self, number: int) -> None:
@@ -262,6 +303,7 @@ class Server:
     def finish(self, number: int, code: int, how: str) -> None:
         self.end_strays(number)
         self.send({"op": "exit", "id": number, "code": code, "how": how})
+        self.clear_if_idle()
 
     def signal_group(self, pid: int, number: int = signal.SIGKILL) -> None:
         try:
@@ -374,6 +416,9 @@ class Server:
                 self.zygote_starts = _ZYGOTE_STARTS  # another start would end the same way
             self.send({"op": "zygote", **message})
             return
+        if state == "settled":
+            self.send({"op": "settled"})
+            return
         run = self.running.get(message["id"])
         if run is None:
             return
@@ -412,6 +457,24 @@ class Server:
             self.run_cold(run)
 
 
+def sibling(name: str) -> types.ModuleType:
+    """The module of a file beside this one, loaded once it is needed.
+
+    Nothing of this package is on the search path of a script.
+    """
+    known = sys.modules.get(name)
+    if known is None:
+        import importlib.util
+
+        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".py")
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        known = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(known)
+    return known
+
+
 def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
     """One message and the descriptors that came with it, closed on exec.
 
@@ -443,71 +506,6 @@ def has_terminals() -> bool:
     except OSError:
         return False
     return True
-
-
-def make_terminal(size: list[int], channel: int) -> int:
-    """The far end of a new terminal; the near end goes out through the channel."""
-    import fcntl
-    import struct
-    import termios
-
-    master, slave = os.openpty()
-    try:
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
-        with socket.socket(fileno=os.dup(channel)) as connection:
-            socket.send_fds(connection, [b"t"], [master])
-    except OSError:
-        os.close(slave)
-        raise
-    finally:
-        os.close(master)
-    return slave
-
-
-def fork_and_exec(program: str, run: Running, streams: tuple[int, int, bool]) -> int:
-    """The process id of the command, after what posix_spawn cannot do: a terminal, or limits.
-
-    Raises OSError when the program cannot be started.
-    """
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        become_command(program, run, streams, writing)
-    os.close(writing)
-    said = os.read(reading, 16)
-    os.close(reading)
-    if said:
-        os.waitpid(pid, 0)
-        raise OSError(int(said), os.strerror(int(said)), program)
-    return pid
-
-
-def become_command(
-    program: str, run: Running, streams: tuple[int, int, bool], writing: int
-) -> NoReturn:
-    """In the child: ``writing`` gets the number of the error that stands in the way."""
-    try:
-        read, write, is_terminal = streams
-        if is_terminal:
-            import fcntl
-            import termios
-
-            os.setsid()
-            fcntl.ioctl(read, termios.TIOCSCTTY, 0)
-        else:
-            os.setpgid(0, 0)
-        os.dup2(read, 0)
-        os.dup2(write, 1)
-        os.dup2(write, 2)
-        for number in _RESTORED_SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-        for name, value in run.message.get("limits", {}).items():
-            lower_limit(name, value)
-        os.execve(program, run.message["argv"], run.environment)
-    except OSError as error:
-        os.write(writing, str(error.errno).encode())
-    finally:
-        os._exit(127)
 
 
 def lower_limit(name: str, value: int) -> None:

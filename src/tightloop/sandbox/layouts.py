@@ -12,11 +12,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tightloop.sandbox import layers, overlay
+from tightloop.sandbox import layers, mounts
 from tightloop.sandbox.locks import is_free
 
 USES = "uses"
 """File that names the directories which a workspace or a set-up under way needs, one a line."""
+
+SLOTS = "tightloop-slots"
+"""Directory of places that get a workspace late; sandboxes hide every directory of this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,10 @@ def in_use(state_dir: Path) -> set[Path]:
             throw_away(root, state_dir)
         else:
             used |= read_uses(root)
+    slots = state_dir / SLOTS
+    for root in list(slots.iterdir()) if slots.is_dir() else ():
+        if is_free(root / "lock"):
+            throw_away_slot(root, state_dir)
     return used
 
 
@@ -85,7 +92,14 @@ def throw_away(root: Path, state_dir: Path) -> Path | None:
     """Nothing is mounted below ``root`` and it is out of the way; where it waits for its end."""
     views = root / "view"
     for view in list(views.iterdir()) if views.is_dir() else ():
-        overlay.unmount(view)
+        mounts.unmount(view)
+    return discard_directory(root, state_dir)
+
+
+def throw_away_slot(root: Path, state_dir: Path) -> Path | None:
+    """As ``throw_away``, for a slot: one mount at its root carries all others."""
+    while mounts.unmount(root):
+        pass
     return discard_directory(root, state_dir)
 
 

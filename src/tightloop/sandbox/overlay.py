@@ -14,7 +14,6 @@ from tightloop.sandbox.entries import files_below
 from tightloop.sandbox.interface import SandboxError
 
 _MS_NOSUID, _MS_NODEV = 2, 4
-_MNT_DETACH = 2
 _UNSAFE = frozenset(",:\\\n")  # separators of the mount options
 
 
@@ -41,12 +40,6 @@ def mount(
     if libc.mount(*arguments) != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"mounting an overlay at {str(target)!r}: {os.strerror(code)}")
-
-
-def unmount(target: Path) -> None:
-    """Nothing is mounted there any more; open files keep what they need until closed."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.umount2(os.fsencode(target), _MNT_DETACH)
 
 
 def changed_candidates(base: Path, upper: Path) -> set[str]:

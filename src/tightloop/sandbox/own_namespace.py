@@ -1,4 +1,4 @@
-"""Lets an ordinary user mount overlays: this whole process moves into a namespace of its own.
+"""Mounts of this process only, also for an ordinary user: it moves into a namespace of its own.
 
 A mount that is made in another process's namespace cannot be seen from here under its own name
 (through ``/proc/PID/root`` only, where links and ``realpath`` lead astray). So the agent itself
@@ -6,7 +6,8 @@ goes inside: its file tools, git and the sandboxes it starts see the mounts unde
 paths, nobody else does, and the kernel takes the mounts away with the last process.
 
 User and group stay what they were, other users' files look like those of ``nobody``. Commands do
-not get the new rights: an ordinary user's capabilities end with ``execve``.
+not get the new rights: an ordinary user's capabilities end with ``execve``. Root needs a namespace
+of mounts only, so that a kill leaves none behind.
 """
 
 import ctypes
@@ -14,7 +15,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from tightloop.sandbox import layers, overlay
+from tightloop.sandbox import layers, mounts, overlay
 from tightloop.sandbox.interface import SandboxError
 
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
@@ -28,12 +29,14 @@ def enter(state_dir: Path) -> str:
     everything first, so that a process that would gain nothing stays where it is. Returns an
     empty text when mounts are possible, also for a process that needs no namespace for it.
     """
+    num_threads = len(os.listdir("/proc/self/task"))
     if _can_mount():
+        if os.geteuid() == 0 and num_threads == 1:
+            _leave_host_mounts()
         return ""
     if os.geteuid() == 0:
         # In there it could no longer give files to their owners, which apply does as root.
         return "root has no CAP_SYS_ADMIN here"
-    num_threads = len(os.listdir("/proc/self/task"))
     if num_threads > 1:
         return f"the process has {num_threads} threads already"
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -46,6 +49,12 @@ def enter(state_dir: Path) -> str:
         return reason
     _unshare()
     return ""
+
+
+def _leave_host_mounts() -> None:
+    """What root mounts from here on ends with this process; what the host mounts still shows."""
+    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS) == 0:
+        mounts.set_all_receiving()
 
 
 def _can_mount() -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tightloop.sandbox.environment import home_directory
 from tightloop.sandbox.interface import Policy, SandboxError
+from tightloop.sandbox.layouts import SLOTS
 from tightloop.sandbox.risks import PROTECTED_NAMES
 
 SERVER = Path(__file__).with_name("exec_server.py")
@@ -40,7 +41,7 @@ def hidden_directories(policy: Policy) -> list[Path]:
     """Existing directories that must look empty inside, parents first."""
     home = home_directory()
     wanted = [Path(name) for name in (*_HIDDEN, *_SECRET_DIRECTORIES)] + ([home] if home else [])
-    wanted += [*policy.hidden, *overlay_layers(policy.workspace)]
+    wanted += [*policy.hidden, *overlay_layers(policy.workspace), *late_places()]
     found = {path for path in wanted if os.path.isdir(path) and not os.path.islink(path)}
     return sorted(found - {policy.workspace})
 
@@ -132,6 +133,19 @@ def overlay_layers(workspace: Path) -> list[Path]:
                 if option.startswith(("upperdir=", "workdir="))
             ]
     return layers
+
+
+def late_places() -> list[Path]:
+    """Directories in which this process mounts workspaces later on, for other sandboxes.
+
+    Their mounts show in every sandbox that has the directory, and not read-only.
+    """
+    found = set()
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, name, _ = _unescape(line.split(" ")[4]).partition(f"/{SLOTS}/")
+        if name:
+            found.add(Path(before, SLOTS))
+    return sorted(found)
 
 
 def _unescape(text: str) -> str:

@@ -49,9 +49,12 @@ class PersistentSandbox:
         self._num_commands = 0
         self._ready: asyncio.Future[dict[str, Any]] | None = None
         self._warm: asyncio.Future[bool] | None = None
+        self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._failure = ""
         self.warm_refusal = ""
         """Why there is no warm test process, once ``warm_tests_ready`` has said so."""
+        self.allows_warm = True
+        """Whether warm runs may happen; set it to False once one was wrong."""
         self.redactor = redactor or Redactor()
         """What is made unreadable in output: whoever passes on other text can use it too."""
         self.not_stronger = ""
@@ -152,6 +155,51 @@ class PersistentSandbox:
             raise SandboxError("the sandbox has not been started")
         return await asyncio.shield(self._warm)
 
+    def refresh(self) -> None:
+        """Files of the workspace change: a warm test process may get ready again by itself.
+
+        Never waits and never raises; does nothing where no such process is.
+        """
+        if self._warm is not None and self._warm.done() and self._warm.result():
+            self._post({"op": "refresh"})
+
+    @property
+    def pid(self) -> int | None:
+        """The outermost process of the sandbox, on the host; None when it is not running."""
+        return None if self._process is None else self._process.pid
+
+    async def remember(self, places: Sequence[str]) -> None:
+        """What is in these private directories now stays; ``clear`` removes all that is not.
+
+        Waits for the warm test process, which is there for every use.
+        """
+        await self.warm_tests_ready()
+        await self._send({"op": "remember", "places": list(places)})
+
+    async def clear(self) -> None:
+        """No process but the warm ones is left, nor a file that was made since ``remember``.
+
+        Commands still under way are ended. Raises SandboxError when something stays, or when the
+        sandbox is not running: it may not be used again then.
+        """
+        for run in list(self._runs.values()):
+            run.kill()
+        reason = (await self._ask("clear", "cleared"))["reason"]
+        if reason:
+            raise SandboxError(f"the sandbox cannot be used again: {reason}")
+
+    async def settled(self) -> None:
+        """The warm test process has nothing left to learn from the runs so far."""
+        await self._ask("settle", "settled")
+
+    async def _ask(self, question: str, answer: str) -> dict[str, Any]:
+        """One question of a kind at a time. Raises SandboxError when the sandbox is over."""
+        waiting = self._answers.get(answer)
+        if waiting is None or waiting.done():
+            waiting = self._answers[answer] = asyncio.get_running_loop().create_future()
+            await self._send({"op": question})
+        return await asyncio.shield(waiting)
+
     async def run(
         self, command: Command, on_output: Callable[[bytes], None] | None = None
     ) -> CommandResult:
@@ -218,7 +266,7 @@ class PersistentSandbox:
         is_plain = not (
             command.stdin or command.is_stdin_open or command.terminal or command.limits
         )
-        is_warm = is_plain and self._policy.warm_tests
+        is_warm = is_plain and self._policy.warm_tests and self.allows_warm
         request: dict[str, Any] = {
             "op": "run",
             "id": number,
@@ -235,6 +283,11 @@ class PersistentSandbox:
         if command.limits is not None:
             request["limits"] = _kernel_limits(command.limits)
         return request
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What every command inside knows, unless it is given other values."""
+        return {**self._environment, **self._policy.environment}
 
     async def close(self) -> None:
         """End every process inside. May be called twice, also after it was cancelled."""
@@ -312,6 +365,8 @@ class PersistentSandbox:
             run = self._runs.pop(number, None) if isinstance(number, int) else None
             if run is not None:
                 run.finish(message)
+        elif operation in self._answers and not self._answers[operation].done():
+            self._answers[operation].set_result({"reason": "", **message})
 
     def _on_no_answer(self) -> None:
         """A server that does not answer is killed with everything inside."""
@@ -335,7 +390,7 @@ class PersistentSandbox:
         runs, self._runs = self._runs, {}
         for run in runs.values():
             run.fail(reason)
-        for future in (self._ready, self._warm):
+        for future in (self._ready, self._warm, *self._answers.values()):
             if future is None or future.done():
                 continue
             if future is self._warm:

@@ -77,6 +77,11 @@ class Workspace:
         )
 
     @property
+    def state_dir(self) -> Path:
+        """Where this and all that belongs to it is kept."""
+        return self._origin.state_dir
+
+    @property
     def layers(self) -> tuple[Path, Path] | None:
         """On an overlay, the base and the layer that holds all that was changed; else None."""
         return (self._base, self._layout.upper) if self.kind == "overlay" else None

@@ -1,0 +1,190 @@
+"""Sandboxes that get their workspace late, as root and as an ordinary user."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.sandbox.ordinary import place, run
+
+__all__ = ["place"]
+
+WHO = pytest.mark.parametrize("is_root", [False, True], ids=["ordinary", "root"])
+MAIN = """
+from tightloop.sandbox.interface import SandboxError
+from tightloop.sandbox.slots import open_twin
+
+async def said(sandbox, script):
+    return (await sandbox.run(Command(script=script + " 2>&1"))).output
+
+def below(place):
+    return [line for line in open("/proc/self/mountinfo") if str(place) in line]
+
+async def with_twin(work, **fields):
+    workspace = await open_workspace(repository, state_dir=state, kind="overlay")
+    twin = await open_twin(workspace, Policy(workspace.path, warm_tests=False, **fields))
+    [fork] = await workspace.fork()
+    try:
+        await work(workspace, twin, fork)
+    finally:
+        await twin.close()
+        for one in (fork, workspace):
+            await one.discard()
+    assert below(state) == [], below(state)
+    assert os.listdir(state / "tightloop-slots") == []
+
+def go(work, **fields):
+    assert own_namespace.enter(state) == ""
+    asyncio.run(with_twin(work, **fields))
+    print("done")
+"""
+HAMMER = """
+import os, sys
+while True:
+    os.chdir(sys.argv[1])  # the mount of now
+    for name in (".git/config", "kept"):
+        try:
+            os.close(os.open(name, os.O_WRONLY | os.O_APPEND))
+            print("OPENED", name, flush=True)
+        except OSError:
+            pass
+    print("fork" if os.path.exists("is fork") else "idle", flush=True)
+"""
+
+
+def ran(place: Path, script: str, *, is_root: bool) -> None:
+    """The script ends with its last word, and no mount is left."""
+    done = run(place, MAIN + script, is_root=is_root)
+    assert done.stdout == "done\n", done.stderr
+    assert str(place) not in Path("/proc/self/mountinfo").read_text()
+
+
+@WHO
+def test_a_fork_appears_at_the_path_of_its_workspace(place: Path, is_root: bool) -> None:
+    """Outside and inside see the same files, also those of later; afterwards it is gone."""
+    script = """
+async def work(workspace, twin, fork):
+    (workspace.path / "lines").write_text("the workspace's")
+    assert "the workspace's" == await said(twin.sandbox, "cat lines")
+    assert "Read-only" in await said(twin.sandbox, "rm lines")
+    (fork.path / "lines").write_text("the fork's")
+    async with twin.on(fork) as sandbox:
+        assert await said(sandbox, "pwd; cat lines") == f"{workspace.path}\\nthe fork's"
+        (fork.path / "later").write_text("later")
+        assert "later" == await said(sandbox, "cat later; rm gone; echo x > made")
+    assert await fork.changed_files() == ["gone", "later", "lines", "made"]
+    assert await workspace.changed_files() == ["lines"]
+    assert (await said(twin.sandbox, "ls")).split() == ["gone", "lines"]
+go(work)
+"""
+    ran(place, script, is_root=is_root)
+
+
+@WHO
+def test_what_is_protected_is_never_writable(place: Path, is_root: bool) -> None:
+    """A process that tries from before the mount until its end does not succeed once."""
+    script = """
+async def hammered(twin, workspace, fork):
+    heard, states = [], {"idle": asyncio.Event(), "fork": asyncio.Event()}
+    def listen(piece):
+        heard.append(piece)
+        for name, event in states.items():
+            if name.encode() in piece:
+                event.set()
+    hammer = ["python3", "-c", HAMMER, str(workspace.path)]
+    task = asyncio.create_task(twin.sandbox.run(Command(argv=hammer), listen))
+    await states["idle"].wait()
+    async with twin.on(fork) as sandbox:
+        await states["fork"].wait()
+        tried = "echo x >> .git/config; echo x >> kept; rm .git/config; mv kept k; echo x > free"
+        out = await said(sandbox, tried)
+        assert (out.count("Read-only file system"), out.count("busy")) == (2, 2), out
+    await task
+    assert b"OPENED" not in b"".join(heard), heard
+
+async def work(workspace, twin, fork):
+    (fork.path / "kept").write_text("policy's own")
+    (fork.path / "is fork").write_text("")
+    for _ in range(5):
+        await hammered(twin, workspace, fork)
+    (fork.path / "kept").write_text("outside it is not")
+    assert (fork.path / "free").read_text() == "x\\n"
+go(work, protected=(Path("kept"),))
+"""
+    ran(place, f"HAMMER = {HAMMER!r}\n{script}", is_root=is_root)
+
+
+@WHO
+def test_nothing_of_one_use_is_there_in_the_next(place: Path, is_root: bool) -> None:
+    """Processes, also those that hide; files in private places; commands still under way."""
+    script = """
+async def work(workspace, twin, fork):
+    async with twin.on(fork) as sandbox:
+        await said(sandbox, "mkdir -p /tmp/a/b $HOME/c /dev/shm/d; chmod 0 /tmp/a")
+        hidden = "env -i setsid sh -c 'sleep 600; echo' & trap '' TERM; echo $$; sleep 600"
+        started = asyncio.Event()
+        running = await sandbox.begin(Command(script=hidden), lambda piece: started.set())
+        await started.wait()
+    assert (await running.wait()).exit_code == -9
+    [other] = await workspace.fork()
+    async with twin.on(other) as sandbox:
+        assert await said(sandbox, "ls -A /tmp /dev/shm $HOME | grep '^[abcd]$'") == ""
+        assert await said(sandbox, "cat /proc/[0-9]*/comm | grep sleep") == ""
+    await other.discard()
+    async with twin.on(fork) as sandbox:
+        await said(sandbox, "rm /dev/fd")
+    assert not twin.is_alive
+    try:
+        async with twin.on(fork):
+            raise AssertionError("it was used again")
+    except SandboxError as error:
+        assert "open another" in str(error), error
+go(work)
+"""
+    ran(place, script, is_root=is_root)
+
+
+@WHO
+def test_other_sandboxes_see_nothing_of_it(place: Path, is_root: bool) -> None:
+    """Neither one opened before nor one opened meanwhile finds a file of a fork anywhere."""
+    script = """
+async def work(workspace, twin, fork):
+    policy = Policy(workspace.path, warm_tests=False)
+    before = await open_sandbox(policy, kind="bubblewrap")
+    (fork.path / "only here").write_text("")
+    async with twin.on(fork) as sandbox:
+        meanwhile = await open_sandbox(policy, kind="bubblewrap")
+        for one in (before, meanwhile, sandbox):
+            found = await said(one, f"find {state} -name 'only here'")
+            assert found == (f"{workspace.path}/only here\\n" if one is sandbox else ""), found
+        for one in (before, meanwhile):
+            await one.close()
+go(work)
+"""
+    ran(place, script, is_root=is_root)
+
+
+@WHO
+def test_what_is_no_fork_is_refused(place: Path, is_root: bool) -> None:
+    """A workspace over another state, a copy; the sandbox goes on."""
+    script = """
+async def work(workspace, twin, fork):
+    (repository / "new").write_text("another state")
+    other = await open_workspace(repository, state_dir=state)
+    copy = await open_workspace(repository, state_dir=state, kind="copy")
+    for wrong in (other, copy):
+        try:
+            async with twin.on(wrong):
+                raise AssertionError("it was taken")
+        except SandboxError as error:
+            assert "is not a fork" in str(error), error
+        await wrong.discard()
+    try:
+        await open_twin(copy, Policy(copy.path))
+        raise AssertionError("a copy was taken")
+    except SandboxError as error:
+        assert "needs an overlay: asked for" in str(error), error
+    async with twin.on(fork) as sandbox:
+        assert (await sandbox.run(Command(argv=["true"]))).exit_code == 0
+go(work)
+"""
+    ran(place, script, is_root=is_root)
