@@ -55,9 +55,10 @@ class RawLines:
             self._lines.insert(place, line)
             self._offsets.insert(place, offset)
 
-    def between(self, start: int, end: int) -> bytes:
-        """The bytes of the lines from ``start`` up to ``end``, their ends included."""
-        return self._content[self.offset(start) : self.offset(end)] if start < end else b""
+    def between(self, start: int, end: int) -> memoryview:
+        """The bytes of the lines from ``start`` up to ``end``, their ends included; not copied."""
+        at = self.offset(start)
+        return memoryview(self._content)[at : self.offset(end) if start < end else at]
 
     def first(self, wanted: bytes, offset: int) -> int:
         """Where those lines (see ``as_bytes``) first stand at or after ``offset``, a line's; else -1."""

@@ -12,6 +12,7 @@ from tightloop.agent.patch.raw_lines import RawLines, as_bytes
 
 MAX_POSITIONS = 20
 _BOM = b"\xef\xbb\xbf"
+_LF = 0x0A
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
 _SINGLE = "\u2018\u2019\u201a\u201b"
 _DOUBLE = "\u201c\u201d\u201e\u201f"
@@ -140,16 +141,17 @@ class FileText:
         only when it is still the last one.
         """
         ending = self._first_ending()
-        pieces, at = [self._content[: self._begin]], 0
+        pieces: list[bytes | memoryview] = [self._content[: self._begin]]
+        at = 0
         for edit in sorted(edits, key=lambda edit: edit.start):  # stable: equal starts keep order
             kept = self._raw.between(at, edit.start)
-            if kept and edit.new and not kept.endswith(b"\n"):
-                kept += ending.encode()
             pieces.append(kept)
+            if kept and edit.new and kept[-1] != _LF:
+                pieces.append(ending.encode())
             new = "".join([line + ending for line in edit.new])
             pieces.append(new.encode("utf-8", "surrogateescape"))
             at = max(at, edit.start + edit.num_old)
-        pieces.append(self._content[self._raw.offset(at) :])
+        pieces.append(memoryview(self._content)[self._raw.offset(at) :])
         return b"".join(pieces)
 
     def _first_ending(self) -> str:
