@@ -5,6 +5,9 @@ READY := $(VENV)/.ready
 CLIENTS := .clients
 CLIENTS_READY := $(CLIENTS)/.ready
 PEERS := .peers
+PROJECTS := .projects
+PROJECTS_READY := $(PROJECTS)/.ready
+EQUIVALENCE_FLAGS ?=
 BENCH_FLAGS ?=
 VLLM := .vllm
 VLLM_READY := $(VLLM)/.ready
@@ -12,7 +15,7 @@ DEMO_FLAGS ?=
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export COLUMNS := 80
 
-.PHONY: help setup clients peers demo test check e2e bench soak vllm docs wheel lock format clean
+.PHONY: help setup clients peers projects equivalence demo test check e2e bench soak vllm docs wheel lock format clean
 help: ## this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t12
 
@@ -29,6 +32,14 @@ $(CLIENTS_READY): $(READY) scripts/install_clients.py $(wildcard clients/*) clie
 
 peers: $(READY) ## install the servers that bench measures beside ours, each in its own environment
 	@python scripts/install_peers.py --into $(PEERS)
+
+projects: $(PROJECTS_READY) ## install the projects that warm test runs are checked against
+$(PROJECTS_READY): $(READY) scripts/install_projects.py $(wildcard projects/*.txt)
+	@python scripts/install_projects.py --into $(PROJECTS)
+	@touch $@
+
+equivalence: $(READY) $(PROJECTS_READY) ## 600 seeded edits of real projects: do warm and cold test runs say the same?
+	@python -m benchmarks.warm.equality $(EQUIVALENCE_FLAGS)
 
 demo: $(READY) ## fix real bugs with the bundled network, classic path against tight path
 	tightloop demo $(DEMO_FLAGS)
@@ -47,7 +58,7 @@ check: $(READY) ## lint, format, types, import contracts, spelling, generated do
 	codespell src tests docs design training README.md ARCHITECTURE.md CONTRIBUTING.md
 	cog --check README.md docs/*.md
 
-e2e: $(READY) $(CLIENTS_READY) ## real processes, real clients, the official SDK
+e2e: $(READY) $(CLIENTS_READY) $(PROJECTS_READY) ## real processes, real clients, the official SDK
 	pytest -m e2e tests/e2e
 
 bench: peers ## all measurements, ours and the peers'; the results go to benchmarks/results
@@ -88,4 +99,4 @@ format: $(READY) ## apply the formatter and safe lint fixes
 	ruff format -q .
 
 clean: ## remove everything that setup and builds made
-	rm -rf $(VENV) $(VENV)-wheel $(CLIENTS) $(VLLM) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage*
+	rm -rf $(VENV) $(VENV)-wheel $(CLIENTS) $(PROJECTS) $(VLLM) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage*

@@ -1,0 +1,1 @@
+"""Warm test runs on real projects: do they say what cold ones say, and how much sooner?"""
