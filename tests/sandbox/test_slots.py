@@ -1,5 +1,6 @@
 """Sandboxes that get their workspace late, as root and as an ordinary user."""
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -95,9 +96,9 @@ async def hammered(twin, workspace, fork):
     await states["idle"].wait()
     async with twin.on(fork) as sandbox:
         await states["fork"].wait()
-        tried = "echo x >> .git/config; echo x >> kept; rm .git/config; mv kept k; echo x > free"
-        out = await said(sandbox, tried)
-        assert (out.count("Read-only file system"), out.count("busy")) == (2, 2), out
+        tried = "echo x >> .git/config; echo x >> kept; rm .git/config; mv kept k; mv .git g"
+        out = await said(sandbox, tried + "; echo x > free")
+        assert (out.count("Read-only file system"), out.count("busy")) == (2, 3), out
     await task
     assert b"OPENED" not in b"".join(heard), heard
 
@@ -188,3 +189,47 @@ async def work(workspace, twin, fork):
 go(work)
 """
     ran(place, script, is_root=is_root)
+
+
+@pytest.mark.slow
+def test_the_warm_process_serves_one_fork_after_another(place: Path) -> None:
+    """What it has imported stays good for files that no fork has touched, and only for those.
+
+    The second fork runs where the first one's modules are, its own change swapped in.
+    """
+    script = """
+(repository / "subject.py").write_text("def f():\\n    return 1\\n\\ndef g():\\n    return 2\\n")
+(repository / "test_subject.py").write_text(
+    "import subject\\n\\ndef test_f():\\n    assert subject.f() == 1\\n"
+    "\\ndef test_g():\\n    assert subject.g() == 2\\n")
+tests = Command(argv=["python", "-m", "pytest", "-q", "-p", "no:cacheprovider"])
+
+async def main():
+    workspace = await open_workspace(repository, state_dir=state, kind="overlay")
+    policy = Policy(workspace.path, environment={"PATH": os.path.dirname(sys.executable) + ":/usr/bin:/bin"})
+    twin = await open_twin(workspace, policy)
+    assert await twin.sandbox.warm_tests_ready(), twin.sandbox.warm_refusal
+    seen = []
+    for edit in (None, None, "return 2", "return 3", None):
+        [fork] = await workspace.fork()
+        if edit:
+            text = (fork.path / "subject.py").read_text()
+            (fork.path / "subject.py").write_text(text.replace("return 2", edit + "  # edited"))
+        async with twin.on(fork) as sandbox:
+            result = await sandbox.run(tests)
+            seen.append((result.how, result.exit_code))
+            await sandbox.settled()
+        await fork.discard()
+    await twin.close()
+    await workspace.discard()
+    print(seen)
+assert own_namespace.enter(state) == ""
+asyncio.run(main())
+"""
+    done = run(place, MAIN + script, is_root=True)
+    runs = ast.literal_eval(done.stdout)
+    assert [code for _, code in runs] == [0, 0, 0, 1, 0], done.stderr
+    levels = [how.removeprefix("warm-pytest-").partition("-")[0] for how, _ in runs]
+    assert levels[0] == "l0"
+    assert {levels[1], levels[4]} <= {"l1", "l2"}
+    assert levels[2:4] == ["swap", "swap"]

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from tightloop.sandbox.interface import Command, CommandResult, SandboxError
 from tightloop.sandbox.session import PersistentSandbox
@@ -19,19 +19,34 @@ from tightloop.trace.clock import now_ns
 _CALM_S = 0.05
 
 
-class SandboxPool:
-    """Keeps ``size`` sandboxes ready; ``open_one`` must return a started one of its own.
+class Closable(Protocol):
+    """What can wait in a reserve."""
 
-    The next is started in the background once a command is over, or has run for a while. When none is ready a new one is opened on the
-    spot, so the pool never makes a command fail that would have worked without it.
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can be used, as far as is known."""
+
+    async def close(self) -> None:
+        """It has ended."""
+
+
+Kept = TypeVar("Kept", bound=Closable)
+
+
+class Reserve(Generic[Kept]):
+    """Keeps ``size`` started things ready; ``open_one`` must return one of its own.
+
+    The next is started in the background once one is given back, or has been away for a while.
+    When none is ready a new one is opened on the spot, so the reserve never makes a command fail
+    that would have worked without it.
     """
 
-    def __init__(self, open_one: Callable[[], Awaitable[PersistentSandbox]], *, size: int) -> None:
+    def __init__(self, open_one: Callable[[], Awaitable[Kept]], *, size: int) -> None:
         if size < 1:
             raise ValueError(f"a pool needs a size of 1 or more, got {size}")
         self._open_one = open_one
         self._size = size
-        self._ready: deque[PersistentSandbox] = deque()
+        self._ready: deque[Kept] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._num_starting = 0
         self._is_open = False
@@ -57,7 +72,7 @@ class SandboxPool:
             await asyncio.wait(starting)
 
     @asynccontextmanager
-    async def take(self) -> AsyncIterator[PersistentSandbox]:
+    async def take(self) -> AsyncIterator[Kept]:
         """A fresh sandbox for the time of the ``async with``; it is closed behind it.
 
         The closing goes on in the background. Raises SandboxError when the pool is closed, or
@@ -80,15 +95,6 @@ class SandboxPool:
             else:
                 await sandbox.close()
 
-    async def run(
-        self, command: Command, on_output: Callable[[bytes], None] | None = None
-    ) -> CommandResult:
-        """Run one command in a sandbox of its own; see ``Sandbox.run``."""
-        started_ns = now_ns()
-        async with self.take() as sandbox:
-            result = await sandbox.run(command, on_output)
-        return replace(result, started_ns=started_ns, how="single-use")
-
     async def close(self) -> None:
         """Every sandbox is closed and every task has ended. May be called twice.
 
@@ -104,7 +110,7 @@ class SandboxPool:
             await asyncio.wait(self._tasks)
         self._num_starting = 0  # a task that was cancelled at once could not say so
 
-    def _next_ready(self) -> PersistentSandbox | None:
+    def _next_ready(self) -> Kept | None:
         """One that still lives: the machine may have ended it for want of memory."""
         while self._ready:
             sandbox = self._ready.popleft()
@@ -142,3 +148,16 @@ class SandboxPool:
             task.get_loop().call_exception_handler(
                 {"message": "a sandbox of the pool did not close", "exception": error}
             )
+
+
+class SandboxPool(Reserve[PersistentSandbox]):
+    """Started sandboxes, a fresh one for each command."""
+
+    async def run(
+        self, command: Command, on_output: Callable[[bytes], None] | None = None
+    ) -> CommandResult:
+        """Run one command in a sandbox of its own; see ``Sandbox.run``."""
+        started_ns = now_ns()
+        async with self.take() as sandbox:
+            result = await sandbox.run(command, on_output)
+        return replace(result, started_ns=started_ns, how="single-use")

@@ -10,10 +10,11 @@ import asyncio
 import fcntl
 import os
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tightloop.sandbox import layouts, mounts, places
 from tightloop.sandbox.interface import Policy, SandboxError
@@ -61,6 +62,8 @@ class Slot:
             mounts.set_private(self._staging)  # else the workspace itself would get what follows
             if policy.is_read_only:
                 mounts.set_read_only(self._staging)
+            for path in sorted({above for path in protected for above in path.parents} - {Path()}):
+                mounts.bind(self._staging / path, self._staging / path)  # cannot be renamed then
             for path in protected:
                 mounts.bind(self._staging / path, self._staging / path)
                 mounts.set_read_only(self._staging / path)
@@ -104,13 +107,15 @@ class Twin:
         return self.sandbox.is_alive
 
     @asynccontextmanager
-    async def on(self, fork: Workspace) -> AsyncIterator[PersistentSandbox]:
+    async def on(
+        self, fork: Workspace, *, is_last: bool = False
+    ) -> AsyncIterator[PersistentSandbox]:
         """The sandbox, with the fork at the path of the workspace, until the block is left.
 
         Then every process of this use is gone, and every file it made outside of the fork. One use
         at a time, others wait. Waits for the warm test process if it is not ready yet. Discard the
-        fork afterwards. Raises SandboxError for what is no fork of the workspace, and when the
-        sandbox is over.
+        fork afterwards. With ``is_last`` nothing is cleared: ``close`` must follow. Raises
+        SandboxError for what is no fork of the workspace, and when the sandbox is over.
         """
         async with self._lock:
             if fork.layers is None or fork.layers[0] != self._base():
@@ -125,12 +130,8 @@ class Twin:
                 self.sandbox.refresh()
                 yield self.sandbox
             finally:
-                leaving = asyncio.ensure_future(self._leave())
-                try:
-                    await asyncio.shield(leaving)
-                except asyncio.CancelledError:
-                    await leaving
-                    raise
+                if not is_last:
+                    await _to_its_end(self._leave())
 
     def _base(self) -> Path | None:
         return self._workspace.layers and self._workspace.layers[0]
@@ -183,6 +184,16 @@ async def open_twin(
             raise SandboxError(f"a sandbox for forks: {error}") from error
         raise
     return Twin(workspace, policy, slot, sandbox)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Done, also when the caller is cancelled meanwhile."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 def _moved(policy: Policy, workspace: Path) -> Policy:
