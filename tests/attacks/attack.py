@@ -14,6 +14,7 @@ that bear ``by_test``.
 """
 
 import os
+import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ USERS = ("root", "user", "mapped")
 """uid 0; an ordinary user; an ordinary user who is uid 0 in a user namespace of his own."""
 PLACES = ("plain", "overlay")
 BACKENDS = ("bubblewrap", "landlock")
+PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+"""Where the owners of settings find programs."""
 CONTROL = "none"
 
 
@@ -89,7 +92,7 @@ class Probe:
     ``trace`` names a file that the attack leaves on the host: an ``ok`` without it is counted as
     ``private``, any other outcome with it as ``escaped``. ``users`` and ``places`` are where the
     control can succeed, or where a run says something that the others do not. ``gap`` says why
-    a success inside is known and where it is told.
+    a success inside is known and where it is told. ``program`` must be there for the probe to run.
     """
 
     name: str
@@ -101,6 +104,7 @@ class Probe:
     places: tuple[str, ...] = PLACES
     trace: Callable[[Ground], Path] | None = None
     gap: str = ""
+    program: str = ""
 
     def expected(self, backend: str, setting: Setting) -> str:
         """The outcome for a backend, or for the control, in a setting."""
@@ -113,7 +117,13 @@ class Probe:
 
     def is_for(self, setting: Setting) -> bool:
         """Whether the probe runs there."""
-        return setting.user in self.users and setting.place in self.places
+        is_there = setting.user in self.users and setting.place in self.places
+        return is_there and not self.is_missing
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether this machine lacks what the probe needs."""
+        return bool(self.program) and shutil.which(self.program, path=PATH) is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,18 @@ import pytest
 
 import tightloop
 from tests.attacks import catalog
-from tests.attacks.attack import BACKENDS, CONTROL, Setting
+from tests.attacks.attack import BACKENDS, CONTROL, PATH, Setting
 from tests.attacks.ground import TESTS
 from tests.sandbox.test_own_namespace import python_for_everybody
 
 ORDINARY_USER = 61234
 """A user id that nobody has, so that nobody else's processes count against its limits."""
+_PREFIXES = {
+    "root": ["unshare", "-mn", "--"],
+    "user": [],
+    "mapped": ["unshare", "-Urmn", "--"],
+}
+"""Whoever can has mounts and a network of his own, to lay out a small world: far_network.py."""
 _LIMIT_S = 300.0
 _AT_ONCE = 2
 
@@ -58,7 +64,7 @@ def _run_owner(setting: Setting, names: list[str], path: str | None) -> dict[str
     is_changing = os.geteuid() == 0 and setting.user != "root"
     user = ORDINARY_USER if is_changing else None
     python = python_for_everybody() if is_changing else sys.executable
-    prefix = ["unshare", "-Urm", "--"] if setting.user == "mapped" else []
+    prefix = _PREFIXES[setting.user]
     sources = (
         TESTS.parent,
         *(Path(module.__file__ or "").parents[1] for module in (tightloop, msgspec, pytest)),
@@ -69,7 +75,7 @@ def _run_owner(setting: Setting, names: list[str], path: str | None) -> dict[str
         cwd="/",
         input=json.dumps(request).encode(),
         env={
-            "PATH": path or "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+            "PATH": path or PATH,
             "PYTHONPATH": ":".join(map(str, sources)),
             "LANG": "C.UTF-8",
         },

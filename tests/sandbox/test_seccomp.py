@@ -67,3 +67,12 @@ def test_this_machine_has_a_table() -> None:
     assert seccomp.program(()) == seccomp.program((), platform.machine())
     with pytest.raises(KeyError, match="vax"):
         seccomp.program((), "vax")
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_queues_can_be_denied(machine: str) -> None:
+    """They have no path that another layer could look at."""
+    with_queues = seccomp.program(INTERNET, machine)
+    without = seccomp.program(INTERNET, machine, has_queues=False)
+    assert len(without) == len(with_queues) + 14 * 2 * 8
+    assert len(with_queues) // 8 < 4096  # BPF_MAXINSNS

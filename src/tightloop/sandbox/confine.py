@@ -2,8 +2,8 @@
 
 Weaker than namespaces, and it says so: host processes stay visible, chmod outside is possible
 for the owner of a file, and protected paths cannot be kept read-only (Landlock has no stricter
-subtrees). In exchange it makes no internet or unix sockets at all, since Landlock cannot tell
-harmless ones from others.
+subtrees). In exchange it makes no internet or unix sockets and no System V or POSIX queues at
+all, since Landlock cannot tell harmless ones from others.
 """
 
 import contextlib
@@ -80,8 +80,8 @@ def main() -> None:
         [Path(path) for path in plan["write"]],
         allow_network=plan["allow_network"],
     )
-    network = (seccomp.AF_INET, seccomp.AF_INET6)
-    seccomp.install(seccomp.program(network if plan["allow_network"] else ()))
+    network = (seccomp.AF_INET, seccomp.AF_INET6) if plan["allow_network"] else ()
+    seccomp.install(seccomp.program(network, has_queues=False))
     os.execve(plan["argv"][0], plan["argv"], {})
 
 

@@ -108,6 +108,14 @@ ARCHITECTURES = {
 }
 
 
+_QUEUES = {
+    # shmget shmat shmctl shmdt semget semop semctl semtimedop msgget msgsnd msgrcv msgctl mq_open mq_unlink
+    "x86_64": (29, 30, 31, 67, 64, 65, 66, 220, 68, 69, 70, 71, 240, 241),
+    "aarch64": (194, 196, 195, 197, 190, 193, 191, 192, 186, 189, 188, 187, 180, 181),
+}
+"""Calls that reach queues, semaphores and memory of other programs, which have no path."""
+
+
 def _op(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
     return struct.pack("<HBBI", code, if_true, if_false, value)
 
@@ -132,13 +140,19 @@ def _argument_rule(number: int, offset: int, tests: Iterable[tuple[int, int]]) -
     return _op(_JUMP_EQUAL, number, 0, len(body) // 8) + body
 
 
-def program(socket_families: Iterable[int], machine: str | None = None) -> bytes:
+def program(
+    socket_families: Iterable[int], machine: str | None = None, *, has_queues: bool = True
+) -> bytes:
     """The filter as an array of ``struct sock_filter``, ready for bwrap or ``install``.
 
     ``socket_families`` are those that ``socket()`` may make; ``socketpair()`` may always make
-    unix sockets, which reach nobody. Raises KeyError for a machine without a table.
+    unix sockets, which reach nobody. Without ``has_queues`` no System V or POSIX queues can be
+    used: where no namespace keeps those of the host apart. Raises KeyError for a machine without
+    a table.
     """
-    arch = ARCHITECTURES[machine or platform.machine()]
+    machine = machine or platform.machine()
+    arch = ARCHITECTURES[machine]
+    denied = {*arch.denied.values(), *(() if has_queues else _QUEUES[machine])}
     parts = [
         _op(_LOAD_WORD, _ARCH),
         _op(_JUMP_EQUAL, arch.audit, 1, 0),
@@ -147,7 +161,7 @@ def program(socket_families: Iterable[int], machine: str | None = None) -> bytes
     ]
     if arch.has_x32:
         parts += [_op(_JUMP_GREATER_EQUAL, _X32_BIT, 0, 1), _deny(errno.EPERM)]
-    for number in sorted(set(arch.denied.values())):
+    for number in sorted(denied):
         parts += [_op(_JUMP_EQUAL, number, 0, 1), _deny(errno.EPERM)]
     # clone3 hides its flags behind a pointer; ENOSYS makes libc fall back to clone.
     parts += [_op(_JUMP_EQUAL, arch.clone3, 0, 1), _deny(errno.ENOSYS)]
