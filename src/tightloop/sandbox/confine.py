@@ -41,7 +41,8 @@ def prepare(policy: Policy, environment: dict[str, str], server_fd: int) -> Laun
     hidden = [*places.hidden_directories(policy), *places.secret_files()]
     # Not /dev: disks and virtual machines are open to uid 0, and reading is enough to harm.
     read = landlock.readable_roots([*hidden, policy.workspace, Path("/dev")])
-    read += places.tool_chains(policy, environment)
+    for place in places.tool_chains(policy, environment):
+        read += landlock.readable_roots([path for path in hidden if path != place], place)
     write: list[Path] = []
     (read if policy.is_read_only else write).append(policy.workspace)
     plan = {
