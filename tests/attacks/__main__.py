@@ -1,6 +1,6 @@
-"""``python -m tests.attacks``: every attack, here and now. ``--page`` writes docs/attacks.md instead.
+"""``python -m tests.attacks [F F10 N4 ...]``: every attack, or those numbers, here and now.
 
-The exit status is 1 when something is not as declared.
+``--page`` writes docs/attacks.md instead. The exit status is 1 when something is not as declared.
 """
 
 import sys
@@ -15,7 +15,7 @@ def main() -> int:
     if sys.argv[1:] == ["--page"]:
         page.PAGE.write_text(page.page())
         return 0
-    probes = catalog.probes()
+    probes = {name: one for name, one in catalog.probes().items() if _is_wanted(name)}
     settings = available_settings()
     answers = runner.run_settings(settings, probes)
     num_wrong = 0
@@ -39,6 +39,11 @@ def main() -> int:
         print(f"not run: {line}")
     print(f"{num_wrong} outcomes are not as declared")
     return 1 if num_wrong else 0
+
+
+def _is_wanted(name: str) -> bool:
+    number = name.partition(" ")[0]
+    return len(sys.argv) == 1 or number in sys.argv[1:] or number[0] in sys.argv[1:]
 
 
 if __name__ == "__main__":

@@ -99,16 +99,35 @@ class Ground:
 
 def build(root: Path) -> None:
     """The directories and files that every ground has."""
-    for name in ("outside/secrets", "closed", "home/.ssh", "repo/sub", "state"):
+    for name in ("outside/secrets", "closed", "home/.ssh", "state"):
         (root / name).mkdir(parents=True)
-    for name in ("outside/secret", "outside/secrets/key", "closed/secret", "home/.ssh/id"):
+    for name in (
+        "outside/secret",
+        "outside/secrets/key",
+        "closed/secret",
+        "home/.ssh/id",
+        "home/.netrc",
+    ):
         (root / name).write_text("hush-hush")
-    (root / "repo" / "file").write_text("content\n")
-    (root / "repo" / "sub" / "file").write_text("content\n")
-    environment = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": os.devnull}
+    make_repository(root / "repo")
+
+
+def make_repository(place: Path) -> None:
+    """A repository with one commit."""
+    (place / "sub").mkdir(parents=True)
+    for name in ("file", "sub/file"):
+        (place / name).write_text("content\n")
     identity = ("-c", "user.name=tester", "-c", "user.email=tester@example.org")
     for words in (("init", "-q"), ("add", "-A"), (*identity, "commit", "-q", "-m", "state")):
-        subprocess.run(["git", *words], cwd=root / "repo", env=environment, check=True)
+        run_git(place, *words)
+
+
+def run_git(place: Path, *words: str) -> None:
+    """A git command without the user's configuration."""
+    environment = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": os.devnull}
+    subprocess.run(
+        ["git", *words], cwd=place, env=environment, check=True, stdout=subprocess.DEVNULL
+    )
 
 
 @asynccontextmanager
@@ -128,7 +147,7 @@ async def ground_for(backend: str, user: str, place: str) -> AsyncIterator[Groun
         stack.push_async_callback(_close, ground)
         names = ("root", "outside", "closed", "home", "repository", "workspace")
         ground.values |= {name: str(getattr(ground, name)) for name in names}
-        ground.values |= {"backend": backend, "user": user, "owner": os.getpid()}
+        ground.values |= {"backend": backend, "user": user, "owner": os.getpid(), "python": PYTHON}
         yield ground
 
 

@@ -120,6 +120,77 @@ def test_what_stands_in_the_way_of_undoing_is_named(tmp_path: Path) -> None:
     assert (names(tmp_path), (tmp_path / "a").read_text()) == (["a"], "old")
 
 
+@pytest.mark.parametrize(
+    "journal",
+    [
+        '{"moves": [[0, "../out/x", false, true, false]], "made": []}',
+        '{"moves": [[0, "a/../../out/x", false, true, false]], "made": []}',
+        '{"moves": [[0, "OUT/x", false, true, false]], "made": []}',
+        '{"moves": [[0, "link/x", false, true, false]], "made": []}',
+        '{"moves": [[0, ".git/x", false, true, false]], "made": []}',
+        '{"moves": [[0, "sub/.git/x", false, true, false]], "made": []}',
+        '{"moves": [["/../../../out/x", "a", false, true, false]], "made": []}',
+        '{"moves": [], "made": ["../out"]}',
+        '{"moves": [[0]], "made": []}',
+        '{"moves": 1}',
+        "[]",
+        "{",
+    ],
+)
+@pytest.mark.parametrize("name", ["journal.json", "done.json"])
+def test_a_journal_that_came_with_the_tree_moves_nothing(
+    tmp_path: Path, journal: str, name: str
+) -> None:
+    """F13: whoever packed the tree could write anywhere with it. A finished one moves nothing."""
+    tree, out = tmp_path / "tree", tmp_path / "out"
+    staging = tree / "tightloop-apply-x"
+    for place in (staging, out, tree / ".git", tree / "sub" / ".git"):
+        place.mkdir(parents=True)
+    staging.rename(tree / ".git" / staging.name)
+    staging = tree / ".git" / staging.name
+    (tree / "link").symlink_to(out)
+    (staging / name).write_text(journal.replace("OUT", str(out)))
+    (staging / "old-0").write_text("planted")
+    before = names(tmp_path)
+    if name == "done.json" and "link/x" in journal:
+        recover(tree)
+    else:
+        with pytest.raises(SandboxError, match="was not made by tightloop"):
+            recover(tree)
+        assert before == names(tmp_path)
+    assert names(out) == []
+
+
+def test_nothing_behind_a_link_is_taken_away(tmp_path: Path) -> None:
+    """A new file behind a link that is planned to be new: what is there is somebody else's."""
+    tree, out = tmp_path / "tree", tmp_path / "out"
+    staging = tree / "tightloop-apply-x"
+    for place in (staging, out):
+        place.mkdir(parents=True)
+    (out / "x").write_text("mine")
+    (tree / "link").symlink_to(out)
+    (staging / "journal.json").write_text(
+        '{"moves": [[0, "link/x", true, false, false]], "made": ["link"]}'
+    )
+    recover(tree)
+    assert (out / "x").read_text() == "mine"
+
+
+def test_a_link_that_becomes_a_directory_leaves_what_it_led_to(tmp_path: Path) -> None:
+    """Also when the user is overruled, and when it is undone."""
+    tree, out = tmp_path / "tree", tmp_path / "out"
+    tree.mkdir()
+    out.mkdir()
+    (out / "x").write_text("mine")
+    (tree / "link").symlink_to(out)
+    link = Entry(os.fsencode(out), is_link=True)
+    changes = [Change("link", link, None), Change("link/x", None, Entry(b"new"))]
+    assert apply_changes(changes, tree, force=True) == ["link", "link/x"]
+    assert (tree / "link" / "x").read_text() == "new"
+    assert not (tree / "link").is_symlink()
+    assert (out / "x").read_text() == "mine"
+
+
 # -- a real kill at every step
 
 

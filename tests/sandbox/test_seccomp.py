@@ -56,6 +56,30 @@ def test_rules(machine: str) -> None:
     assert verdict(machine, 64) in (ALLOW, denied(errno.EPERM))
 
 
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_no_file_gets_the_set_uid_bit(machine: str) -> None:
+    """However it is made; a mode that means nothing is not looked at."""
+    arch = seccomp.ARCHITECTURES[machine]
+    for number, mode in arch.modes.items():
+        arguments = [0] * 6
+        arguments[mode] = 0o100644
+        assert verdict(machine, number, *arguments) == ALLOW
+        arguments[mode] = 0o104755
+        assert verdict(machine, number, *arguments) == denied(errno.EPERM)
+        arguments[mode] = 0o2755
+        assert verdict(machine, number, *arguments) == ALLOW
+    for number, flags in arch.opens.items():
+        for makes_file in (0o100, 0o20000000):
+            arguments = [0] * 6
+            arguments[flags : flags + 2] = [makes_file | 1, 0o644]
+            assert verdict(machine, number, *arguments) == ALLOW
+            arguments[flags + 1] = 0o4755
+            assert verdict(machine, number, *arguments) == denied(errno.EPERM)
+        arguments[flags] = 1
+        assert verdict(machine, number, *arguments) == ALLOW
+    assert verdict(machine, 437) == denied(errno.ENOSYS)
+
+
 def test_another_architecture_is_killed() -> None:
     """Its numbers would mean other calls."""
     assert verdict("x86_64", 0, audit=0x40000003) == KILL

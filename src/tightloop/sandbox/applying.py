@@ -181,8 +181,10 @@ def _plan(pending: Sequence[Change], tree: Path) -> _Plan:
     made: dict[str, None] = {}
     for number, change in enumerate(pending):
         target = tree / change.path
-        has_new, is_directory = change.after is not None, _is_directory(target)
-        has_old = os.path.lexists(target) and not is_directory
+        # What a link shows there now is elsewhere; the link itself goes before anything comes.
+        is_there = not _is_behind_link(change.path, tree) and os.path.lexists(target)
+        has_new, is_directory = change.after is not None, is_there and _is_directory(target)
+        has_old = is_there and not is_directory
         moves.append(_Move(number, change.path, has_new, has_old, has_new and is_directory))
         parts = change.path.split("/")[:-1] if has_new else []
         parents = ["/".join(parts[: end + 1]) for end in range(len(parts))]
@@ -227,8 +229,33 @@ def _write_journal(staging: Path, plan: _Plan) -> None:
 
 
 def _read_plan(journal: Path) -> _Plan:
-    said = json.loads(journal.read_text())
-    return _Plan(tuple(_Move(*fields) for fields in said["moves"]), tuple(said["made"]))
+    """What was written there, if it can be ours.
+
+    A tree may come with such a file, from whoever packed it: then it must not move files about.
+    """
+    try:
+        said = json.loads(journal.read_text())
+        plan = _Plan(tuple(_Move(*fields) for fields in said["moves"]), tuple(said["made"]))
+    except (ValueError, TypeError, KeyError):
+        raise _not_ours(journal.parent) from None
+    paths = [*(move.path for move in plan.moves), *plan.made]
+    has_numbers = all(type(move.number) is int for move in plan.moves)
+    if journal.parent.is_symlink() or not has_numbers or not all(map(_is_below, paths)):
+        raise _not_ours(journal.parent)
+    return plan
+
+
+def _is_below(path: object) -> bool:
+    """Whether a diff can have such a path: relative, nowhere upwards, nothing of git's own."""
+    parts = path.split("/") if isinstance(path, str) else [""]
+    return not {"", ".", "..", ".git"}.intersection(parts)
+
+
+def _not_ours(staging: Path) -> SandboxError:
+    return SandboxError(
+        f"{str(staging)!r} was not made by tightloop and would change other files: look at it, "
+        "and remove it"
+    )
 
 
 # -- forwards
@@ -290,7 +317,7 @@ def _remove_directories(directory: Path) -> None:
 def _finish(plan: _Plan, staging: Path, tree: Path) -> None:
     """Directories that held only removed files go with them, as git does it; staging too."""
     for move in plan.moves:
-        if not move.has_new:
+        if not move.has_new and not _is_behind_link(move.path, tree):
             _remove_empty(tree / move.path, tree)
     _clear(staging, _DONE)
 
@@ -322,7 +349,8 @@ def _take_back(plan: _Plan, staging: Path, tree: Path) -> None:
     """
     try:
         for move in reversed(plan.moves):
-            if move.has_new and not move.has_old:
+            # Behind a link nothing was placed: the link would have gone first.
+            if move.has_new and not move.has_old and not _is_behind_link(move.path, tree):
                 _unplace(move, staging, tree / move.path)
         for name in reversed(plan.made):
             if not _goes_through_link(name, tree):
@@ -331,6 +359,8 @@ def _take_back(plan: _Plan, staging: Path, tree: Path) -> None:
         for move in plan.moves:
             saved = staging / f"old-{move.number}"
             if move.has_old and os.path.lexists(saved):
+                if _is_behind_link(move.path, tree):
+                    raise _not_ours(staging)
                 saved.rename(tree / move.path)
     except OSError as error:
         raise SandboxError(
@@ -338,6 +368,11 @@ def _take_back(plan: _Plan, staging: Path, tree: Path) -> None:
             f"then start again (the saved files are in {str(staging)!r})"
         ) from error
     _clear(staging, _JOURNAL)
+
+
+def _is_behind_link(path: str, tree: Path) -> bool:
+    parent = os.path.dirname(path)
+    return parent != "" and _goes_through_link(parent, tree)
 
 
 def _goes_through_link(name: str, tree: Path) -> bool:

@@ -7,6 +7,7 @@ root writable from inside.
 
 import os
 import shutil
+import stat
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,8 @@ from tightloop.sandbox.launch import Kind, Launch, server_argv
 REMEDY = (
     "install the package 'bubblewrap'; if it is there and says 'Operation not permitted', allow "
     "user namespaces: AppArmor profile 'bwrap-userns-restrict' or "
-    "'sysctl kernel.apparmor_restrict_unprivileged_userns=0'"
+    "'sysctl kernel.apparmor_restrict_unprivileged_userns=0'; if it does not know '--bind-fd', "
+    "update it (0.10, or the security update of 2024 of older ones)"
 )
 FORWARDER = Path(__file__).with_name("forwarder.py")
 _SCRATCH_BYTES = 1 << 30
@@ -47,14 +49,21 @@ def prepare(policy: Policy, environment: dict[str, str], server_fd: int) -> Laun
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         raise SandboxError(f"bwrap is not on the PATH: {REMEDY}")
+    fds: list[int] = []
+    try:
+        mounts = _mounts(policy, environment, fds)
+    except BaseException:
+        for fd in fds:
+            os.close(fd)
+        raise
     filter_fd = _filter_fd(policy)
-    argv = [bwrap, *_namespaces(policy), *_mounts(policy, environment)]
+    argv = [bwrap, *_namespaces(policy), *mounts]
     argv += ["--chdir", "/", "--clearenv", "--seccomp", str(filter_fd), "--"]
     argv += [*_way_out(policy, environment), *server_argv(server_fd)]
     group = cgroup.make_group(policy, cgroup.find_delegation())
     if group is None:
-        return Launch(argv, (filter_fd,))
-    return Launch(group.entering(argv), (filter_fd,), clean_up=group.remove)
+        return Launch(argv, (filter_fd, *fds))
+    return Launch(group.entering(argv), (filter_fd, *fds), clean_up=group.remove)
 
 
 def _way_out(policy: Policy, environment: dict[str, str]) -> list[str]:
@@ -85,8 +94,11 @@ def _namespaces(policy: Policy) -> list[str]:
     return [*line, "--share-net"] if policy.allow_network else line
 
 
-def _mounts(policy: Policy, environment: Mapping[str, str]) -> list[str]:
-    """Later mounts lie on top: root, hidden places, tools back, workspace, then what it lacks."""
+def _mounts(policy: Policy, environment: Mapping[str, str], fds: list[int]) -> list[str]:
+    """Later mounts lie on top: root, hidden places, tools back, workspace, then what it lacks.
+
+    ``fds`` gets the descriptors that are named in the line.
+    """
     hidden = places.hidden_directories(policy)
     line = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
     for path in (Path("/proc", name) for name in _KERNEL_SETTINGS):
@@ -105,11 +117,16 @@ def _mounts(policy: Policy, environment: Mapping[str, str]) -> list[str]:
     how = "--ro-bind" if policy.is_read_only else "--bind"
     shown_from = policy.shown_from or policy.workspace
     line += [how, str(shown_from), str(policy.workspace)]
+    protected = _protected(policy)
+    for path in _directories_above(protected):
+        fds.append(_open_below(shown_from, path))
+        line += [f"{how}-fd", str(fds[-1]), str(policy.workspace / path)]
     for path in [*places.listening_sockets(), *places.secret_files()]:
         if not _is_hidden(path, hidden) or _is_hidden(path, shown):
             line += ["--ro-bind", "/dev/null", str(path)]
-    for path in _protected(policy):
-        line += ["--ro-bind", str(shown_from / path), str(policy.workspace / path)]
+    for path in protected:
+        fds.append(_open_below(shown_from, path))
+        line += ["--ro-bind-fd", str(fds[-1]), str(policy.workspace / path)]
     if policy.proxy_socket is not None:
         line += ["--ro-bind", str(policy.proxy_socket), str(policy.proxy_socket)]
     return line
@@ -123,6 +140,40 @@ def _protected(policy: Policy) -> list[Path]:
         ]
         policy = replace(policy, workspace=policy.shown_from, protected=tuple(moved))
     return [path.relative_to(policy.workspace) for path in places.protected_paths(policy)]
+
+
+def _directories_above(protected: list[Path]) -> list[Path]:
+    """Between the workspace and what is protected, parents first.
+
+    What something is mounted on cannot be renamed, but a directory above it can, and the name is
+    free then for another one. So these are mounted too, on themselves.
+    """
+    return sorted({parent for path in protected for parent in path.parents} - {Path()})
+
+
+def _open_below(directory: Path, path: Path) -> int:
+    """What is mounted, so that nobody exchanges it after the check; no link is followed.
+
+    By its name, bwrap would follow a link that a command in another sandbox has put there
+    meanwhile, and show what it leads to.
+    """
+    place = os.open(directory, os.O_PATH | os.O_CLOEXEC)
+    for name in path.parts:
+        above = place
+        try:
+            place = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+        except OSError as error:
+            raise _changed(directory / path) from error
+        finally:
+            os.close(above)
+    if stat.S_ISLNK(os.fstat(place).st_mode):
+        os.close(place)
+        raise _changed(directory / path)
+    return place
+
+
+def _changed(path: Path) -> SandboxError:
+    return SandboxError(f"protected path {str(path)!r} was exchanged while the sandbox was started")
 
 
 def _is_hidden(path: Path, hidden: list[Path]) -> bool:

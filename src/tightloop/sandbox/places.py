@@ -31,10 +31,9 @@ _HOME_TOOLS = (
     ".deno/bin",
     "go/bin",
 )
-_PROTECTED = (
-    *(".git/config", ".git/hooks", ".git/info", ".git/commondir"),
-    *sorted(PROTECTED_NAMES - {".git"}),
-)
+_PROTECTED = sorted(PROTECTED_NAMES - {".git"})
+_PROTECTED_IN_GIT = ("config", "config.worktree", "hooks", "info", "commondir", "worktrees")
+_MAX_SUBMODULES = 1000
 
 
 def hidden_directories(policy: Policy) -> list[Path]:
@@ -98,11 +97,51 @@ def protected_paths(policy: Policy) -> list[Path]:
     Raises SandboxError for one that is, or lies behind, a symbolic link: the protection would
     cover a decoy.
     """
-    wanted = [policy.workspace / name for name in _PROTECTED] + list(policy.protected)
+    wanted = [policy.workspace / name for name in _PROTECTED]
+    wanted += [*_inside_git(policy.workspace), *policy.protected]
     found = [path for path in dict.fromkeys(wanted) if os.path.lexists(path)]
     for path in found:
         _refuse_links(policy.workspace, path)
     return found
+
+
+def _inside_git(workspace: Path) -> list[Path]:
+    """What decides which programs git runs: for the repository and for its submodules.
+
+    ``.git`` of a submodule or of another worktree is a file that says where to look.
+    """
+    git = workspace / ".git"
+    if not git.is_dir():
+        return [git]
+    modules = _submodules(git / "modules")
+    return [place / name for place in (git, *modules) for name in _PROTECTED_IN_GIT] + [
+        path for module in modules for path in _gitfile_of(module, workspace)
+    ]
+
+
+def _submodules(directory: Path) -> list[Path]:
+    """Git directories below it; a module's name may have slashes, and modules have modules."""
+    found: list[Path] = []
+    waiting = [directory] if directory.is_dir() else []
+    while waiting and len(found) < _MAX_SUBMODULES:
+        place = waiting.pop()
+        is_git = os.path.lexists(place / "HEAD")
+        if is_git:
+            found.append(place)
+        below = [place / "modules"] if is_git else sorted(place.iterdir())
+        waiting += [path for path in below if path.is_dir() and not path.is_symlink()]
+    return found
+
+
+def _gitfile_of(module: Path, workspace: Path) -> list[Path]:
+    """The file ``.git`` in the submodule's working tree, which its configuration names."""
+    try:
+        text = (module / "config").read_text(errors="surrogateescape")
+    except OSError:
+        return []
+    trees = re.findall(r"(?m)^\s*worktree\s*=\s*(.+?)\s*$", text)
+    places = [Path(os.path.normpath(module / tree), ".git") for tree in trees]
+    return [path for path in places if path.is_relative_to(workspace)]
 
 
 def _refuse_links(workspace: Path, path: Path) -> None:

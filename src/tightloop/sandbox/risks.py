@@ -1,9 +1,10 @@
 """Changes that reach further than the files they touch: a person must look before they are kept."""
 
 import os
+import tomllib
 from dataclasses import dataclass
 
-from tightloop.sandbox.entries import Change
+from tightloop.sandbox.entries import Change, Entry
 
 PROTECTED_NAMES = frozenset(
     {
@@ -39,7 +40,24 @@ def risk_of(change: Change) -> Risk | None:
         return Risk(change.path, "can make other programs run things", is_severe=True)
     if parts[0] in {name.casefold() for name in _RUN_ELSEWHERE}:
         return Risk(change.path, "runs outside this sandbox once you commit", is_severe=False)
+    if parts[-1] == "pyproject.toml" and _commands(change.before) != _commands(change.after):
+        return Risk(change.path, "what runs when it is built or installed", is_severe=False)
     return None
+
+
+def _commands(entry: Entry | None) -> object:
+    """What a ``pyproject.toml`` makes other programs run; its text if it cannot be read."""
+    if entry is None:
+        return []
+    try:
+        said = tomllib.loads(entry.content.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return entry.content
+    project = said.get("project")
+    tables = project if isinstance(project, dict) else {}
+    names = ("scripts", "gui-scripts", "entry-points")
+    found = [tables[name] for name in names if name in tables]
+    return found + [said[name] for name in ("build-system",) if name in said]
 
 
 def _leads_out(path: str, target: str) -> bool:

@@ -24,10 +24,14 @@ _ALLOW = 0x7FFF0000
 _KILL_PROCESS = 0x80000000
 _ERRNO = 0x00050000
 _NR, _ARCH, _ARG0, _ARG1 = 0, 4, 16, 24  # offsets in struct seccomp_data, little endian low words
+_ARG_BYTES = 8
 _X32_BIT = 0x40000000
 # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 _NAMESPACE_FLAGS = 0x7E020000
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+_SET_UID = 0o4000
+_MAKES_FILE = 0o100 | 0o20000000  # O_CREAT, __O_TMPFILE: only then there is a mode to look at
+_OPENAT2 = 437
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,10 @@ class Architecture:
     socket: int
     socketpair: int
     has_x32: bool
+    modes: dict[int, int]
+    """Calls that take the permissions of a file, and which argument that is."""
+    opens: dict[int, int]
+    """Calls that may make a file, and which argument the flags are; the mode is the next one."""
 
 
 _SAME_EVERYWHERE = {
@@ -102,9 +110,20 @@ def _table(numbers: str) -> dict[str, int]:
 
 ARCHITECTURES = {
     "x86_64": Architecture(
-        0xC000003E, _table(_X86_64) | {"iopl": 172, "ioperm": 173}, 56, 435, 16, 41, 53, True
+        0xC000003E,
+        _table(_X86_64) | {"iopl": 172, "ioperm": 173},
+        *(56, 435, 16, 41, 53, True),
+        # creat, chmod, fchmod, mknod, mknodat, fchmodat, fchmodat2; open, openat
+        {85: 1, 90: 1, 91: 1, 133: 1, 259: 2, 268: 2, 452: 2},
+        {2: 1, 257: 2},
     ),
-    "aarch64": Architecture(0xC00000B7, _table(_AARCH64), 220, 435, 29, 198, 199, False),
+    "aarch64": Architecture(
+        0xC00000B7,
+        _table(_AARCH64),
+        *(220, 435, 29, 198, 199, False),
+        {52: 1, 33: 2, 53: 2, 452: 2},
+        {56: 2},
+    ),
 }
 
 
@@ -140,6 +159,15 @@ def _argument_rule(number: int, offset: int, tests: Iterable[tuple[int, int]]) -
     return _op(_JUMP_EQUAL, number, 0, len(body) // 8) + body
 
 
+def _open_rule(number: int, flags: int) -> bytes:
+    """EPERM for a file that would be made with the set-uid bit; the mode is garbage otherwise."""
+    offset = _ARG0 + _ARG_BYTES * flags
+    body = _op(_LOAD_WORD, offset) + _op(_JUMP_ANY_BIT, _MAKES_FILE, 1, 0) + _op(_RETURN, _ALLOW)
+    body += _op(_LOAD_WORD, offset + _ARG_BYTES) + _op(_JUMP_ANY_BIT, _SET_UID, 0, 1)
+    body += _deny(errno.EPERM) + _op(_RETURN, _ALLOW)
+    return _op(_JUMP_EQUAL, number, 0, len(body) // 8) + body
+
+
 def program(
     socket_families: Iterable[int], machine: str | None = None, *, has_queues: bool = True
 ) -> bytes:
@@ -163,8 +191,16 @@ def program(
         parts += [_op(_JUMP_GREATER_EQUAL, _X32_BIT, 0, 1), _deny(errno.EPERM)]
     for number in sorted(denied):
         parts += [_op(_JUMP_EQUAL, number, 0, 1), _deny(errno.EPERM)]
-    # clone3 hides its flags behind a pointer; ENOSYS makes libc fall back to clone.
-    parts += [_op(_JUMP_EQUAL, arch.clone3, 0, 1), _deny(errno.ENOSYS)]
+    # These hide flags and mode behind a pointer; after ENOSYS their users take clone and openat.
+    for number in (arch.clone3, _OPENAT2):
+        parts += [_op(_JUMP_EQUAL, number, 0, 1), _deny(errno.ENOSYS)]
+    # A program that runs as its owner is a way out that waits for somebody else to take it.
+    # Not set-gid: on directories it is common and harmless, and the filter cannot tell.
+    parts += [_open_rule(number, flags) for number, flags in arch.opens.items()]
+    parts += [
+        _argument_rule(number, _ARG0 + _ARG_BYTES * mode, [(_JUMP_ANY_BIT, _SET_UID)])
+        for number, mode in arch.modes.items()
+    ]
     parts += [
         _argument_rule(arch.clone, _ARG0, [(_JUMP_ANY_BIT, _NAMESPACE_FLAGS)]),
         _argument_rule(arch.ioctl, _ARG1, [(_JUMP_EQUAL, _TIOCSTI), (_JUMP_EQUAL, _TIOCLINUX)]),
