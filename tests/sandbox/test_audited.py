@@ -17,6 +17,7 @@ from tightloop.sandbox.audited import (
     cold_argv,
     compare,
     is_warm,
+    pytest_twin,
     run_cold,
     verdict_of,
 )
@@ -48,9 +49,8 @@ class Checking:
         self.state = state
         self.shut_off = ShutOff(state)
         self.auditor = Auditor(
-            sandbox,
             sandbox.workspace,
-            sandbox.environment,
+            pytest_twin(sandbox, sandbox.workspace, sandbox.environment),
             shut_off=self.shut_off,
             directory=state / "logs",
         )

@@ -4,12 +4,14 @@ A verb is one module in this package with ``HELP`` (one line), ``configure(parse
 ``run(arguments) -> int``. Only the chosen verb is imported, so that ``--help`` stays quick.
 """
 
-import argparse
-import importlib
 import sys
-from collections.abc import Sequence
 
 import tightloop
+
+TYPE_CHECKING = False  # typing's own would have to be imported
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
 
 VERBS = {
     "bench": "measure the follow-up turns of any OpenAI-compatible endpoint",
@@ -19,14 +21,22 @@ VERBS = {
     "exec": "let the agent work on a repository once, without questions",
     "repo": "keep repositories ready: make their bases and environments, list them, remove old ones",
     "serve": "serve models over the Responses API, HTTP and WebSocket on one port",
+    "test": "run pytest in a sandbox, warm: the verdict of 'python -m pytest' without its start",
+    "warm": "run a command of .tightloop.toml by its daemon, checked against the command itself",
 }
+
+NEAR = frozenset({"test", "warm"})
+"""Verbs that must cost next to nothing: argparse alone would be half of what they may cost."""
 
 PASSING_ON = frozenset({"connect"})
 """Verbs that hand the words after ``--`` to another program, as ``arguments.passed_on``."""
 
 
-def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
+def build_parser(verb: str | None = None) -> "argparse.ArgumentParser":
     """The parser of the whole command; only ``verb``'s own options are filled in."""
+    import argparse
+    import importlib
+
     parser = argparse.ArgumentParser(
         prog="tightloop",
         description="A coding agent and serving stack whose edit-test rounds feel instant.",
@@ -43,9 +53,15 @@ def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: "Sequence[str] | None" = None) -> int:
     """Run one command line; the exit status. Ctrl-C ends with 130 and no traceback."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in NEAR and not {"-h", "--help"}.intersection(words):
+        from tightloop.cli.testing.near import main as near
+
+        return near(words[0], words[1:])
+    import importlib
+
     verb = next((word for word in words if not word.startswith("-")), None)
     passed_on = None
     if verb in PASSING_ON and "--" in words:

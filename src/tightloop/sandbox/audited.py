@@ -11,14 +11,14 @@ import json
 import os
 import secrets
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from tightloop.sandbox.exec_server import find_program
-from tightloop.sandbox.interface import Command, CommandResult, Sandbox, SandboxError
+from tightloop.sandbox.interface import Command, CommandResult, SandboxError
 from tightloop.sandbox.pytest_command import ZYGOTE, warm_request
 from tightloop.sandbox.sweep import Sweep, sweep
 from tightloop.sandbox.verdicts import Difference, ShutOff, Verdict, differences, read_report
@@ -26,6 +26,18 @@ from tightloop.sandbox.verdicts import Difference, ShutOff, Verdict, differences
 MAX_REPORT_BYTES: Final = 4 << 20
 """As much as a warm run's report can be; of more tests only the exit code is compared."""
 _NICEST = ("nice", "-n", "19")
+
+
+OnOutput = Callable[[bytes], None]
+
+
+class Runner(Protocol):
+    """The part of a ``Sandbox`` that is needed here."""
+
+    async def run(
+        self, command: Command, on_output: Callable[[bytes], None] | None = None
+    ) -> CommandResult:
+        """See ``Sandbox.run``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +85,7 @@ def _is_whole(result: CommandResult) -> bool:
 
 
 async def run_cold(
-    sandbox: Sandbox,
+    sandbox: Runner,
     command: Command,
     workspace: Path,
     environment: Mapping[str, str],
@@ -138,26 +150,50 @@ def _interpreter_of(script: str) -> str:
     return os.fsdecode(words[0])
 
 
+ColdTwin = Callable[[Command, bool, OnOutput | None], Awaitable[CommandResult]]
+"""Runs what a command's warm run is checked against; the flag asks for the lowest priority."""
+
+
+def pytest_twin(runner: Runner, workspace: Path, environment: Mapping[str, str]) -> ColdTwin:
+    """That of plain pytest runs; see ``run_cold``."""
+
+    async def run(
+        command: Command, is_background: bool, on_output: OnOutput | None
+    ) -> CommandResult:
+        cold = await run_cold(
+            *(runner, command, workspace, environment),
+            is_background=is_background,
+            on_output=on_output,
+        )
+        return cold.result
+
+    return run
+
+
 class Auditor:
     """Checks warm verdicts of one sandbox on a tree that may change meanwhile.
 
-    ``directory`` is where logs of differing runs are kept; ``shut_off`` remembers wrong verdicts.
+    ``repository`` is what ``shut_off`` knows it by, if that is another directory than ``workspace``.
+    ``twin`` makes the cold runs, ``differ`` tells what differs, by default ``compare``. ``directory`` is where logs of
+    differing runs are kept; ``shut_off`` remembers wrong verdicts.
     """
 
     def __init__(
         self,
-        sandbox: Sandbox,
         workspace: Path,
-        environment: Mapping[str, str],
+        twin: ColdTwin,
         *,
         shut_off: ShutOff,
         directory: Path,
+        repository: Path | None = None,
+        differ: Callable[[CommandResult, CommandResult], tuple[Difference, ...]] | None = None,
     ) -> None:
-        self._sandbox = sandbox
         self._workspace = workspace
-        self._environment = environment
+        self._repository = repository or workspace
+        self._twin = twin
         self._shut_off = shut_off
         self._directory = directory
+        self._differ = differ or compare
 
     async def check(
         self,
@@ -166,7 +202,7 @@ class Auditor:
         since_ns: int,
         *,
         is_background: bool = True,
-        on_output: Callable[[bytes], None] | None = None,
+        on_output: OnOutput | None = None,
     ) -> Check:
         """Run cold and compare. ``since_ns`` is a file time from just before the warm run.
 
@@ -174,33 +210,20 @@ class Auditor:
         """
         before = await asyncio.to_thread(sweep, self._workspace)
         own_habits = before.younger_than(since_ns)
-        cold = await self._cold(command, is_background, on_output)
+        cold = await self._twin(command, is_background, on_output)
         if note := await self._unusable(cold, before, own_habits):
             return Check(Finding.VOID, cold, note=note)
-        found = compare(warm, cold)
+        found = self._differ(warm, cold)
         if not found:
             return Check(Finding.AGREED, cold)
-        again = await self._cold(command, is_background, None)
+        again = await self._twin(command, is_background, None)
         if note := await self._unusable(again, before, own_habits):
             return Check(Finding.VOID, cold, found, note)
         logs = write_logs(self._directory, warm, cold)
-        if not {one.what for one in found} & {one.what for one in compare(warm, again)}:
+        if not {one.what for one in found} & {one.what for one in self._differ(warm, again)}:
             return Check(Finding.UNSTABLE, cold, found, logs=logs)
-        self._shut_off.turn_off(self._workspace, found, str(logs[0]), str(logs[1]))
+        self._shut_off.turn_off(self._repository, found, str(logs[0]), str(logs[1]))
         return Check(Finding.WRONG, cold, found, logs=logs)
-
-    async def _cold(
-        self, command: Command, is_background: bool, on_output: Callable[[bytes], None] | None
-    ) -> CommandResult:
-        cold = await run_cold(
-            self._sandbox,
-            command,
-            self._workspace,
-            self._environment,
-            is_background=is_background,
-            on_output=on_output,
-        )
-        return cold.result
 
     async def _unusable(
         self, cold: CommandResult, before: Sweep, own_habits: frozenset[str]

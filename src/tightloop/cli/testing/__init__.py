@@ -1,0 +1,1 @@
+"""``tightloop test`` and ``tightloop warm``: a near end that costs next to nothing, and what it talks to."""

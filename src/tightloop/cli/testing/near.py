@@ -1,0 +1,232 @@
+"""The near end: finds or starts the background process, hands the request over, copies what comes.
+
+Its processor time is what a warm run costs at least, so it imports two small modules of the
+interpreter itself (``socket`` alone would cost half as much again as the interpreter's start).
+Messages (SOCK_SEQPACKET, the first byte says what): to us ``a`` taken on, ``o`` for standard
+output, ``e`` for standard error, ``r`` not by this process and why, ``x`` the exit code, then the
+last line. From us: the request, then ``i`` for each interrupt.
+"""
+
+import _signal  # type: ignore[import-not-found]
+import _socket
+import os
+import sys
+
+from tightloop.cli.testing import asked as asking
+from tightloop.cli.testing.asked import Asked, BadUsage
+
+TYPE_CHECKING = False  # typing's own would have to be imported
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CANNOT_RUN = 125
+"""Our own exit code where there is no verdict; ``git bisect run`` skips such a commit."""
+MAX_MESSAGE_BYTES = 1 << 17
+_ANSWER_LIMIT_S = 10.0
+_BROKEN_PIPE = 141
+_INTERRUPTED = 130
+_SO_PEERCRED, _CREDENTIALS_BYTES = 17, 12
+_MAX_STARTS = 3
+
+
+class Gone(Exception):
+    """The background process is not there, or not any more; nothing of the run has begun."""
+
+
+class Unusable(Exception):
+    """No run is possible; the text says why."""
+
+
+class Near:
+    """One command line, from the request to the exit code."""
+
+    def __init__(self, request: Asked, state: str) -> None:
+        self.request = request
+        self.state = state
+        self.connection: _socket.socket | None = None
+        self.num_interrupts = 0
+        self.has_begun = False
+
+    def run(self) -> int:
+        """The exit code: that of the run, or ``CANNOT_RUN`` with a line that says why."""
+        before = _signal.signal(_signal.SIGINT, self._on_interrupt)
+        try:
+            return self._attempts()
+        except BrokenPipeError:  # nobody reads standard output any more
+            return _BROKEN_PIPE
+        except Unusable as error:
+            say(str(error))
+            return CANNOT_RUN
+        finally:
+            if self.connection is not None:
+                self.connection.close()
+            _signal.signal(_signal.SIGINT, before)
+
+    def _attempts(self) -> int:
+        for _ in range(_MAX_STARTS):
+            try:
+                self.connection = connect(self.state, self.request.name)
+            except Gone:
+                self._start()
+            try:
+                return self._converse()
+            except Gone:
+                self._again()
+        raise Unusable("the background process ends again and again: see its log in " + self.state)
+
+    def _start(self) -> None:
+        from tightloop.cli.testing.starting import start
+
+        self.connection = start(self.state, self.request)
+
+    def _again(self) -> None:
+        """The process died. What had begun is run again, and cold: what it said may be half a run."""
+        if self.num_interrupts:
+            raise Unusable("interrupted while the background process ended")
+        if self.has_begun:
+            say("the background process died in the middle: running it again, cold")
+            self.request.mode = self.request.mode or "cold"
+            self.has_begun = False
+
+    def _converse(self) -> int:
+        connection = self.connection
+        assert connection is not None
+        data = self.request.encode()
+        if len(data) > asking.MAX_REQUEST_BYTES:
+            raise Unusable(
+                f"the arguments take {len(data)} bytes, at most {asking.MAX_REQUEST_BYTES} are "
+                "possible: name directories instead of files"
+            )
+        try:
+            connection.send(data)
+            message = connection.recv(MAX_MESSAGE_BYTES)
+        except TimeoutError:
+            end_silent(connection)
+            raise Gone from None
+        except OSError:
+            raise Gone from None
+        connection.settimeout(None)
+        while message:
+            kind, content = message[:1], message[1:]
+            if kind == b"o":
+                self.has_begun = True
+                write(1, content)
+            elif kind == b"e":
+                write(2, content)
+            elif kind == b"x":
+                code, _, line = content.partition(b"\0")
+                write(2, line)
+                return int(code)
+            elif kind == b"r":
+                say(content.decode(errors="replace"))
+                raise Gone
+            try:
+                message = connection.recv(MAX_MESSAGE_BYTES)
+            except OSError:
+                break
+        raise Gone
+
+    def _on_interrupt(self, _number: int, _frame: object) -> None:
+        """The run is interrupted, then killed; the third time we go, and it is killed by that."""
+        self.num_interrupts += 1
+        if self.num_interrupts > 2 or self.connection is None:
+            os._exit(_INTERRUPTED)
+        try:
+            self.connection.send(b"i")
+        except OSError:
+            os._exit(_INTERRUPTED)
+
+
+def connect(state: str, name: str) -> _socket.socket:
+    """To a background process of this user. Raises Gone, or Unusable for a place that is not ours.
+
+    By way of the directory's descriptor: a path for a socket may have 107 bytes only.
+    """
+    try:
+        place = os.open(state, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        raise Gone from None
+    try:
+        status = os.fstat(place)
+        if status.st_uid != os.getuid() or status.st_mode & 0o077:
+            raise Unusable(
+                f"{state} must belong to you alone: remove it, or make it yours with mode 0700"
+            )
+        connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        try:
+            connection.settimeout(_ANSWER_LIMIT_S)
+            connection.connect(f"/proc/self/fd/{place}/{name}.sock")
+            if peer(connection)[1] != os.getuid():
+                raise Unusable(f"{state}/{name}.sock is served by another user")
+        except OSError:
+            connection.close()
+            raise Gone from None
+        except Unusable:
+            connection.close()
+            raise
+        return connection
+    finally:
+        os.close(place)
+
+
+def peer(connection: _socket.socket) -> tuple[int, int]:
+    """Process and user at the other end, as the kernel says."""
+    data = connection.getsockopt(_socket.SOL_SOCKET, _SO_PEERCRED, _CREDENTIALS_BYTES)
+    return int.from_bytes(data[:4], sys.byteorder), int.from_bytes(data[4:8], sys.byteorder)
+
+
+def end_silent(connection: _socket.socket) -> None:
+    """A process of ours that took a connection and says nothing is of no use to anybody."""
+    pid, user = peer(connection)
+    if pid and user == os.getuid():
+        say(f"the background process {pid} does not answer: ended")
+        try:
+            os.kill(pid, _signal.SIGKILL)
+        except OSError:
+            return  # it ended by itself meanwhile
+
+
+def say(text: str) -> None:
+    """One line for a person."""
+    write(2, f"tightloop: {text}\n".encode(errors="replace"))
+
+
+def write(fd: int, data: bytes) -> None:
+    """All of it. Raises BrokenPipeError when nobody reads standard output any more."""
+    while data:
+        try:
+            data = data[os.write(fd, data) :]
+        except BlockingIOError:  # whoever shares the terminal has set it so
+            wait_for_room(fd)
+        except OSError as error:
+            if fd != 1:
+                return  # a verdict counts without its words
+            raise BrokenPipeError from error
+
+
+def wait_for_room(fd: int) -> None:
+    """Something can be written."""
+    import select
+
+    select.select([], [fd], [])
+
+
+def main(verb: str, words: "Sequence[str]") -> int:
+    """Run one command line of ``verb``."""
+    environment = dict(os.environ)
+    try:
+        given = list(words)
+        own, _ = asking.read_words(verb, given)
+        request = asking.ask(verb, given, environment, os.getcwd())
+    except BadUsage as error:
+        say(f"{verb}: {error}")
+        return CANNOT_RUN
+    except FileNotFoundError:
+        say("the current directory is gone")
+        return CANNOT_RUN
+    state = asking.state_place(own.get("state_dir", ""), environment)
+    if request.action == asking.RUN:
+        return Near(request, state).run()
+    from tightloop.cli.testing.managing import manage
+
+    return manage(state, request, is_json=bool(request.is_json))
