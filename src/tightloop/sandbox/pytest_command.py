@@ -8,19 +8,26 @@ from typing import Any
 
 from tightloop.sandbox.exec_server import find_program
 from tightloop.sandbox.interface import Command, Policy
+from tightloop.sandbox.warm.confinement import UNCONFINED
 
 ZYGOTE = Path(__file__).parent / "warm" / "__main__.py"
 _SHELL_CHARACTERS = frozenset("|&;<>()$`\\*?[]{}~#!\n=")
 
 
-def zygote_argv(environment: Mapping[str, str], policy: Policy) -> list[str] | None:
-    """How to start the warm process with the ``python`` of the PATH; None without one."""
+def zygote_argv(
+    environment: Mapping[str, str], policy: Policy, *, is_confined: bool = True
+) -> list[str] | None:
+    """How to start the warm process with the ``python`` of the PATH; None without one.
+
+    It refuses to run outside of a sandbox, unless it is told that nothing is confined.
+    """
     path = {**environment, **policy.environment}.get("PATH", os.defpath)
     try:
         python = find_program("python", path)
     except FileNotFoundError:
         return None
-    return [python, str(ZYGOTE), str(policy.workspace)]
+    words = [] if is_confined else [UNCONFINED]
+    return [python, str(ZYGOTE), *words, str(policy.workspace)]
 
 
 def warm_request(

@@ -109,7 +109,9 @@ class PersistentSandbox:
     async def _configure(self) -> None:
         assert self._ready is not None
         assert self._warm is not None
-        argv = zygote_argv(self._environment, self._policy) if self._policy.warm_tests else None
+        argv = None
+        if self._policy.warm_tests:
+            argv = zygote_argv(self._environment, self._policy, is_confined=self._kind.is_confined)
         if argv is None:
             self._warm.set_result(False)
         message = {

@@ -57,7 +57,7 @@ class Started:
         self.link = ours
         with theirs:
             self.process = subprocess.Popen(
-                [self.python, MAIN, workspace, str(theirs.fileno())],
+                [self.python, MAIN, "unconfined", workspace, str(theirs.fileno())],
                 env=self.environment,
                 pass_fds=[theirs.fileno()],
                 cwd="/",

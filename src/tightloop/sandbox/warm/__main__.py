@@ -1,4 +1,6 @@
-"""Starts the resident interpreter: ``python warm/__main__.py WORKSPACE DESCRIPTOR``.
+"""Starts the resident interpreter: ``python warm/__main__.py [unconfined] WORKSPACE DESCRIPTOR``.
+
+Outside of a sandbox it refuses, unless ``unconfined`` says that this is meant.
 
 ``python warm/__main__.py cold REPORT WORKSPACE PROGRAM ARGUMENT...`` is a cold run with outcomes.
 """
@@ -18,7 +20,12 @@ def start() -> None:
     package = types.ModuleType(PACKAGE)
     package.__path__ = [here]
     sys.modules[PACKAGE] = package
-    module = f"{PACKAGE}.cold" if sys.argv[1:2] == ["cold"] else f"{PACKAGE}.zygote"
+    module = f"{PACKAGE}.cold"
+    if sys.argv[1:2] != ["cold"]:
+        module = f"{PACKAGE}.confinement"
+        __import__(module)
+        sys.modules[module].refuse_outside()
+        module = f"{PACKAGE}.zygote"
     __import__(module)
     sys.modules[module].main()
 
