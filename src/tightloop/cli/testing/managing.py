@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tightloop.cli.testing.asked import STATUS, STOP, Asked, place_mark
-from tightloop.cli.testing.near import MAX_MESSAGE_BYTES, Gone, connect, peer
+from tightloop.cli.testing.link import MAX_MESSAGE_BYTES, Gone, connect, peer
 from tightloop.sandbox.verdicts import ShutOff
 from tightloop.sandbox.warm_commands import read_warm_tables, shut_off_of
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from tightloop.cli.testing.asked import Asked
-from tightloop.cli.testing.near import Gone, Unusable, connect, write
+from tightloop.cli.testing.link import Gone, Unusable, connect, write
 
 _READY = b"ready"
 
