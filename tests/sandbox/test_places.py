@@ -63,7 +63,8 @@ def test_listening_sockets_are_found_by_path(tmp_path: Path) -> None:
 
 def test_a_plain_directory_has_no_layers(tmp_path: Path) -> None:
     """Only an overlay mounted exactly there does."""
-    assert places.overlay_layers(tmp_path) == []
+    mounted = Path("/proc/self/mountinfo").read_text().splitlines()
+    assert places.overlay_layers(tmp_path, mounted) == []
 
 
 @pytest.mark.parametrize("kind", ["bubblewrap", "landlock"])
@@ -107,3 +108,29 @@ def test_a_virtual_environment_behind_a_link_is_readable_where_it_is(tmp_path: P
     (tmp_path / "shown").symlink_to(real)
     found = places.tool_chains(Policy(tmp_path), {"PATH": f"{tmp_path}/shown/bin"})
     assert {real, tmp_path / "shown"} <= set(found)
+
+
+def test_places_for_later_mounts_are_found_by_their_name() -> None:
+    """Wherever they are; a state directory with a space in it, too."""
+    lines = [
+        "36 35 98:0 / /a\\040b/tightloop-slots/1f rw - ext4 /dev/root rw",
+        "37 36 98:0 / /a\\040b/tightloop-slots/1f/place rw shared:1 - ext4 /dev/root rw",
+        "38 35 98:0 / /c/tightloop-slots-of-others rw - ext4 /dev/root rw",
+    ]
+    assert places.late_places(lines) == [Path("/a b/tightloop-slots")]
+
+
+@pytest.mark.parametrize(
+    ("path", "directory", "expected"),
+    [
+        ("/a/b", "/a", True),
+        ("/a", "/a", True),
+        ("/ab", "/a", False),
+        ("/a", "/a/b", False),
+        ("/a", "/", True),
+    ],
+)
+def test_below_means_whole_components(path: str, directory: str, expected: bool) -> None:
+    """As ``Path.is_relative_to`` has it."""
+    assert places.is_below(Path(path), Path(directory)) is expected
+    assert Path(path).is_relative_to(directory) is expected

@@ -107,16 +107,18 @@ def _mounts(policy: Policy, environment: Mapping[str, str], fds: list[int]) -> l
     for path in hidden:
         line += ["--size", str(_SCRATCH_BYTES), "--tmpfs", str(path)]
     shown = [policy.workspace]
-    for path in places.tool_chains(policy, environment):
-        if _is_hidden(path, hidden):
+    for path in places.tool_chains(policy, environment):  # parents first
+        if _is_hidden(path, hidden) and not _is_hidden(path, shown[1:]):
             line += ["--ro-bind", str(path), str(path)]
             shown.append(path)
+    line += _hidden_again(hidden, [path for path in shown[1:] if path not in hidden])
     resolver = Path(os.path.realpath("/etc/resolv.conf"))
     if policy.allow_network and _is_hidden(resolver, hidden) and resolver.exists():
         line += ["--ro-bind", str(resolver), str(resolver)]
     how = "--ro-bind" if policy.is_read_only else "--bind"
     shown_from = policy.shown_from or policy.workspace
     line += [how, str(shown_from), str(policy.workspace)]
+    line += _hidden_again(hidden, [policy.workspace])
     protected = _protected(policy)
     for path in _directories_above(protected):
         fds.append(_open_below(shown_from, path))
@@ -130,6 +132,12 @@ def _mounts(policy: Policy, environment: Mapping[str, str], fds: list[int]) -> l
     if policy.proxy_socket is not None:
         line += ["--ro-bind", str(policy.proxy_socket), str(policy.proxy_socket)]
     return line
+
+
+def _hidden_again(hidden: list[Path], shown: list[Path]) -> list[str]:
+    """What is hidden within what is shown: the narrower word counts."""
+    wanted = [path for path in hidden if _is_hidden(path, shown)]
+    return [word for path in wanted for word in ("--tmpfs", str(path))]
 
 
 def _protected(policy: Policy) -> list[Path]:
@@ -177,7 +185,7 @@ def _changed(path: Path) -> SandboxError:
 
 
 def _is_hidden(path: Path, hidden: list[Path]) -> bool:
-    return any(path.is_relative_to(directory) for directory in hidden)
+    return any(places.is_below(path, directory) for directory in hidden)
 
 
 KIND = Kind("bubblewrap", prepare, is_confined=True, remedy=REMEDY)

@@ -40,7 +40,8 @@ def hidden_directories(policy: Policy) -> list[Path]:
     """Existing directories that must look empty inside, parents first."""
     home = home_directory()
     wanted = [Path(name) for name in (*_HIDDEN, *_SECRET_DIRECTORIES)] + ([home] if home else [])
-    wanted += [*policy.hidden, *overlay_layers(policy.workspace), *late_places()]
+    mounted = Path("/proc/self/mountinfo").read_text().splitlines()
+    wanted += [*policy.hidden, *overlay_layers(policy.workspace, mounted), *late_places(mounted)]
     found = {path for path in wanted if os.path.isdir(path) and not os.path.islink(path)}
     return sorted(found - {policy.workspace})
 
@@ -88,7 +89,7 @@ def _is_too_wide(place: Path) -> bool:
     """Whether it holds a whole hidden place: then it is no prefix of an interpreter."""
     home = home_directory()
     hidden = [Path(name) for name in _HIDDEN] + ([home] if home else [])
-    return any(path.is_relative_to(place) for path in hidden)
+    return any(is_below(path, place) for path in hidden)
 
 
 def protected_paths(policy: Policy) -> list[Path]:
@@ -157,13 +158,18 @@ def _refuse_links(workspace: Path, path: Path) -> None:
             )
 
 
-def overlay_layers(workspace: Path) -> list[Path]:
-    """The writable layers beneath an overlay mounted at the workspace.
+def is_below(path: Path, directory: Path) -> bool:
+    """Whether a path is the directory or in it. Both are absolute; a tenth of ``is_relative_to``."""
+    return path == directory or str(path).startswith(f"{directory}/") or str(directory) == "/"
+
+
+def overlay_layers(workspace: Path, mounted: Iterable[str]) -> list[Path]:
+    """The writable layers beneath an overlay mounted at the workspace, by lines of mountinfo.
 
     Whoever can reach them directly could forge deletions (kernel: overlayfs.rst).
     """
     layers = []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in mounted:
         fields = line.split(" ")
         if _unescape(fields[4]) == str(workspace) and " - overlay " in line:
             layers += [
@@ -174,13 +180,13 @@ def overlay_layers(workspace: Path) -> list[Path]:
     return layers
 
 
-def late_places() -> list[Path]:
+def late_places(mounted: Iterable[str]) -> list[Path]:
     """Directories in which this process mounts workspaces later on, for other sandboxes.
 
     Their mounts show in every sandbox that has the directory, and not read-only.
     """
     found = set()
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in mounted:
         before, name, _ = _unescape(line.split(" ")[4]).partition(f"/{SLOTS}/")
         if name:
             found.add(Path(before, SLOTS))
