@@ -1,8 +1,8 @@
 """``python -m benchmarks.lab``: every measurement of the project, then one table of all ratios.
 
-``make bench`` runs it. The peers' experiments, those of the network and the small programs run one after
-the other, each in a process of its own; one that fails does not keep the others from running, and makes
-the exit status 1. A quick run is for trying things out: its results stay out of benchmarks/results.
+``make bench`` runs it. The peers' experiments, those of the network and of the tool side, and the small
+programs run one after the other, each in a process of its own; one that fails does not keep the others
+from running, and makes the exit status 1. A quick run is for trying things out: its results stay out of benchmarks/results.
 """
 
 import argparse
@@ -36,6 +36,7 @@ def parts(*, is_quick: bool, results: Path) -> dict[str, list[str]]:
         "peers": [python, "-m", "benchmarks.peers", *quick, "--results", str(results)],
         "net": [python, "-m", "benchmarks.net", *quick, *(["--no-write"] if is_quick else [])],
     }
+    found["workshop"] = [python, "-m", "benchmarks.workshop", *quick, "--results", str(results)]
     for script in sorted(BENCHMARKS.glob("bench_*.py")):
         found[script.stem] = [python, "-m", f"benchmarks.{script.stem}"]
     return found
@@ -85,7 +86,9 @@ def main() -> int:
     """0 when everything was measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.lab", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a rough look, in a few minutes")
-    parser.add_argument("--only", action="append", help="this part: peers, net or bench_NAME")
+    parser.add_argument(
+        "--only", action="append", help="this part: peers, net, workshop or bench_NAME"
+    )
     arguments = parser.parse_args()
     results = QUICK_RESULTS if arguments.quick else RESULTS
     wanted = parts(is_quick=arguments.quick, results=results)

@@ -15,6 +15,7 @@ from benchmarks.page.headlines import (
 from benchmarks.page.peer_ratios import peer_lines
 from benchmarks.page.results import Results, missing
 from benchmarks.page.tables import circumstances, listing, pivot
+from benchmarks.page.workshop import workshop_lines
 
 INTRODUCTION = """\
 # Measured
@@ -142,7 +143,7 @@ def page(results: Results, plots: Sequence[str]) -> str:
     parts += [PER_TOKEN, "", *per_token_lines(results), "", TTFT, "", *ttft_lines(results), ""]
     parts += [FOLLOW_UP, "", *follow_up_lines(results), ""]
     parts += ["## Budgets", "", *budget_table(results), ""]
-    parts += [AGAINST_PEERS, "", *peer_lines(results)]
+    parts += [*workshop_lines(results), AGAINST_PEERS, "", *peer_lines(results)]
     for name, title, body in SECTIONS:
         parts += [f"## {title}", ""]
         experiment = results.experiments.get(name)

@@ -18,8 +18,12 @@ COMMANDS = {
     "follow-up-ttft": "python -m benchmarks.net --only follow-up-ttft",
     "network": "python -m benchmarks.net --only network",
     "edit-test-replay": "python -m benchmarks.net --only edit-test-replay",
+    "workshop-commands": "python -m benchmarks.workshop --only workshop-commands",
+    "workshop-workspaces": "python -m benchmarks.workshop --only workshop-workspaces",
+    "workshop-tests": "python -m benchmarks.workshop --only workshop-tests",
+    "workshop-patches": "python -m benchmarks.workshop --only workshop-patches",
+    "tool-calls": "python -m benchmarks.workshop --only tool-calls",
     "small/engine": "python -m benchmarks.lab --only bench_engine",
-    "small/sandbox": "python -m benchmarks.lab --only bench_sandbox",
     "small/starts": "python -m benchmarks.lab --only bench_starts",
 }
 """Each result that the page uses, and what makes it."""

@@ -1,6 +1,10 @@
 """Small made-up results, for tests of the page."""
 
 from benchmarks.lab.record import Experiment, Figure, Machine, Ratio, Row, Value
+from benchmarks.workshop import workspaces
+from benchmarks.workshop.commands import OURS
+from benchmarks.workshop.trees import LARGE, SMALL
+from benchmarks.workshop.warm_runs import COLD, EDITED
 
 MACHINE = Machine(2, "a processor", "Linux 6.18", "3.11.7", 0.1)
 
@@ -104,3 +108,36 @@ def replay() -> Experiment:
         for path, wall, test in (("classic", 23.0, 20.0), ("tight", 5.0, 2.0))
     ]
     return experiment("edit-test-replay", rows, [], is_quick=True)
+
+
+def commands(over_ms: float = 0.6) -> Experiment:
+    """A command in our sandbox, and in bubblewrap entered for it."""
+    rows = [
+        row(variant, {"time": figure(1 + over), "over the command": figure(over)}, series="quick")
+        for variant, over in ((OURS, over_ms), ("bubblewrap per command", 9.0))
+    ]
+    ratio = Ratio("time quick", "bubblewrap per command", OURS, 6.25, 6.0, 6.5, 9)
+    return experiment("workshop-commands", rows, [ratio])
+
+
+def warm_runs(*times: float) -> Experiment:
+    """Cold over warm of so many projects."""
+    ratios = [
+        Ratio(f"time project {number}", COLD, EDITED, each, each - 1, each + 1, 9)
+        for number, each in enumerate(times)
+    ]
+    rows = [row(EDITED, {"time": figure(90)}, project="project 0")]
+    return experiment("workshop-tests", rows, ratios)
+
+
+def fresh(small_ms: float) -> Experiment:
+    """Two ways to a fresh copy, on two trees."""
+    rows = [
+        row(variant, {"time": figure(median)}, step=workspaces.FRESH, files=files)
+        for variant, files, median in (
+            (workspaces.OURS, SMALL, small_ms),
+            ("cp -a", SMALL, 80.0),
+            (workspaces.OURS, LARGE, 12.0),
+        )
+    ]
+    return experiment("workshop-workspaces", rows, [])

@@ -3,9 +3,25 @@ import re
 import pytest
 
 from benchmarks.lab.record import Experiment, Value
-from benchmarks.page.budgets import BUDGETS, budget_table, overhead
+from benchmarks.page.budgets import (
+    BUDGETS,
+    budget_table,
+    command,
+    fresh_workspace,
+    overhead,
+)
+from benchmarks.page.budgets import tests as judge_tests
 from benchmarks.page.results import Results
-from tests.benchmarks.page.samples import experiment, figure, per_token, row
+from tests.benchmarks.page.samples import (
+    commands,
+    experiment,
+    figure,
+    fresh,
+    per_token,
+    replay,
+    row,
+    warm_runs,
+)
 
 
 def overheads(**medians: float) -> Results:
@@ -66,3 +82,33 @@ def test_an_overhead_that_grows_with_the_history_is_not_met(longest: float, is_m
     verdict = overhead(with_(experiment("round-trip", rows, [])))
     assert verdict.is_met is is_met
     assert ("beyond the middle" in verdict.measured) is not is_met
+
+
+@pytest.mark.parametrize(("over_ms", "is_met"), [(1.0, True), (1.1, False)])
+def test_a_command_is_judged_by_what_the_sandbox_adds(over_ms: float, is_met: bool) -> None:
+    """Beside what entering bubblewrap for it adds."""
+    verdict = command(with_(commands(over_ms)))
+    assert verdict.is_met is is_met
+    assert verdict.measured == f"{over_ms:.2f} ms; bubblewrap per command 9.00 ms"
+
+
+@pytest.mark.parametrize(("small_ms", "is_met"), [(10.0, True), (10.5, False)])
+def test_a_fresh_workspace_is_judged_on_the_small_tree(small_ms: float, is_met: bool) -> None:
+    """The other ways and the large tree stand beside it."""
+    verdict = fresh_workspace(with_(fresh(small_ms)))
+    assert verdict.is_met is is_met
+    small, large = verdict.measured.split("; ")
+    assert small.startswith("300 files: tightloop")
+    assert small.endswith("cp -a 80.0 ms")
+    assert large.startswith("16000 files: tightloop")
+
+
+def test_warm_tests_are_judged_by_the_project_that_gains_least() -> None:
+    """A replayed session's tests are said, and do not count."""
+    assert judge_tests(with_(warm_runs(9.0, 8.0))).is_met is True
+    verdict = judge_tests(with_(warm_runs(9.0, 7.9), replay()))
+    assert verdict.is_met is False
+    assert verdict.measured == (
+        "project 0: 9.00x [8.00 10.0]; project 1: 7.90x [6.90 8.90];"
+        " a replayed session's tests, all they contain: 10.0x"
+    )

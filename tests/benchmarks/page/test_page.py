@@ -83,7 +83,6 @@ def test_budgets_are_judged_by_the_numbers() -> None:
     assert (
         "exactly 1 | 1.02 to 1.02 RTT over 1 conditions (4 kB of new input, cubic) | met |" in text
     )
-    assert "at least 8x | 10.0x, same verdict after every replay | met |" in text
 
 
 def test_rough_results_and_missing_ones_are_said() -> None:
