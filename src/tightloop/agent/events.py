@@ -16,6 +16,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from tightloop.trace.speculation import Speculation
+
 
 class CommandExecution(Struct, frozen=True, tag_field="type", tag="command_execution"):
     """A command. ``status`` is in_progress, completed, failed or declined.
@@ -86,6 +88,27 @@ class UsageBody(Struct, frozen=True):
     reasoning_output_tokens: int = 0
 
 
+class SpeculationFigures(Struct, frozen=True):
+    """What ran ahead of the model in a turn; defined in ``trace.speculation``. Milliseconds."""
+
+    used: int
+    wasted: int
+    used_cpu_ms: float
+    wasted_cpu_ms: float
+    saved_ms: float
+
+    @staticmethod
+    def of(figures: Speculation) -> "SpeculationFigures":
+        """The same in milliseconds."""
+        return SpeculationFigures(
+            figures.num_used,
+            figures.num_wasted,
+            round(figures.used_cpu_s * 1e3, 3),
+            round(figures.wasted_cpu_s * 1e3, 3),
+            round(figures.saved_s * 1e3, 3),
+        )
+
+
 class TurnFigures(Struct, frozen=True, omit_defaults=True):
     """Where the turn's time went. Seconds; ``ledger`` is filled by whoever builds ledgers.
 
@@ -97,6 +120,7 @@ class TurnFigures(Struct, frozen=True, omit_defaults=True):
     ttft_s: tuple[float | None, ...] = ()
     overhead_s: tuple[float | None, ...] = ()
     ledger: dict[str, float] | None = None
+    speculation: SpeculationFigures | None = None
 
 
 class ThreadStarted(Struct, frozen=True, tag_field="type", tag="thread.started"):

@@ -19,6 +19,7 @@ from contextlib import aclosing
 from tightloop.agent import events as said
 from tightloop.agent.dispatch import ARGUMENT_DELTAS, Call, Dispatcher
 from tightloop.agent.early_end import EarlyEnd
+from tightloop.agent.overseer import NoOverseer, Overseer
 from tightloop.agent.tools.interface import Tool, ToolContext
 from tightloop.agent.turn import Limits, Status, TurnResult, added
 from tightloop.client.session import Session
@@ -28,12 +29,14 @@ from tightloop.protocol.deltas import Usage
 from tightloop.protocol.errors import ApiError, RemoteProtocolError
 from tightloop.protocol.items import CustomToolCall, FunctionCall, Item, Message, Reasoning
 from tightloop.protocol.items import user_message as user_item
+from tightloop.trace.spans import Span
 
 
 class Agent:
     """One conversation that acts. One turn at a time; cancel the task of ``run_turn`` to stop it.
 
-    ``opening`` items go out before the first user message. Not to be shared between event loops.
+    ``opening`` items go out before the first user message. ``overseer`` knows what the model does not.
+    Not to be shared between event loops.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Agent:
         opening: Sequence[Item] = (),
         limits: Limits | None = None,
         listener: said.Listener | None = None,
+        overseer: Overseer | None = None,
     ) -> None:
         self.thread_id = str(uuid.uuid4())
         self.last_result: TurnResult | None = None
@@ -53,6 +57,7 @@ class Agent:
         self._clock = context.clock
         self._limits = limits or Limits()
         self._listener = listener
+        self._overseer = overseer or NoOverseer()
         self._events: list[said.Event] = []
         self._num_items = 0
         self._dispatcher = Dispatcher(tools, context, self._say, self._next_item_id, session)
@@ -71,6 +76,7 @@ class Agent:
         self._events, self._usage, self._text = [], Usage(), ""
         self._dispatcher.spans = []
         self._say(said.TurnStarted())
+        self._overseer.begin_turn(prompt)
         status, message, is_refused = Status.FAILED, "", False
         try:
             async with asyncio.timeout(self._limits.wall_s):
@@ -86,9 +92,10 @@ class Agent:
         finally:
             trips = self._session.trips[num_trips:]
             end_ns = self._clock.now_ns()
+            tries = await self._overseer.finish_turn()
             result = TurnResult(
                 self._text, status, self._dispatcher.spans, trips, start_ns, end_ns, self._usage,
-                self._events, message, is_refused,
+                self._events, message, is_refused, tries,
             )  # fmt: skip
             self.last_result = result
             self._say(result.closing_event())
@@ -105,6 +112,7 @@ class Agent:
                 calls = _calls([*heard[len(items) :], *kept])
                 self._backlog = [*unheard, *kept, *self._dispatcher.take_outputs(calls)]
             items = self._backlog
+            self._tell(self._overseer.take_news())
             if kept:
                 continue
             last = self._session.last
@@ -113,8 +121,24 @@ class Agent:
             if not calls:
                 if last is not None and last.status == "incomplete":
                     return Status.FAILED, f"the response is incomplete: {last.incomplete_reason}"
-                return Status.COMPLETED, ""
+                if not await self._is_contradicted():
+                    return Status.COMPLETED, ""
         return Status.MAX_TURNS, f"no last word after {self._limits.max_turns} responses"
+
+    async def _is_contradicted(self) -> bool:
+        """Whether something speaks against calling the turn a success; the model is told then."""
+        start_ns = self._clock.now_ns()
+        objections = await self._overseer.objections()
+        if objections is None:
+            return False
+        self._dispatcher.spans.append(Span("test", start_ns, self._clock.now_ns(), "check"))
+        self._tell(objections)
+        return bool(objections)
+
+    def _tell(self, texts: Sequence[str]) -> None:
+        for text in texts:
+            self._backlog.append(user_item(text))
+            self._say(said.ItemCompleted(said.ErrorItem(self._next_item_id(), text)))
 
     async def _round(self, items: list[Item]) -> None:
         """One response and all its calls."""

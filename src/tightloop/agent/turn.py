@@ -8,6 +8,7 @@ from tightloop.protocol.deltas import Usage
 from tightloop.trace.latency import RoundTrip, round_trip_overhead_s, ttft_s
 from tightloop.trace.ledger import build_ledger
 from tightloop.trace.spans import Span
+from tightloop.trace.speculation import Try, sum_up
 
 
 class Status(Enum):
@@ -51,6 +52,9 @@ class TurnResult:
     is_refused_at_once: bool = False
     """Whether nothing was answered and nothing will be: a wrong request, key or address."""
 
+    tries: list[Try] = field(default_factory=list)
+    """What ran ahead of the model, whether it was used or not; it takes none of the turn's time."""
+
     @property
     def wall_s(self) -> float:
         """From the user's message to the last word, in seconds."""
@@ -67,6 +71,7 @@ class TurnResult:
             tuple(map(ttft_s, self.round_trips)),
             tuple(map(round_trip_overhead_s, self.round_trips)),
             ledger.parts,
+            said.SpeculationFigures.of(sum_up(self.tries)) if self.tries else None,
         )
         usage = said.UsageBody(
             self.usage.input_tokens,

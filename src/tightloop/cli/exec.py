@@ -33,6 +33,7 @@ from tightloop.sandbox.policies import FULL_ACCESS, NETWORK, NamedPolicy, Policy
 from tightloop.trace.log import RunLog, new_log_path, state_directory
 
 if TYPE_CHECKING:
+    from tightloop.agent.workbench import Workbench
     from tightloop.sandbox.workspace import Workspace
 
 HELP = "let the agent work on a repository once, without questions"
@@ -83,6 +84,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--config", type=Path, metavar="FILE", help="configuration (default: see docs/sandbox.md)")
     add("--state-dir", type=Path, metavar="DIR", help="for logs, patches and workspaces")
+    add(
+        "--early-end",
+        type=_early_end,
+        default=Limits().cancel_min_tokens,
+        metavar="N",
+        help="end a response when a call in it cannot succeed any more and N more tokens are"
+        " expected of it; 'never' lets all of them finish (default: 100)",
+    )
+    add(
+        "--no-speculation",
+        action="store_true",
+        help="run tests only when the model asks for them, not in a copy as soon as a patch is done",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -115,7 +129,7 @@ async def _run(arguments: argparse.Namespace, prompt: str, report: Report) -> in
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             asyncio.get_running_loop().add_signal_handler(number, _current_task().cancel)
     state_dir = arguments.state_dir or state_directory()
-    from tightloop.sandbox.isolation import open_sandbox
+    from tightloop.cli.workshop import open_workshop
     from tightloop.sandbox.login_environment import LoginShell
     from tightloop.sandbox.way_out import way_out
     from tightloop.sandbox.workspace import open_workspace
@@ -132,12 +146,17 @@ async def _run(arguments: argparse.Namespace, prompt: str, report: Report) -> in
         stack.push_async_callback(workspace.discard)
         # Before the engine: the sandbox warms its tests while a model is loaded.
         socket = await stack.enter_async_context(way_out(policy, decisions))
-        sandbox = await open_sandbox(
+        workshop = await open_workshop(
+            stack,
+            workspace,
             workspace.completed(policy.policy(workspace.path, socket)),
             kind=kind,
             source=await login.environment(),
+            state_dir=state_dir,
+            speculates=not arguments.no_speculation,
+            note=lambda text: report.note(printable(text)),
         )
-        stack.push_async_callback(sandbox.close)
+        sandbox = workshop.sandbox
         backend = await open_backend(
             stack,
             model=arguments.model,
@@ -174,8 +193,15 @@ async def _run(arguments: argparse.Namespace, prompt: str, report: Report) -> in
                 log.write("event", event=event)
             report.listen(event)
 
-        context = ToolContext(workspace.path, sandbox, redact=redactor.text)
-        agent = _assemble(arguments, backend, context, policy, listen)
+        bench = workshop.bench
+        context = ToolContext(
+            workspace.path,
+            bench,
+            redact=redactor.text,
+            on_patch=bench.follow,
+            on_changed=bench.changed,
+        )
+        agent = _assemble(arguments, backend, context, policy, listen, bench)
         outcome = Outcome(report, workspace, log, state_dir)
         places = {"log": str(log.path), "patch": str(outcome.patch_path)}
         listen(said.ThreadStarted(agent.thread_id, labels | places))
@@ -209,6 +235,7 @@ def _assemble(
     context: ToolContext,
     policy: NamedPolicy,
     listen: said.Listener,
+    bench: "Workbench",
 ) -> Agent:
     tools: list[Tool] = (
         [ReadingCommands()] if policy.is_read_only else [ExecCommand(), ApplyPatch()]
@@ -218,13 +245,17 @@ def _assemble(
     surroundings = Surroundings(
         context.workspace, context.sandbox.kind, has_network, hosts=_hosts(policy)
     )
+    rules = project_rules(arguments.repo)
+    for rule in rules:
+        bench.read_rules(rule.text)
     return Agent(
         Session(backend.transport, model=backend.model, tools=definitions),
         tools,
         context,
-        opening=[opening(surroundings, project_rules(arguments.repo))],
-        limits=Limits(arguments.max_turns, arguments.timeout),
+        opening=[opening(surroundings, rules)],
+        limits=Limits(arguments.max_turns, arguments.timeout, arguments.early_end),
         listener=listen,
+        overseer=bench,
     )
 
 
@@ -254,4 +285,13 @@ def _positive_float(text: str) -> float:
     number = float(text)
     if not number > 0:
         raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    return number
+
+
+def _early_end(text: str) -> float | None:
+    if text == "never":
+        return None
+    number = float(text)
+    if not number >= 0:
+        raise argparse.ArgumentTypeError(f"must be 'never', 0 or more, got {text}")
     return number

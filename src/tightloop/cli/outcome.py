@@ -80,7 +80,7 @@ class Outcome:
         self.log.write(
             "turn", status=result.status.value, text=result.text, message=result.message,
             start_ns=result.start_ns, end_ns=result.end_ns, usage=result.usage,
-            spans=result.spans, round_trips=result.round_trips,
+            spans=result.spans, round_trips=result.round_trips, tries=result.tries,
         )  # fmt: skip
         status = DONE if result.status is Status.COMPLETED else FAILED
         if not self.report.is_json:
@@ -160,6 +160,7 @@ def _show_time(result: TurnResult) -> None:
 
     from tightloop.bench.waterfall import draw
     from tightloop.trace.ledger import build_ledger, waterfall
+    from tightloop.trace.speculation import sum_up
 
     turn = (result.start_ns, result.end_ns, result.spans, result.round_trips)
     console = Console(stderr=True, highlight=False)
@@ -168,3 +169,5 @@ def _show_time(result: TurnResult) -> None:
     listed = ", ".join(f"{name} {seconds:.3f}" for name, seconds in parts.items() if seconds)
     rounds = len(result.round_trips)
     console.print(f"{result.wall_s:.3f} s in {rounds} round trips: {listed}", soft_wrap=True)
+    if result.tries:
+        console.print(str(sum_up(result.tries)), soft_wrap=True)

@@ -197,6 +197,8 @@ def _result(outcome: PatchOutcome, context: ToolContext, start_ns: int) -> ToolR
     paths = " ".join(file.path for file in outcome.files)
     span = Span("tool", start_ns, context.clock.now_ns(), f"apply_patch {paths}".rstrip())
     if outcome.is_ok:
+        moved = [file.moved_from for file in outcome.files if file.moved_from]
+        context.on_changed((*(file.path for file in outcome.files), *moved))
         changes = tuple(path for file in outcome.files for path in _changed_paths(file))
         item = FileChange(context.item_id, changes)
     else:

@@ -24,6 +24,10 @@ def _ignore_patch(_event: StreamEvent) -> None:
     """No one follows patches."""
 
 
+def _ignore_paths(_paths: tuple[str, ...]) -> None:
+    """No one wants to know what was changed."""
+
+
 def _ignore_text(_piece: str, _keep: int) -> None:
     """No one wants to know a result early."""
 
@@ -43,6 +47,8 @@ class ToolContext:
     ``on_patch`` gets what becomes known of a patch while it streams, see ``patch.apply``: the first
     is a file's name, which is when its tests can be got ready. Paths are relative to the workspace.
 
+    ``on_changed`` gets the paths that a patch has changed, once all of it is on disk.
+
     ``redact`` makes secrets unreadable in what a call comes to; output of commands is so already.
     """
 
@@ -53,6 +59,7 @@ class ToolContext:
     on_output: Callable[[str], None] = _ignore
     on_text: Callable[[str, int], None] = _ignore_text
     on_patch: Callable[[StreamEvent], None] = _ignore_patch
+    on_changed: Callable[[tuple[str, ...]], None] = _ignore_paths
     redact: Callable[[str], str] = _as_it_is
 
 

@@ -1,0 +1,285 @@
+"""What the agent's commands run in: the session's sandbox, and what goes on beside it.
+
+Beside it means in copies of the workspace: test commands that the model is expected to ask for next,
+and checks of verdicts that came from warm processes. The tools know nothing of it: to them this is a
+sandbox. The loop asks it, before it calls a turn a success, what speaks against that.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tightloop.agent.auditing import Auditor, Contradiction, tree_of
+from tightloop.agent.guess import TestCommands
+from tightloop.agent.patch.apply import Impossible, StreamEvent
+from tightloop.agent.patch.operations import FileSeen, PatchEnded
+from tightloop.agent.speculation import Output, Scratch, Speculator
+from tightloop.agent.tools.exec_command import is_test_run
+from tightloop.sandbox.aside import Aside, FreshAside, Open, RenewedAside, scratch_command
+from tightloop.sandbox.audited import is_warm
+from tightloop.sandbox.interface import Command, CommandResult, Policy, Sandbox, SandboxError
+from tightloop.sandbox.session import PersistentSandbox
+from tightloop.sandbox.verdicts import ShutOff
+from tightloop.sandbox.workspace import Workspace
+from tightloop.trace.clock import Clock, MonotonicClock
+from tightloop.trace.speculation import Speculation, Try, sum_up
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a workbench is made for. ``open_one`` opens a sandbox like ``persistent`` for another
+    policy; ``policy`` is the one that ``persistent`` was opened with. ``sandbox`` is what runs the
+    commands, if that is not ``persistent`` itself.
+
+    ``speculates`` wants tests run ahead, in what ``open_aside`` opens, else each in a new isolation;
+    ``test_command`` is the one to expect before the model has run any. ``note`` is told what a person
+    should know.
+    """
+
+    workspace: Workspace
+    persistent: PersistentSandbox
+    policy: Policy
+    open_one: Open
+    state_dir: Path
+    sandbox: Sandbox | None = None
+    speculates: bool = True
+    test_command: str | None = None
+    clock: Clock = field(default_factory=MonotonicClock)
+    note: Callable[[str], None] = lambda _text: None
+    open_aside: Callable[[], Awaitable[Aside]] | None = None
+    num_cores: int | None = None
+
+
+class Workbench:
+    """A ``Sandbox`` and an ``overseer.Overseer``; see ``open_workbench``."""
+
+    def __init__(self, setting: Setting, group: asyncio.TaskGroup) -> None:
+        self.kind = setting.persistent.kind
+        self.total = Speculation()
+        """What ran ahead in all turns so far."""
+        self.no_speculation = ""
+        """Why nothing runs ahead; empty when it does."""
+        self._setting = setting
+        self._group = group
+        self._sandbox = setting.sandbox or setting.persistent
+        self._persistent = setting.persistent
+        self._commands = TestCommands(setting.workspace.path, setting.test_command)
+        self._scratch = Scratch(setting.persistent, scratch_command(setting.policy))
+        self._speculator: Speculator | None = None
+        self._tries: list[Try] = []
+        self._age = 0
+        self._is_patch_known = False
+        self._preparing: asyncio.Task[None] | None = None
+        self._aside: RenewedAside | None = None
+        self._fresh = FreshAside(setting.policy, setting.open_one, self.kind)
+        self._auditor = Auditor(
+            setting.workspace,
+            self._fresh,
+            setting.persistent.environment,
+            ShutOff(setting.state_dir),
+            setting.state_dir / "warm-shut-off" / "logs",
+            group,
+            self._on_wrong,
+        )
+
+    async def begin(self) -> None:
+        """No command has run yet: get ready to run tests ahead, in the background."""
+        self.no_speculation = _why_not(self._setting)
+        if self.no_speculation:
+            return
+        await self._scratch.remember()
+        self._preparing = self._group.create_task(self._prepare(), name="prepare to run ahead")
+
+    async def _prepare(self) -> None:
+        """After the session's own warm process, which is needed first."""
+        setting = self._setting
+        await self._persistent.warm_tests_ready()
+        if setting.open_aside is not None:
+            self._aside = RenewedAside(setting.open_aside)
+            try:
+                await self._aside.ready()
+            except SandboxError as error:
+                setting.note(f"tests that run ahead are cold: {error}")
+                self._aside = None
+        self._speculator = Speculator(
+            setting.workspace,
+            self._aside or self._fresh,
+            self._scratch,
+            setting.clock,
+            self._group,
+            self._tries.append,
+            setting.num_cores,
+        )
+
+    async def start(self) -> None:
+        """It was started by whoever opened it."""
+
+    async def close(self) -> None:
+        """Nothing goes on beside the sandbox any more; the sandbox itself stays."""
+        if self._preparing is not None:
+            self._preparing.cancel()
+            await asyncio.wait([self._preparing])
+        if self._speculator is not None:
+            await self._speculator.close()
+        await self._auditor.finish_turn()
+        if self._aside is not None:
+            await self._aside.close()
+
+    async def quiet(self) -> None:
+        """Nothing is being prepared, tried or checked at the moment; results may wait to be used."""
+        if self._preparing is not None and not self._preparing.done():
+            await asyncio.wait([self._preparing])
+        if self._speculator is not None:
+            await self._speculator.quiet()
+        await self._auditor.quiet()
+
+    # -- for the tools
+
+    async def run(self, command: Command, on_output: Output | None = None) -> CommandResult:
+        """See ``Sandbox.run``."""
+        line = command.script or " ".join(command.argv or ())
+        if is_test_run(line):
+            return await self._run_test(command, on_output)
+        self._age += 1
+        self._scratch.note_command()
+        if self._speculator is not None:
+            self._speculator.yield_cores()
+        return await self._sandbox.run(command, on_output)
+
+    async def _run_test(self, command: Command, on_output: Output | None) -> CommandResult:
+        self._commands.note(command)
+        # Read beside the run, which takes longer as a rule; a run that writes is no ordinary one.
+        reading = self._group.create_task(asyncio.to_thread(tree_of, self._setting.workspace))
+        ahead = None
+        if self._speculator is not None:
+            ahead = await self._speculator.take(command, on_output)
+        if ahead is not None:
+            self._auditor.note(command, ahead, await reading, self._age)
+            return ahead
+        self._scratch.note_command()
+        is_reporting = self._persistent.allows_warm
+        result = await self._sandbox.run(replace(command, is_reporting=is_reporting), on_output)
+        if self._speculator is not None:
+            self._speculator.note_real(command, result)
+        tree = await reading
+        if is_warm(result) or tree is None:
+            self._auditor.note(command, result, tree, self._age)
+        return result
+
+    def follow(self, event: StreamEvent) -> None:
+        """More is known of a patch that streams in; for ``ToolContext.on_patch``."""
+        if isinstance(event, FileSeen) and not self._is_patch_known:
+            self._is_patch_known = True
+            self._persistent.refresh()
+        elif isinstance(event, PatchEnded | Impossible):
+            self._is_patch_known = False
+
+    def changed(self, paths: tuple[str, ...]) -> None:
+        """A patch has changed these files; for ``ToolContext.on_changed``."""
+        self._age += 1
+        self._is_patch_known = False
+        self._persistent.refresh()
+        if self._speculator is None:
+            return
+        command = self._commands.guess(paths)
+        if command is None:
+            self._speculator.drop("the tree changed")
+        else:
+            self._speculator.start(command)
+
+    # -- for the loop
+
+    def begin_turn(self, prompt: str) -> None:
+        """See ``Overseer.begin_turn``."""
+        self._commands.read(prompt)
+
+    def read_rules(self, text: str) -> None:
+        """What a project tells agents; test commands named there may be asked for."""
+        self._commands.read(text)
+
+    def take_news(self) -> list[str]:
+        """See ``Overseer.take_news``."""
+        return [one.as_text() for one in self._auditor.take_news()]
+
+    async def objections(self) -> list[str] | None:
+        """See ``Overseer.objections``."""
+        if self._speculator is not None:
+            self._speculator.drop("nobody asked for it")
+        found = await self._auditor.final(self._age)
+        self._tell_notes()
+        return None if found is None else [one.as_text() for one in found]
+
+    async def finish_turn(self) -> list[Try]:
+        """See ``Overseer.finish_turn``."""
+        if self._speculator is not None:
+            await self._speculator.finish_turn()
+        await self._auditor.finish_turn()
+        self._tell_notes()
+        tries = list(self._tries)
+        self._tries.clear()
+        self.total += sum_up(tries)
+        return tries
+
+    def _tell_notes(self) -> None:
+        while self._auditor.notes:
+            self._setting.note(self._auditor.notes.pop(0))
+
+    def _on_wrong(self, found: Contradiction) -> None:
+        self._persistent.allows_warm = False
+        if self._speculator is not None:
+            self._speculator.allows_warm = False
+        differing = "; ".join(map(str, found.found[:3]))
+        self._setting.note(
+            f"warm tests are off for this repository: {found.warm.shown}: {differing}"
+        )
+
+
+def _why_not(setting: Setting) -> str:
+    """Why nothing may run that was not asked for; empty when it may."""
+    policy = setting.policy
+    if not setting.speculates:
+        return "it is switched off"
+    if setting.persistent.kind != "bubblewrap":
+        return f"commands of the {setting.persistent.kind} isolation could leave traces"
+    if policy.allow_network or policy.proxy_socket is not None:
+        return "commands can reach a network"
+    if setting.workspace.layers is None:
+        return "the workspace is a copy"
+    return "nothing may be changed" if policy.is_read_only else ""
+
+
+@asynccontextmanager
+async def open_workbench(setting: Setting) -> AsyncIterator[Workbench]:
+    """A workbench over a started sandbox in which no command has run yet.
+
+    Leaving ends all that goes on beside the sandbox.
+    """
+    async with _background() as group:
+        bench = Workbench(setting, group)
+        try:
+            await bench.begin()
+            yield bench
+        finally:
+            await bench.close()
+
+
+@asynccontextmanager
+async def _background() -> AsyncIterator[asyncio.TaskGroup]:
+    """A group for tasks of the block. An error of the block comes out as it is, not in a group."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[asyncio.TaskGroup] = loop.create_future()
+    stop = asyncio.Event()
+
+    async def host() -> None:
+        async with asyncio.TaskGroup() as group:
+            ready.set_result(group)
+            await stop.wait()
+
+    hosting = asyncio.create_task(host(), name="beside the agent")
+    try:
+        yield await ready
+    finally:
+        stop.set()
+        await hosting

@@ -1,0 +1,117 @@
+"""Which tree a command ran on: everything that a workspace holds beyond its base, by content.
+
+Two workspaces over one base with equal trees give a command the same files. Only the layer of the
+changes is read, so the cost is that of what was changed. What tools cache is told apart: it is no
+part of the tree, because it must not change what a command comes to.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tightloop.sandbox.entries import CACHE_DIRECTORIES, read_entry
+from tightloop.sandbox.interface import SandboxError
+from tightloop.sandbox.workspace import Workspace
+
+MAX_BYTES = 64 << 20
+_GIT_INDEX = ".git/index"  # git status rewrites it, and the tree is the same
+_OPAQUE = "user.overlay.opaque"
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """``entries`` by relative path, directories with a slash behind; ``caches`` likewise.
+
+    A value is kind, mode and content, the latter as its whole BLAKE2b digest.
+    """
+
+    entries: Mapping[str, bytes]
+    caches: Mapping[str, bytes]
+
+    @property
+    def digest(self) -> str:
+        """Short for logs; trees are compared by their entries."""
+        hashed = hashlib.blake2b(digest_size=8)
+        for path, value in sorted(self.entries.items()):
+            hashed.update(path.encode("utf-8", "surrogateescape") + b"\0" + value)
+        return hashed.hexdigest()
+
+    def is_same(self, other: "Tree") -> bool:
+        """Whether a command finds the same files in both."""
+        return self.entries == other.entries
+
+
+def changed_between(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> list[str]:
+    """Paths that are new, gone or different, in order."""
+    return sorted(
+        path for path in before.keys() | after.keys() if before.get(path) != after.get(path)
+    )
+
+
+def read_tree(workspace: Workspace, max_bytes: int = MAX_BYTES) -> Tree:
+    """What the workspace holds now. Nothing may be writing there meanwhile.
+
+    Raises SandboxError when it is no overlay, or has changed more than ``max_bytes``.
+    """
+    if workspace.layers is None:
+        raise SandboxError(
+            f"workspace {str(workspace.path)!r} is a copy: its changes are not kept apart"
+        )
+    base, upper = workspace.layers
+    entries: dict[str, bytes] = {}
+    caches: dict[str, bytes] = {}
+    num_left = max_bytes
+    for name, status in _walk(upper):
+        num_left -= status.st_size if stat.S_ISREG(status.st_mode) else 0
+        if num_left < 0:
+            raise SandboxError(f"more than {max_bytes} bytes were changed in the workspace")
+        value = _value(base / name, upper / name, status)
+        if value is None or name == _GIT_INDEX:
+            continue
+        is_cache = bool(CACHE_DIRECTORIES.intersection(name.split("/")))
+        shown = f"{name}/" if stat.S_ISDIR(status.st_mode) else name
+        (caches if is_cache and not os.path.lexists(base / name) else entries)[shown] = value
+    return Tree(entries, caches)
+
+
+def _walk(upper: Path) -> Iterator[tuple[str, os.stat_result]]:
+    waiting = [""]
+    while waiting:
+        directory = waiting.pop()
+        with os.scandir(upper / directory) as found:
+            for entry in found:
+                name = f"{directory}/{entry.name}" if directory else entry.name
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    waiting.append(name)
+                yield name, status
+
+
+def _value(below: Path, path: Path, status: os.stat_result) -> bytes | None:
+    """What tells this entry of the layer from others; None when it is as in the base."""
+    mode = status.st_mode
+    if stat.S_ISDIR(mode):
+        mark = b"opaque" if _is_opaque(path) else b""
+        if not mark and below.is_dir() and not below.is_symlink():
+            return None
+        return b"directory %o " % stat.S_IMODE(mode) + mark
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        return b"special %o %d" % (mode, status.st_rdev)  # 0:0 marks a deletion
+    entry = read_entry(path)
+    if entry is None:
+        raise SandboxError(f"{str(path)!r} changes while the tree is read")
+    old = read_entry(below)
+    if old == entry and stat.S_IMODE(os.lstat(below).st_mode) == stat.S_IMODE(mode):
+        return None
+    kind = b"link" if entry.is_link else b"file %o" % stat.S_IMODE(mode)
+    return kind + b" " + hashlib.blake2b(entry.content).digest()
+
+
+def _is_opaque(directory: Path) -> bool:
+    try:
+        return os.getxattr(directory, _OPAQUE, follow_symlinks=False) == b"y"
+    except OSError:
+        return False
