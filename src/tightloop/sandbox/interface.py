@@ -61,7 +61,7 @@ class Limits:
     ``max_output_bytes`` is for what is kept of the output. The others hold for each process of
     the command (``max_processes`` for all processes of the user, as the kernel counts), also
     when the value given is above the policy's, which then counts. ``max_cpu_s`` ends a process
-    by SIGXCPU after that many seconds of processor time.
+    by SIGKILL after that many seconds of processor time.
     """
 
     max_memory_bytes: int | None = None
