@@ -67,10 +67,11 @@ class Checks:
     ) -> None:
         self._auditor = auditor
         self._runner = runner
-        self._tasks = tasks
+        self.tasks = tasks
         self._quiet_s = quiet_s
         self._sample = AuditSample()
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
+        """The check that runs or is about to."""
         self._words: tuple[str, ...] = ()
         self._num_in_vain = 0
         self._last = ""
@@ -80,11 +81,11 @@ class Checks:
     @property
     def is_under_way(self) -> bool:
         """Whether one runs or is about to."""
-        return self._task is not None
+        return self.task is not None
 
     async def give_way(self) -> None:
         """No check runs: what had begun is broken off, or waited for if it was too often."""
-        task = self._task
+        task = self.task
         if task is None:
             return
         if self._num_in_vain < PATIENCE:
@@ -97,7 +98,7 @@ class Checks:
         await asyncio.wait([task])
         if task.cancelled():
             self._in_vain(self._words)
-        self._task = None
+        self.task = None
 
     def after(
         self, command: Command, result: CommandResult, since_ns: int, verdict: Verdict
@@ -108,7 +109,7 @@ class Checks:
         """
         self._words = words_of(command)
         if self._sample.is_due(self._words, verdict):
-            self._task = self._tasks.create_task(self._check(command, result, since_ns))
+            self.task = self.tasks.create_task(self._check(command, result, since_ns))
             return "provisional, a cold run will check it"
         return f"provisional; {self._last or 'none was checked so far'}"
 
@@ -121,7 +122,7 @@ class Checks:
             self._last = f"the last check failed: {error}"
             self._in_vain(self._words)
         finally:
-            self._task = None
+            self.task = None
 
     def take(self, check: Check, words: tuple[str, ...]) -> None:
         """A check is over, whoever made it."""

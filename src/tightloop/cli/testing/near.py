@@ -55,8 +55,7 @@ class Near:
             say(str(error))
             return CANNOT_RUN
         finally:
-            if self.connection is not None:
-                self.connection.close()
+            self._hang_up()
             _signal.signal(_signal.SIGINT, before)
 
     def _attempts(self) -> int:
@@ -68,8 +67,14 @@ class Near:
             try:
                 return self._converse()
             except Gone:
+                self._hang_up()
                 self._again()
         raise Unusable("the background process ends again and again: see its log in " + self.state)
+
+    def _hang_up(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.close()
 
     def _start(self) -> None:
         from tightloop.cli.testing.starting import start
@@ -105,8 +110,9 @@ class Near:
         connection.settimeout(None)
         while message:
             kind, content = message[:1], message[1:]
-            if kind == b"o":
+            if kind == b"a":
                 self.has_begun = True
+            elif kind == b"o":
                 write(1, content)
             elif kind == b"e":
                 write(2, content)

@@ -14,7 +14,9 @@ from tightloop.sandbox.warmed import Checked
 LEVELS = {
     "l0": "pytest was ready, the project was imported anew",
     "l1": "the project was ready",
+    "l2": "the project and its collected tests were ready",
     "swap": "the changed functions were swapped in",
+    "swap-l2": "the changed functions were swapped in, the tests were collected",
 }
 _MAX_DIFFERENCES = 5
 

@@ -88,7 +88,8 @@ class Session:
         self._settings = settings
         self._interpreter = interpreter
         self._policy = policy
-        self._shut_off = ShutOff(settings.state_dir)
+        self.shut_off = ShutOff(settings.state_dir)
+        self.logs = settings.state_dir / "test" / "logs"
         self._runner = Interruptible(sandbox)
         self._auditor = self._auditor_by(self._runner)
         in_background = Interruptible(sandbox)
@@ -106,8 +107,8 @@ class Session:
         return Auditor(
             self.root,
             pytest_twin(runner, self.root, self.sandbox.environment),
-            shut_off=self._shut_off,
-            directory=self._settings.state_dir / "test" / "logs",
+            shut_off=self.shut_off,
+            directory=self.logs,
         )
 
     def _look(self) -> Freshness:
@@ -141,12 +142,12 @@ class Session:
             await self.checks.give_way()
             self._tell_news(self.checks, channel)
             self.num_runs += 1
-            off = self._shut_off.reason(self.root)
+            off = self.shut_off.reason(self.root)
             self.sandbox.allows_warm = not off
             if asked.mode == "cold" or off:
                 reason = "asked for" if asked.mode == "cold" else ""
                 if off and not reason:
-                    reason = saying.off_reason(off, self._shut_off.logs(self.root))
+                    reason = saying.off_reason(off, self.shut_off.logs(self.root))
                 return await self._cold(asked, channel, reason)
             return await self._warm(asked, channel)
         finally:
