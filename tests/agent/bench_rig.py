@@ -1,22 +1,27 @@
 """A workbench over a real repository, workspace and sandbox."""
 
-import os
-from collections.abc import AsyncIterator, Mapping
+import json
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.sandbox import lying_zygote
 from tests.sandbox.conftest import commit, git
 from tightloop.agent.workbench import Setting, Workbench, open_workbench
+from tightloop.sandbox import pytest_command
+from tightloop.sandbox.aside import Aside
 from tightloop.sandbox.interface import Command, CommandResult, Policy
 from tightloop.sandbox.isolation import open_sandbox
 from tightloop.sandbox.session import PersistentSandbox
 from tightloop.sandbox.workspace import Workspace, open_workspace
 from tightloop.trace.speculation import Try
 
-# An overlay needs privilege; without it nothing runs ahead, and the tests say so by failing.
-IS_ROOT = os.geteuid() == 0
 PYTEST = Command(script="python -m pytest -q -p no:cacheprovider", timeout_s=60.0)
 TEST = Command(script="./pytest", timeout_s=60.0)
 """Passes for a test run at the price of a shell script."""
@@ -61,6 +66,7 @@ async def bench_over(
     warm_tests: bool = False,
     policy: Mapping[str, Any] | None = None,
     workspace_kind: str | None = None,
+    make_aside: Callable[[Workspace, Policy], Awaitable[Aside]] | None = None,
     **more: Any,
 ) -> AsyncIterator[Rig]:
     """Everything opened and, afterwards, closed. ``more`` goes into the ``Setting``."""
@@ -81,6 +87,8 @@ async def bench_over(
             return await open_sandbox(other, kind=kind)
 
         sandbox = await open_one(whole)
+        if make_aside is not None:
+            more["open_aside"] = partial(make_aside, workspace, whole)
         notes: list[str] = []
         setting = Setting(
             workspace, sandbox, whole, open_one, state,
@@ -95,3 +103,34 @@ async def bench_over(
             await sandbox.close()
     finally:
         await workspace.discard()
+
+
+PYTHON_FILES = {
+    "m.py": "def two():\n    return 1\n",
+    "test_m.py": "import m\n\n\ndef test_two():\n    assert m.two() == 2\n",
+}
+RIGHT = {"code": 1, "output": "1 failed\n", "tests": {"test_m.py::test_two": "failed"}}
+WRONG = {"code": 0, "output": "1 passed\n", "tests": {"test_m.py::test_two": "passed"}}
+
+
+@pytest.fixture
+def liar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of a warm process that says what the file ``lie`` in it says."""
+    place = tmp_path / "liar"
+    place.mkdir()
+    shutil.copy(lying_zygote.__file__, place / "zygote.py")
+    monkeypatch.setattr(pytest_command, "ZYGOTE", place / "zygote.py")
+    return place
+
+
+@asynccontextmanager
+async def rig_with(
+    liar: Path, lie: dict[str, Any], files: Mapping[str, str] = PYTHON_FILES
+) -> AsyncIterator[Rig]:
+    (liar / "lie").write_text(json.dumps(lie))
+    place = liar.parent / "place"
+    place.mkdir()
+    policy = {"read_only": (liar,)}
+    async with bench_over(place, files, warm_tests=True, policy=policy, speculates=False) as rig:
+        assert await rig.sandbox.warm_tests_ready()
+        yield rig

@@ -13,6 +13,7 @@ from tightloop.agent.tools.apply_patch import ApplyPatch
 from tightloop.agent.tools.exec_command import ExecCommand
 from tightloop.agent.tools.interface import Tool, ToolContext
 from tightloop.agent.turn import Limits
+from tightloop.agent.workbench import Workbench
 from tightloop.client.in_memory import InMemoryTransport
 from tightloop.client.session import Session
 from tightloop.engine.scripted import Answer, Script, ScriptedEngine, in_turn
@@ -72,8 +73,9 @@ async def stage(
     kind: str | None = "none",
     transport: type[InMemoryTransport] = InMemoryTransport,
     on_patch: Callable[[StreamEvent], None] | None = None,
+    bench: Workbench | None = None,
 ) -> AsyncIterator[Stage]:
-    """Everything started; everything closed afterwards."""
+    """Everything started; everything closed afterwards. With a ``bench``, commands run there."""
     engine = ScriptedEngine(script if callable(script) else in_turn(script))
     endpoint = Endpoint(engine)
     await endpoint.start()
@@ -86,8 +88,15 @@ async def stage(
     context = ToolContext(workspace, sandbox)
     if on_patch is not None:
         context = replace(context, on_patch=on_patch)
+    if bench is not None:
+        context = replace(context, sandbox=bench, on_patch=bench.follow, on_changed=bench.changed)
     agent = Agent(
-        session, used, context, limits=limits, listener=lambda event: listeners[0].listen(event)
+        session,
+        used,
+        context,
+        limits=limits,
+        listener=lambda event: listeners[0].listen(event),
+        overseer=bench,
     )
     listeners.append(Stage(agent, session, engine, workspace))
     try:

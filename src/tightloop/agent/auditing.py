@@ -36,6 +36,11 @@ class Warm:
     age: int
 
     @property
+    def key(self) -> tuple[str, ...]:
+        """What it is called in the sample."""
+        return (self.command.cwd, self.shown)
+
+    @property
     def shown(self) -> str:
         """The command on a line."""
         return self.command.script or " ".join(self.command.argv or ())
@@ -103,8 +108,7 @@ class Auditor:
         if not is_warm(result) or result.how.startswith(_CHECKED_ELSEWHERE):
             return
         warm = self._latest[words_of(command)] = Warm(command, result, tree, age)
-        key = (command.cwd, *(command.argv or (command.script or "",)))
-        if self._sample.is_due(key, Verdict(result.exit_code, read_report(result.report))):
+        if self._sample.is_due(warm.key, Verdict(result.exit_code, read_report(result.report))):
             task = self._group.create_task(self._check_aside(warm), name="audit")
             self._running[task] = warm
             task.add_done_callback(lambda done: self._running.pop(done, None))
@@ -171,7 +175,7 @@ class Auditor:
             tree = await asyncio.to_thread(tree_of, fork)
             is_same_tree = warm.tree is not None and tree is not None and warm.tree.is_same(tree)
             if not is_same_tree and warm.tree is not None and not is_final:
-                self.notes.append(f"{warm.shown}: not checked: the tree has changed already")
+                self._sample.again(warm.key)  # the tree has moved on: the next one is checked
                 return None
             cold = await self._cold(warm.command, fork, is_final=is_final)
             self._checked.append(warm)

@@ -46,7 +46,7 @@ class TestCommands:
             return _line(self._configured)
         if self._named is not None:
             return self._named
-        tests = tests_naming(self._workspace, changed)
+        tests = naming_files(self._workspace, changed)
         return _line(f"python -m pytest -q {' '.join(tests)}") if tests else None
 
 
@@ -63,7 +63,7 @@ def commands_in(text: str) -> list[str]:
     return [line for line in (*lines, *quoted) if is_test_run(line)]
 
 
-def tests_naming(workspace: Path, changed: Iterable[str]) -> list[str]:
+def naming_files(workspace: Path, changed: Iterable[str]) -> list[str]:
     """The few test files to run after a change: changed ones, then those that import what changed.
 
     Relative paths in order; none when there are too many to be meant.
@@ -74,7 +74,7 @@ def tests_naming(workspace: Path, changed: Iterable[str]) -> list[str]:
     names -= {PurePosixPath(path).stem for path in found}
     if names:
         wanted = re.compile(
-            rf"^\s*(?:from|import)\s[^\n]*\b(?:{'|'.join(map(re.escape, sorted(names)))})\b",
+            rf"^\s*(?:from|import)\s[^\n#]*\b(?:{'|'.join(map(re.escape, sorted(names)))})\b",
             re.MULTILINE,
         )
         found |= {

@@ -20,7 +20,7 @@ from tightloop.sandbox.applying import apply_changes
 from tightloop.sandbox.aside import Aside
 from tightloop.sandbox.entries import Change, read_entry
 from tightloop.sandbox.interface import Command, CommandResult, Sandbox, SandboxError
-from tightloop.sandbox.processes import cpu_s, give_way
+from tightloop.sandbox.processes import cpu_s, give_way, take_turns
 from tightloop.sandbox.tree_identity import Tree, changed_between, read_tree
 from tightloop.sandbox.workspace import Workspace
 from tightloop.trace.clock import Clock
@@ -53,6 +53,7 @@ class Attempt:
     cpu_s: float = 0.0
     is_used: bool = False
     is_recorded: bool = False
+    pid: int | None = None
     pieces: list[bytes] = field(default_factory=list)
     listener: Output | None = None
 
@@ -175,6 +176,8 @@ class Speculator:
         tree = await asyncio.shield(attempt.tree)
         if tree is None or not tree.is_same(now):
             return None
+        if attempt.pid is not None and not attempt.outcome.done():
+            take_turns(attempt.pid)  # somebody waits for it now
         # Before anything is known of the command's habits its output is held back: should it turn
         # out to leave files, it has to be run again, and would be heard twice.
         if words_of(attempt.command) in self._clean:
@@ -303,7 +306,8 @@ class Speculator:
         async with self._aside.on(fork) as sandbox:
             used_s = self._meter(sandbox.pid)
             try:
-                if sandbox.pid is not None:
+                attempt.pid = sandbox.pid
+                if sandbox.pid is not None and not attempt.asked_ns:
                     give_way(sandbox.pid)
                 outside = await sandbox.run(self._scratch.command)
                 attempt.ran_ns = self._clock.now_ns()

@@ -18,7 +18,6 @@ from tightloop.agent.patch.operations import FileSeen, PatchEnded
 from tightloop.agent.speculation import Output, Scratch, Speculator
 from tightloop.agent.tools.exec_command import is_test_run
 from tightloop.sandbox.aside import Aside, FreshAside, Open, RenewedAside, scratch_command
-from tightloop.sandbox.audited import is_warm
 from tightloop.sandbox.interface import Command, CommandResult, Policy, Sandbox, SandboxError
 from tightloop.sandbox.session import PersistentSandbox
 from tightloop.sandbox.verdicts import ShutOff
@@ -163,9 +162,7 @@ class Workbench:
         result = await self._sandbox.run(replace(command, is_reporting=is_reporting), on_output)
         if self._speculator is not None:
             self._speculator.note_real(command, result)
-        tree = await reading
-        if is_warm(result) or tree is None:
-            self._auditor.note(command, result, tree, self._age)
+        self._auditor.note(command, result, await reading, self._age)
         return result
 
     def follow(self, event: StreamEvent) -> None:

@@ -42,8 +42,17 @@ def give_way(pid: int) -> None:
 
     Where the kernel weighs sessions against each other, theirs weighs less, too.
     """
+    _set_niceness(pid, NICENESS)
+
+
+def take_turns(pid: int) -> None:
+    """The family runs like others again, where that is allowed: to ordinary users it may not be."""
+    _set_niceness(pid, 0)
+
+
+def _set_niceness(pid: int, niceness: int) -> None:
     for member in family(pid):
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, member, NICENESS)
+            os.setpriority(os.PRIO_PROCESS, member, niceness)
         with contextlib.suppress(OSError), open(f"/proc/{member}/autogroup", "w") as file:
-            file.write(str(NICENESS))
+            file.write(str(niceness))
