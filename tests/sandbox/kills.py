@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 STEPS = frozenset(
     {
@@ -16,10 +16,11 @@ STEPS = frozenset(
 """Audit events (documentation of Python, "Audit events table")."""
 
 
-def is_killed(step: int, work: Callable[[], object]) -> bool:
+def is_killed(step: int, work: Callable[[], object], steps: Set[str] = STEPS) -> bool:
     """Whether a child that does the work was killed right before its step of this number.
 
-    With all that it had started. False: the work has fewer steps and was done.
+    With all that it had started. False: the work has fewer steps and was done. ``steps`` are
+    the audit events that count.
     """
     pid = os.fork()
     if pid == 0:
@@ -28,7 +29,7 @@ def is_killed(step: int, work: Callable[[], object]) -> bool:
 
         def count(event: str, _arguments: object) -> None:
             nonlocal num_done
-            if event in STEPS:
+            if event in steps:
                 if num_done == step:
                     os.killpg(0, signal.SIGKILL)
                 num_done += 1

@@ -65,23 +65,32 @@ def give(directory: Path, user: int) -> None:
 def run(place: Path, script: str, *, is_root: bool = False) -> subprocess.CompletedProcess[str]:
     """The script in an interpreter of an ordinary user, or of whoever runs the tests with
     ``is_root``; the place belongs to that one."""
+    with start(place, ["-c", START + script], is_root=is_root) as process:
+        output, errors = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def start(place: Path, arguments: list[str], *, is_root: bool) -> "subprocess.Popen[str]":
+    """An interpreter with these arguments, as ``run`` starts it; all three streams are pipes."""
     if is_root and os.geteuid() == 0:
         give(place, 0)
-    sources = [Path(tightloop.__file__).parents[1], Path(msgspec.__file__).parents[1]]
+    packages = [Path(tightloop.__file__).parents[1], Path(msgspec.__file__).parents[1]]
     user = NOBODY if os.geteuid() == 0 and not is_root else None
     python = sys.executable if is_root else python_for_everybody()
-    return subprocess.run(
-        [python, "-B", "-c", START + script],
+    return subprocess.Popen(
+        [python, "-B", *arguments],
         cwd=place,
         env={
             "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
             "HOME": str(place),
-            "PYTHONPATH": ":".join(map(str, sources)),
+            "PYTHONPATH": ":".join(map(str, [*packages, Path(__file__).parents[2]])),
         },
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
         user=user,
         group=user,
         extra_groups=[] if user else None,
+        start_new_session=True,
     )

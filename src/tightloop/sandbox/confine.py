@@ -10,14 +10,13 @@ import contextlib
 import ctypes
 import json
 import os
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 from tightloop.sandbox import cgroup, landlock, places, seccomp
 from tightloop.sandbox.interface import Policy, SandboxError
 from tightloop.sandbox.launch import Kind, Launch, server_argv
+from tightloop.sandbox.private_places import PrivatePlace
 
 REMEDY = "Landlock needs Linux 5.13 or later with 'landlock' in the kernel's lsm= list"
 NEEDS_BUBBLEWRAP = "that needs bubblewrap (install the package, or choose another policy)"
@@ -36,8 +35,8 @@ def prepare(policy: Policy, environment: dict[str, str], server_fd: int) -> Laun
         raise SandboxError(f"this kernel has no Landlock: {REMEDY}")
     if policy.proxy_socket is not None:
         raise SandboxError(f"landlock cannot hold commands to a list of hosts: {NEEDS_BUBBLEWRAP}")
-    scratch = Path(tempfile.mkdtemp(prefix="tightloop-"))
-    environment["TMPDIR"] = str(scratch)
+    scratch = PrivatePlace()
+    environment["TMPDIR"] = str(scratch.path)
     hidden = [*places.hidden_directories(policy), *places.secret_files()]
     # Not /dev: disks and virtual machines are open to uid 0, and reading is enough to harm.
     read = landlock.readable_roots([*hidden, policy.workspace, Path("/dev")])
@@ -47,7 +46,7 @@ def prepare(policy: Policy, environment: dict[str, str], server_fd: int) -> Laun
     (read if policy.is_read_only else write).append(policy.workspace)
     plan = {
         "read": [str(path) for path in read],
-        "write": [*map(str, write), str(scratch), *_DEVICES],
+        "write": [*map(str, write), str(scratch.path), *_DEVICES],
         "allow_network": policy.allow_network,
         "argv": server_argv(server_fd),
     }
@@ -62,7 +61,7 @@ def prepare(policy: Policy, environment: dict[str, str], server_fd: int) -> Laun
     def clean_up() -> None:
         if group is not None:
             group.remove()
-        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.close()
 
     return Launch(group.entering(argv) if group else argv, clean_up=clean_up)
 

@@ -62,8 +62,9 @@ class Slot:
             mounts.set_private(self._staging)  # else the workspace itself would get what follows
             if policy.is_read_only:
                 mounts.set_read_only(self._staging)
-            for path in sorted({above for path in protected for above in path.parents} - {Path()}):
-                mounts.bind(self._staging / path, self._staging / path)  # cannot be renamed then
+            above = {parent for path in protected for parent in path.parents} - {Path()}
+            for directory in sorted(above):  # it cannot be renamed then
+                mounts.bind(self._staging / directory, self._staging / directory)
             for path in protected:
                 mounts.bind(self._staging / path, self._staging / path)
                 mounts.set_read_only(self._staging / path)

@@ -96,6 +96,14 @@ def test_links_are_followed_for_their_content_only(tmp_path: Path) -> None:
     assert tree.changes() == ("", [str(tmp_path / "broken")])
 
 
+def test_what_would_make_a_reader_wait_is_not_read(tmp_path: Path) -> None:
+    """A fifo that nobody writes to is listed like any other file."""
+    os.mkfifo(tmp_path / "fifo")
+    tree = Tree(str(tmp_path))
+    assert tree.changes() == ("", [])
+    assert stamps.digest(str(tmp_path / "fifo")) == b""
+
+
 def test_a_tree_has_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking through it before every run must not take longer than the run."""
     monkeypatch.setattr(stamps, "_MAX_FILES", 3)

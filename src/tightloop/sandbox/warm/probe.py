@@ -1,5 +1,7 @@
 """Learns which modules any run of pytest imports, by running two trivial tests."""
 
+import fcntl
+import glob
 import json
 import os
 import runpy
@@ -20,6 +22,7 @@ STANDARD_MODULES = """
     unittest.mock urllib.request uuid weakref xml.etree.ElementTree zipfile zoneinfo
 """.split()  # noqa: SIM905 - as a list it fills a page
 _PROBE = "def test_pass(tmp_path):\n    pass\n\n\ndef test_fail():\n    assert [1] == [2]\n"
+_PREFIX, _LOCK = "tightloop-probe-", "lock"
 
 
 class Probe:
@@ -33,12 +36,14 @@ class Probe:
         self.read_fd = -1
         self._pid = 0
         self._directory = ""
+        self._lock_fd = -1
         self._said = b""
 
     def start(self) -> None:
         """The child runs; ``read_fd`` tells when it has something to say."""
         self.is_started = True
-        self._directory = tempfile.mkdtemp(prefix="tightloop-probe-")
+        remove_abandoned()
+        self._directory, self._lock_fd = make_directory()
         self.read_fd, write_fd = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
@@ -64,9 +69,38 @@ class Probe:
     def end(self) -> None:
         """Nothing of it is left."""
         os.close(self.read_fd)
+        os.close(self._lock_fd)
         os.waitpid(self._pid, 0)
         self.read_fd, self._pid = -1, 0
         shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def make_directory() -> tuple[str, int]:
+    """A new directory, and the descriptor that says that its owner lives."""
+    while True:
+        directory = tempfile.mkdtemp(prefix=_PREFIX)
+        lock = os.path.join(directory, _LOCK)
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.path.exists(lock):
+            return directory, fd
+        os.close(fd)  # it was taken for an abandoned one
+
+
+def remove_abandoned() -> None:
+    """What processes left that were killed: nobody holds the lock there."""
+    for lock in glob.glob(os.path.join(tempfile.gettempdir(), f"{_PREFIX}*", _LOCK)):
+        try:
+            fd = os.open(lock, os.O_RDWR | os.O_NOFOLLOW)
+        except OSError:
+            continue  # somebody else's, or gone meanwhile
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(os.path.dirname(lock), ignore_errors=True)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(fd)
 
 
 def run_probe(directory: str, write_fd: int) -> NoReturn:

@@ -40,12 +40,17 @@ def stamp(path: str) -> Status:
 
 
 def digest(path: str) -> bytes:
-    """A hash of the content; empty when it cannot be read."""
+    """A hash of the content; empty when it cannot be read, or is no file.
+
+    Opened without waiting: a fifo would else hold this process until somebody writes.
+    """
     try:
-        with open(path, "rb") as file:
-            return hashlib.blake2b(file.read(), digest_size=16).digest()
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return hashlib.blake2b(file.read(), digest_size=16).digest()
     except OSError:
-        return b""
+        pass
+    return b""
 
 
 class Seen:
