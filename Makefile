@@ -62,6 +62,7 @@ e2e: $(READY) $(CLIENTS_READY) $(PROJECTS_READY) ## real processes, real clients
 	pytest -m e2e tests/e2e
 
 bench: peers ## all measurements, ours and the peers'; the results go to benchmarks/results
+	-@$(MAKE) -s clients projects # what cannot be installed is left out, and its rows say so
 	@python -m benchmarks.lab $(BENCH_FLAGS)
 
 soak: $(READY) ## ten minutes of drops, steers, cancels and resumes on 64 lanes; fails if anything is lost

@@ -31,6 +31,7 @@ class Ran:
     level: str
     took_ms: float
     tests: Mapping[str, str] = field(default_factory=dict)
+    timed_out: bool = False
 
     @property
     def text(self) -> str:
@@ -87,4 +88,4 @@ def _command(program: Sequence[str], tests: Sequence[str]) -> Command:
 
 def _ran(result: CommandResult, level: str, said: Mapping[str, str]) -> Ran:
     took_ms = (result.ended_ns - result.started_ns) / 1e6
-    return Ran(result.exit_code, result.output, level, took_ms, said)
+    return Ran(result.exit_code, result.output, level, took_ms, said, result.timed_out)

@@ -47,14 +47,19 @@ class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def different(warm: Ran, cold: Ran) -> list[str]:
-    """What the two verdicts tell differently, the exit code first."""
+    """What the two verdicts tell differently, the exit code first.
+
+    Two runs that were both ended by the time limit say the same: that there is no end.
+    """
+    if warm.timed_out and cold.timed_out:
+        return []
     one, other = Verdict(warm.exit_code, warm.tests), Verdict(cold.exit_code, cold.tests)
     return [str(each) for each in differences(one, other)]
 
 
 def unlike(warm: Ran, cold: Ran) -> str:
     """The first lines in which the texts differ; empty when they are equal."""
-    if warm.text == cold.text:
+    if warm.text == cold.text or (warm.timed_out and cold.timed_out):
         return ""
     lines = difflib.unified_diff(
         cold.text.splitlines(), warm.text.splitlines(), "cold", "warm", lineterm="", n=0

@@ -1,0 +1,82 @@
+"""92x: warm test runs of real projects say what cold ones say, whatever was edited."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.warm import projects
+from benchmarks.warm.equality import check_all, report, split
+from benchmarks.warm.projects import PROJECTS
+from benchmarks.warm.sources import Source, body_of
+from benchmarks.warm.verdict import Answer
+from tests.e2e.conftest import command
+
+COMMAND_LIMIT_S = 250.0
+SEED = 5
+NUM_EDITS = 300
+
+
+@pytest.mark.timeout(1800)
+async def test_920_no_edit_makes_a_warm_verdict_another_than_the_cold_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At least 300 seeded edits of click, flask, attrs and sympy; prints the share of each level."""
+    answers: list[Answer] = []
+    wanted = {name: range(num) for name, num in split(NUM_EDITS, list(PROJECTS)).items()}
+    await check_all(wanted, SEED, tmp_path, answers.append)
+    with capsys.disabled():
+        print(f"\n{report(answers)}")
+    assert len(answers) >= NUM_EDITS
+    assert [answer.line for answer in answers if answer.differences] == []
+    taken = {answer.level for answer in answers}
+    assert {"l0", "l1", "swap"} <= {level.partition("-")[0] for level in taken}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", PROJECTS)
+def test_921_tightloop_test_agrees_with_its_audit_on_an_edit_that_breaks_tests(
+    name: str, tmp_path: Path
+) -> None:
+    """What a person gets after an edit is pytest's exit code, and the cold run behind it says the same."""
+    project = PROJECTS[name]
+    root = projects.copy(project, tmp_path)
+    test, path, function = project.timed[0]
+    state = ("--state-dir", str(tmp_path / "state"))
+    try:
+        assert tightloop_test(root, *state, "-q", test)["exit_code"] == 0
+        source = Source((root / path).read_bytes())
+        node = next(each.node for each in source.functions() if each.name == function)
+        text = source.insert_before(body_of(node)[0], b"raise ValueError('edited')")
+        assert text is not None
+        (root / path).write_bytes(text)
+        said = tightloop_test(root, *state, "--audit", "-q", test)
+    finally:
+        call(root, *state, "--stop")
+    assert said["how"].startswith("warm-")
+    assert said["check"]["finding"] == "agreed"
+    assert said["exit_code"] == 1
+    assert said["outcomes"]["failed"] > 0
+
+
+def tightloop_test(root: Path, *words: str) -> dict[str, Any]:
+    """The last object that a run prints."""
+    done = call(root, "--json", *words)
+    assert done.stdout, done.stderr
+    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return said
+
+
+def call(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """One ``tightloop test``, to its end."""
+    return subprocess.run(
+        [*command(), "test", *words],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        timeout=COMMAND_LIMIT_S,
+    )
