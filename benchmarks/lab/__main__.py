@@ -24,6 +24,10 @@ SMALL = "small"
 """Folder of what the small programs print: figures of their own form."""
 
 
+WARM_ROUNDS = "7"
+"""Rounds of each test file of the real projects; half a minute each."""
+
+
 SMALL_LIMIT_S = 300.0
 """Several times what any of them takes on a machine that does nothing else."""
 
@@ -37,6 +41,7 @@ def parts(*, is_quick: bool, results: Path) -> dict[str, list[str]]:
         "net": [python, "-m", "benchmarks.net", *quick, *(["--no-write"] if is_quick else [])],
     }
     found["workshop"] = [python, "-m", "benchmarks.workshop", *quick, "--results", str(results)]
+    found["warm"] = [python, "-m", "benchmarks.warm.speed", "--rounds", WARM_ROUNDS, *quick]
     for script in sorted(BENCHMARKS.glob("bench_*.py")):
         found[script.stem] = [python, "-m", f"benchmarks.{script.stem}"]
     return found
@@ -87,7 +92,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.lab", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a rough look, in a few minutes")
     parser.add_argument(
-        "--only", action="append", help="this part: peers, net, workshop or bench_NAME"
+        "--only", action="append", help="this part: peers, net, workshop, warm or bench_NAME"
     )
     arguments = parser.parse_args()
     results = QUICK_RESULTS if arguments.quick else RESULTS

@@ -21,6 +21,7 @@ COMMANDS = {
     "workshop-commands": "python -m benchmarks.workshop --only workshop-commands",
     "workshop-workspaces": "python -m benchmarks.workshop --only workshop-workspaces",
     "workshop-tests": "python -m benchmarks.workshop --only workshop-tests",
+    "warm-tests": "python -m benchmarks.warm.speed",
     "workshop-patches": "python -m benchmarks.workshop --only workshop-patches",
     "tool-calls": "python -m benchmarks.workshop --only tool-calls",
     "small/engine": "python -m benchmarks.lab --only bench_engine",

@@ -10,6 +10,7 @@ SECTIONS = (
     ("workshop-commands", "A command"),
     ("workshop-workspaces", "A fresh copy of the repository"),
     ("workshop-tests", "Tests after an edit"),
+    ("warm-tests", "Tests of real projects after an edit"),
     ("workshop-patches", "A patch"),
     ("tool-calls", "Tool calls of whole agents"),
 )

@@ -1,6 +1,8 @@
 """A fresh copy of a repository to work in, and what is done with it, beside git and cp."""
 
 import asyncio
+import os
+import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,19 +13,22 @@ from benchmarks.workshop.programs import spawn, versions
 from benchmarks.workshop.projects import IDENTITY, git
 from benchmarks.workshop.trees import LARGE, SMALL, change, make_tree
 from tightloop import __version__
+from tightloop.sandbox import own_namespace
+from tightloop.sandbox.candidates import CandidatePool
 from tightloop.sandbox.interface import Command, Policy
 from tightloop.sandbox.isolation import open_sandbox
 from tightloop.sandbox.single_use import SingleUseSandbox
-from tightloop.sandbox.slots import Twin, open_twin
 from tightloop.sandbox.workspace import Workspace, open_workspace
 from tightloop.trace.clock import now_ns
 
 NAME = "workshop-workspaces"
-OURS = "tightloop, fork in a waiting locked sandbox"
+OURS = "tightloop, candidate: fork in a waiting locked sandbox"
 OURS_NEW = "tightloop, workspace + new locked sandbox"
 OURS_FORK = "tightloop, fork + new locked sandbox"
 OURS_SESSION = "tightloop, workspace + session"
 FRESH = "fresh copy and command"
+IN_MEMORY = Path("/dev/shm")
+NEEDED_BYTES = 2 << 30
 TRUE = ["true"]
 
 
@@ -34,31 +39,31 @@ class Copies:
         self._repository = repository
         self._state, self._target = place / "state", place / "target"
         self._parent: Workspace | None = None
-        self._twin: Twin | None = None
+        self._pool: CandidatePool | None = None
 
     async def start(self) -> None:
-        """The base exists, as after ``tightloop repo preload``; a session goes on, with a sandbox for forks."""
+        """The base exists, as after ``tightloop repo preload``; a session goes on, candidates wait."""
         self._parent = await open_workspace(self._repository, state_dir=self._state)
-        self._twin = await open_twin(self._parent, Policy(self._parent.path, warm_tests=False))
+        policy = self._parent.completed(Policy(self._parent.path, warm_tests=False))
+        self._pool = CandidatePool(self._parent, policy, size=2)
+        await self._pool.start()
 
     async def close(self) -> None:
-        """Sandbox and workspace are gone."""
-        if self._twin is not None:
-            await self._twin.close()
+        """Sandboxes and workspace are gone."""
+        if self._pool is not None:
+            await self._pool.close()
         if self._parent is not None:
             await self._parent.discard()
 
     async def ours_waiting(self) -> float:
-        """A workspace like the session's, shown to a locked sandbox that waits, and the command in it."""
-        assert self._parent is not None
-        assert self._twin is not None
-        started_ns = now_ns()
-        [fork] = await self._parent.fork()
-        async with self._twin.on(fork) as sandbox:
-            await sandbox.run(Command(argv=TRUE))
-            took_ms = (now_ns() - started_ns) / 1e6
-        await fork.discard()
-        return took_ms
+        """A workspace like the session's, shown to a locked sandbox that waits, and the command in it.
+
+        The next sandbox is started before the next round, as it is while a model thinks.
+        """
+        assert self._pool is not None
+        await self._pool.filled()
+        result = await self._pool.run(Command(argv=TRUE))
+        return (result.ended_ns - result.started_ns) / 1e6
 
     async def ours(self) -> float:
         """A workspace of the repository as it is, new isolation, and the command in it."""
@@ -207,22 +212,35 @@ async def measure(place: Path, sizes: dict[int, int]) -> Table:
     return table
 
 
+def place_in_memory() -> str | None:
+    """A folder whose files are in memory and that has room, so that no disk plays a part."""
+    is_there = IN_MEMORY.is_dir() and os.access(IN_MEMORY, os.W_OK)
+    return str(IN_MEMORY) if is_there and shutil.disk_usage(IN_MEMORY).free > NEEDED_BYTES else None
+
+
 def run_experiment(*, is_quick: bool) -> Experiment:
     """Measure on trees of two sizes."""
-    sizes = {SMALL: 5} if is_quick else {SMALL: 25, LARGE: 6}
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+    sizes = {SMALL: 5} if is_quick else {SMALL: 25, LARGE: 3}
+    place = place_in_memory()
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=place) as name:
+        own_namespace.enter(Path(name))  # as the agent does: mounts of this process only
         table = asyncio.run(measure(Path(name), sizes))
     return Experiment(
         name=NAME,
         title="Fresh copies of a repository, each with one command `true`, and work with them",
-        settings={"quick": is_quick, **{f"rounds at {size} files": n for size, n in sizes.items()}},
+        settings={
+            "quick": is_quick,
+            **{f"rounds at {size} files": num for size, num in sizes.items()},
+            "files in memory": place is not None,
+        },
         machine=this_machine(),
         versions={"tightloop": __version__, **versions("git", "cp", "bwrap")},
         rows=table.rows,
         ratios=table.ratios,
         notes=[
             "Ours runs the command locked in (namespaces, seccomp, no network); the others run it as it is.",
-            "The base is there, as after `tightloop repo preload`; the first time costs a copy.",
+            "The base is there, as after `tightloop repo preload`; the first time costs a copy. A candidate begins"
+            " with a session's present state; its sandbox was started before and waits.",
             "The step fork copies a workspace with five changed files; git's way is `stash create`.",
             "Discarding ours is over when the copy is out of the way; a thread deletes it.",
         ],

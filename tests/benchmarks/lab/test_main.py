@@ -9,11 +9,11 @@ from benchmarks.lab.__main__ import BENCHMARKS, parts, run, with_facts
 
 
 def test_every_part_is_run(tmp_path: Path) -> None:
-    """The peers, the network, the tool side, and each small program."""
+    """The peers, the network, the tool side, real projects' tests, and each small program."""
     found = parts(is_quick=False, results=tmp_path)
     small = {path.stem for path in BENCHMARKS.glob("bench_*.py")}
     assert small >= {"bench_engine", "bench_round_trip"}
-    assert set(found) == {"peers", "net", "workshop", *small}
+    assert set(found) == {"peers", "net", "workshop", "warm", *small}
     assert str(tmp_path) in found["peers"]
     assert str(tmp_path) in found["workshop"]
 
@@ -22,6 +22,7 @@ def test_a_quick_run_writes_nothing_that_counts(tmp_path: Path) -> None:
     found = parts(is_quick=True, results=tmp_path)
     assert "--quick" in found["peers"]
     assert "--quick" in found["workshop"]
+    assert "--quick" in found["warm"]
     assert {"--quick", "--no-write"} <= set(found["net"])
 
 

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from benchmarks.lab.record import Experiment, Value
+from benchmarks.lab.record import Experiment, Ratio, Value
 from benchmarks.page.budgets import (
     BUDGETS,
     budget_table,
@@ -101,6 +101,17 @@ def test_a_fresh_workspace_is_judged_on_the_small_tree(small_ms: float, is_met: 
     assert small.startswith("300 files: tightloop")
     assert small.endswith("cp -a 80.0 ms")
     assert large.startswith("16000 files: tightloop")
+
+
+def test_warm_tests_of_real_projects_count_where_a_body_was_edited() -> None:
+    """Other edits are another matter."""
+    ratios = [
+        Ratio(f"click test_a.py, {edit}", "python -m pytest", "tightloop test", times, 1, 99, 9)
+        for edit, times in (("function body", 8.5), ("module constant", 2.0))
+    ]
+    verdict = judge_tests(with_(experiment("warm-tests", [], ratios)))
+    assert verdict.is_met is True
+    assert verdict.measured == "click test_a.py: 8.50x [1.00 99.0]"
 
 
 def test_warm_tests_are_judged_by_the_project_that_gains_least() -> None:
