@@ -136,7 +136,14 @@ def test_an_empty_prompt(repo: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.parametrize(
-    "option", [["--max-turns", "0"], ["--timeout", "-1"], ["--transport", "x"]]
+    "option",
+    [
+        ["--max-turns", "0"],
+        ["--timeout", "-1"],
+        ["--transport", "x"],
+        ["--early-end", "-1"],
+        ["--early-end", "soon"],
+    ],
 )
 def test_bad_options(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

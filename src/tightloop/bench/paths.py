@@ -95,7 +95,9 @@ class ClassicPath:
         async with AsyncExitStack() as stack:
             workspace = await open_workspace(directory, state_dir=self._state_dir, kind="copy")
             stack.push_async_callback(workspace.discard)
-            policy = Policy(workspace.path, warm_tests=False, environment=ENVIRONMENT)
+            policy = workspace.completed(
+                Policy(workspace.path, warm_tests=False, environment=ENVIRONMENT)
+            )
             sandbox = SingleUseSandbox(policy, kind=self._isolation)
             setup_s = (now_ns() - start_ns) / 1e9
             session = Session(
@@ -128,7 +130,7 @@ class TightPath:
         async with AsyncExitStack() as stack:
             workspace = await open_workspace(directory, state_dir=self._state_dir)
             stack.push_async_callback(workspace.discard)
-            policy = Policy(workspace.path, environment=ENVIRONMENT)
+            policy = workspace.completed(Policy(workspace.path, environment=ENVIRONMENT))
             sandbox = await open_sandbox(policy, kind=self._isolation)
             stack.push_async_callback(sandbox.close)
             await sandbox.warm_tests_ready()

@@ -41,7 +41,11 @@ def run(arguments: argparse.Namespace) -> int:
         )
         return 2
     bugs = choose(known, arguments.bugs, arguments.seed)
+    from tightloop.sandbox import own_namespace
+
     try:
+        # Before the loop and its threads: an ordinary user's workspace is an overlay then, too.
+        own_namespace.enter(state_directory())
         result = asyncio.run(_run(bugs, arguments.seed, console))
     except (SandboxError, BenchError) as error:
         print(f"tightloop demo: {error}", file=sys.stderr)
