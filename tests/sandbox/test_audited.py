@@ -60,6 +60,8 @@ class Checking:
     ) -> Check:
         """A warm run, made to say something else, and what a check makes of it."""
         moment_ns = file_time_ns(self.state / "scratch")
+        while file_time_ns(self.state / "scratch") == moment_ns:
+            pass  # what is written from here on is younger for sure
         warm = await self.sandbox.run(RUN)
         assert is_warm(warm), warm
         return await self.auditor.check(RUN, change(warm), moment_ns)
@@ -164,6 +166,19 @@ async def test_a_tree_that_changed_proves_nothing(checking: Checking) -> None:
     check = await checking.check()
     assert (check.finding, check.note) == (Finding.VOID, "core.py changed meanwhile")
     assert checking.shut_off.reason(checking.sandbox.workspace) == ""
+
+
+async def test_a_file_of_the_same_tick_spoils_a_difference_only(checking: Checking) -> None:
+    """Whether it was written before the run or after its start cannot be told; agreement stands."""
+    warm = await checking.sandbox.run(RUN)
+    (checking.sandbox.workspace / "test_core.py").touch()
+    moment_ns = (checking.sandbox.workspace / "test_core.py").stat().st_ctime_ns
+    assert (await checking.auditor.check(RUN, warm, moment_ns)).finding is Finding.AGREED
+    check = await checking.auditor.check(RUN, failed(warm), moment_ns)
+    assert (check.finding, check.note) == (
+        Finding.VOID,
+        "test_core.py was written as the run began",
+    )
 
 
 async def test_files_that_tests_always_write_do_not_matter(checking: Checking) -> None:

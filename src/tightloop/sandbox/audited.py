@@ -209,13 +209,16 @@ class Auditor:
         Cancelling ends the cold run. Raises SandboxError when the sandbox is no more.
         """
         before = await asyncio.to_thread(sweep, self._workspace)
-        own_habits = before.younger_than(since_ns)
+        own_habits = before.changed_after(since_ns)
         cold = await self._twin(command, is_background, on_output)
         if note := await self._unusable(cold, before, own_habits):
             return Check(Finding.VOID, cold, note=note)
         found = self._differ(warm, cold)
         if not found:
             return Check(Finding.AGREED, cold)
+        if doubtful := before.changed_at(since_ns) - own_habits:
+            name = Path(min(doubtful)).relative_to(self._workspace)
+            return Check(Finding.VOID, cold, found, f"{name} was written as the run began")
         again = await self._twin(command, is_background, None)
         if note := await self._unusable(again, before, own_habits):
             return Check(Finding.VOID, cold, found, note)

@@ -1,12 +1,11 @@
 """Which files of a tree have changed between two moments, for a tree that nobody else reports on."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tightloop.sandbox.warm.stamps import Status, TooManyFiles, files_below, stamp
-
-_TICK_NS = 10_000_000  # the clock that stamps files may be this much behind (HZ = 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +14,18 @@ class Sweep:
 
     seen: dict[str, Status]
 
-    def younger_than(self, moment_ns: int) -> frozenset[str]:
-        """Files that were changed at that file time or later."""
-        return frozenset(
-            path
-            for path, status in self.seen.items()
-            if len(status) == 4 and status[1] >= moment_ns
-        )
+    def changed_after(self, moment_ns: int) -> frozenset[str]:
+        """Files that were certainly changed after that file time."""
+        return frozenset(path for path, when in self._times() if when > moment_ns)
+
+    def changed_at(self, moment_ns: int) -> frozenset[str]:
+        """Files that were changed in the same tick: before it or after it."""
+        return frozenset(path for path, when in self._times() if when == moment_ns)
+
+    def _times(self) -> Iterator[tuple[str, int]]:
+        for path, status in self.seen.items():
+            if len(status) == 4:
+                yield path, status[1]
 
     def changed_since(self, before: "Sweep") -> frozenset[str]:
         """Files that are other ones now, new, or gone."""
@@ -42,14 +46,14 @@ def sweep(root: Path) -> Sweep:
 
 
 def file_time_ns(scratch: Path) -> int:
-    """What the kernel would stamp a file with now, less the granularity of that clock.
+    """What the kernel stamps a file with now.
 
-    ``scratch`` is a file of ours, which is touched. Comparing file times with each other avoids
-    asking how far the clock behind them lags.
+    ``scratch`` is a file of ours, which is touched. That clock ticks every few milliseconds, so
+    comparing file times with each other avoids asking how far it lags behind others.
     """
     fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         os.utime(fd)
-        return os.fstat(fd).st_ctime_ns - _TICK_NS
+        return os.fstat(fd).st_ctime_ns
     finally:
         os.close(fd)

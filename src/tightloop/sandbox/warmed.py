@@ -11,7 +11,7 @@ from typing import Final
 
 from tightloop.sandbox.audited import Auditor, Check, Finding, OnOutput, Runner
 from tightloop.sandbox.checking import Checks, Interruptible, background_tasks, words_of
-from tightloop.sandbox.interface import Command, CommandResult, InteractiveSandbox, Sandbox
+from tightloop.sandbox.interface import Command, CommandResult, InteractiveSandbox
 from tightloop.sandbox.sweep import file_time_ns
 from tightloop.sandbox.warm_commands import Answer, WarmCommand, read_warm_tables, shut_off_of
 
@@ -161,6 +161,12 @@ class WarmedSandbox:
             self._note(f"warm command {one.command.name}: {_as_news(check)}")
         return checked.result
 
+    async def checked(self) -> None:
+        """No check is under way."""
+        for one in self._commands.values():
+            if one.checks.task is not None:
+                await asyncio.wait([one.checks.task])
+
     async def close(self) -> None:
         """Every daemon is ended; the sandbox stays."""
         for one in self._commands.values():
@@ -177,15 +183,18 @@ def _as_news(check: Check) -> str:
 
 @asynccontextmanager
 async def with_warm_commands(
-    sandbox: InteractiveSandbox, place: Place, note: Callable[[str], None]
-) -> AsyncIterator[Sandbox]:
+    sandbox: InteractiveSandbox,
+    place: Place,
+    note: Callable[[str], None],
+    quiet_s: float = QUIET_S,
+) -> AsyncIterator["InteractiveSandbox | WarmedSandbox"]:
     """The sandbox with the project's warm commands in place of the cold ones; itself without any.
 
     ``note`` is told what a person should know. Daemons are being started at once, and are ended at
     the end of the block. Raises SandboxError for tables that cannot be understood.
     """
     async with background_tasks() as tasks:
-        commands = checked_commands(place, sandbox, tasks)
+        commands = checked_commands(place, sandbox, tasks, quiet_s)
         if not commands:
             yield sandbox
             return
