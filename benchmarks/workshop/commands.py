@@ -37,8 +37,8 @@ def bubblewrap(workspace: Path) -> list[str]:
     ]
 
 
-async def measure(place: Path, rounds: int) -> Table:
-    """Quick ones in every round, dear ones in fewer."""
+async def measure(place: Path, rounds: int, dear_rounds: int) -> Table:
+    """Two series of rounds: of what is quick, and of what is dear."""
     policy = Policy(place, warm_tests=False)
     persistent = await open_sandbox(policy, kind="bubblewrap")
     single_use = SingleUseSandbox(policy, kind="bubblewrap")
@@ -83,7 +83,7 @@ async def measure(place: Path, rounds: int) -> Table:
         table.miss(CODEX, str(error))
     try:
         table.add(await in_turn(quick, rounds), [OURS], floor=ITSELF, series="quick")
-        slow = await in_turn(dear, max(5, rounds // 4))
+        slow = await in_turn(dear, dear_rounds)
         table.add(slow, [OURS], floor=ITSELF, series="dear")
     finally:
         await persistent.close()
@@ -103,15 +103,15 @@ def _codex_sandbox(place: Path) -> Callable[[], Awaitable[bytes]]:
 
 def run_experiment(*, is_quick: bool) -> Experiment:
     """Measure in a temporary workspace."""
-    rounds = 10 if is_quick else 100
+    rounds, dear_rounds = (10, 5) if is_quick else (100, 25)
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         workspace = Path(name) / "workspace"
         workspace.mkdir()
-        table = asyncio.run(measure(workspace, rounds))
+        table = asyncio.run(measure(workspace, rounds, dear_rounds))
     return Experiment(
         name=NAME,
         title="One command, `true`: sandboxes beside plain child processes",
-        settings={"quick": is_quick, "rounds": rounds},
+        settings={"quick": is_quick, "rounds": rounds, "dear rounds": dear_rounds},
         machine=this_machine(),
         versions={"tightloop": __version__, **versions("bwrap", "bash"), **codex.versions()},
         rows=table.rows,

@@ -143,7 +143,7 @@ async def measure(place: Path, rounds: int) -> Table:
 
 def run_experiment(*, is_quick: bool) -> Experiment:
     """Measure in a temporary folder."""
-    rounds = 6 if is_quick else 40
+    rounds = 4 if is_quick else 40
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         table = asyncio.run(measure(Path(name), rounds))
     return Experiment(

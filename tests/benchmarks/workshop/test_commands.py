@@ -18,7 +18,7 @@ async def test_all_ways_are_measured_and_what_is_missing_is_said(
     monkeypatch.setattr(codex, "CLIENTS", tmp_path / "none")
     workspace = tmp_path / "workspace"
     workspace.mkdir()
-    table = await measure(workspace, 2)
+    table = await measure(workspace, 2, 1)
     measured = {row.variant: row for row in table.rows if row.figures}
     assert {ITSELF, OURS, BWRAP} <= set(measured)
     assert "over the command" in measured[OURS].figures

@@ -15,6 +15,6 @@ def test_a_quick_run_measures_and_writes(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = read(tmp_path / "workshop-patches.json")
     for step in ("closed chunk -> located", "first delta -> applied"):
-        assert found.row("tightloop", step=step, file="2,000 lines").figures["time"].n == 6
+        assert found.row("tightloop", step=step, file="2,000 lines").figures["time"].n == 4
     assert {ratio.over for ratio in found.ratios} == {"tightloop"}
     assert done.stdout.startswith(found.title)
