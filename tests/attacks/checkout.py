@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.attacks.attack import CONTROL
-from tests.attacks.ground import Ground, make_repository, run_git
+from tests.attacks.ground import Ground, copy_repository, run_git
 from tests.attacks.inside.files import PROTECTED_NAMES_OF_TOOLS
 from tightloop.sandbox import applying, isolation
 from tightloop.sandbox.environment import snapshot
@@ -31,10 +31,11 @@ def protected(ground: Ground) -> Iterator[Mapping[str, Any]]:
     (place / ".git" / "worktrees" / "other").mkdir(parents=True)
     (place / ".git" / "worktrees" / "other" / "commondir").write_text("../..\n")
     separate = str(place / ".git" / "modules" / "part")
-    for name in ("modules", "hooks", "info"):
-        (place / ".git" / name).mkdir(exist_ok=True)
-    run_git(place, "init", "-q", "--separate-git-dir", separate, "part")
+    for name in ("hooks", "info", "modules/part"):
+        (place / ".git" / name).mkdir(parents=True, exist_ok=True)
+    run_git(place, "init", "-q", "--template=", "--separate-git-dir", separate, "part")
     run_git(place, "--git-dir", separate, "config", "core.worktree", "../../../part")
+    (place / ".git" / "modules" / "part" / "hooks").mkdir()
     for name in PROTECTED_NAMES_OF_TOOLS:
         if "." in name[1:] or name in (".envrc", ".bashrc", ".npmrc", ".gitmodules"):
             (place / name).write_text("")
@@ -58,7 +59,7 @@ async def fresh(ground: Ground) -> AsyncIterator[Fresh]:
     """Another checkout with one commit; gone at the end."""
     root = Path(tempfile.mkdtemp(prefix="fresh-", dir=ground.root))
     checkout = root / "repo"
-    await asyncio.to_thread(make_repository, checkout)
+    await asyncio.to_thread(copy_repository, ground.root, checkout)
     view = None
     try:
         if ground.view is not None:

@@ -11,6 +11,7 @@ Everything belongs to the user who runs the agent, so that nothing but isolation
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -109,17 +110,28 @@ def build(root: Path) -> None:
         "home/.netrc",
     ):
         (root / name).write_text("hush-hush")
-    make_repository(root / "repo")
+    _make_repository(root / "template")
+    copy_repository(root, root / "repo")
 
 
-def make_repository(place: Path) -> None:
-    """A repository with one commit."""
+def copy_repository(root: Path, place: Path) -> None:
+    """A repository with one commit, without starting git again."""
+    shutil.copytree(root / "template", place)
+
+
+def _make_repository(place: Path) -> None:
     (place / "sub").mkdir(parents=True)
     for name in ("file", "sub/file"):
         (place / name).write_text("content\n")
     identity = ("-c", "user.name=tester", "-c", "user.email=tester@example.org")
-    for words in (("init", "-q"), ("add", "-A"), (*identity, "commit", "-q", "-m", "state")):
+    for words in (
+        ("init", "-q", "--template="),
+        ("add", "-A"),
+        (*identity, "commit", "-q", "-m", "state"),
+    ):
         run_git(place, *words)
+    for name in ("hooks", "info"):
+        (place / ".git" / name).mkdir()
 
 
 def run_git(place: Path, *words: str) -> None:

@@ -14,12 +14,12 @@ import pytest
 
 import tightloop
 from tests.attacks import catalog
-from tests.attacks.attack import BACKENDS, CONTROL, PATH, Setting
+from tests.attacks.attack import BACKENDS, CONTROL, PATH, SETTINGS, Setting
 from tests.attacks.ground import TESTS
 from tests.sandbox.test_own_namespace import python_for_everybody
 
-ORDINARY_USER = 61234
-"""A user id that nobody has, so that nobody else's processes count against its limits."""
+FIRST_ORDINARY_USER = 61234
+"""User ids that nobody has, one per setting: nobody else's processes count against its limits."""
 _PREFIXES = {
     "root": ["unshare", "-mn", "--"],
     "user": [],
@@ -64,7 +64,7 @@ def run_settings(
 
 def _run_owner(setting: Setting, names: list[str], path: str | None) -> dict[str, Answer]:
     is_changing = os.geteuid() == 0 and setting.user != "root"
-    user = ORDINARY_USER if is_changing else None
+    user = FIRST_ORDINARY_USER + SETTINGS.index(setting) if is_changing else None
     python = python_for_everybody() if is_changing else sys.executable
     prefix = _PREFIXES[setting.user]
     sources = (

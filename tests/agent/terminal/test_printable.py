@@ -11,6 +11,7 @@ from tightloop.agent.terminal.printable import printable
         ("\x1b[31mred\x1b[0m", "red"),
         ("a\x1b]52;c;ZXZpbA==\x07b", "ab"),
         ("a\x1b]0;title\x1b\\b", "ab"),
+        ("a\x1b]0;title\nwhat it hides", "a\nwhat it hides"),
         ("a\x1bPq...\x1b\\b", "ab"),
         ("a\x1b[2J\x1b[1;1Hb\x1bc", "ab"),
         ("a\rb", "a\ufffdb"),
