@@ -124,11 +124,15 @@ def server_of(sandbox: PersistentSandbox) -> int:
     """The machine's process id of the exec server."""
     assert sandbox._process is not None
     for pid in {sandbox._process.pid, *descendants(sandbox._process.pid)}:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        is_server = any(word.endswith(b"exec_server.py") for word in words[-3:-2])
-        if is_server and b"python" in words[0]:
+        if is_server(pid):
             return pid
     raise AssertionError("no exec server was found")
+
+
+def is_server(pid: int) -> bool:
+    """By its command line."""
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return b"python" in words[0] and words[-3:-2][0].endswith(b"exec_server.py")
 
 
 @ALL_KINDS
@@ -172,3 +176,27 @@ async def test_a_server_that_stands_still_is_ended_with_all_inside(
     with pytest.raises(SandboxError, match="was closed"):
         await task
     await asyncio.to_thread(unlocked, workspace / "held")
+
+
+@pytest.mark.parametrize("kind", ["landlock", "none"])
+async def test_what_outlives_agent_and_server_ends_with_the_next_start(
+    kind: str, workspace: Path, opened: OpenSandbox
+) -> None:
+    """Without namespaces nobody is left to end it at once; the next sandbox of anybody does."""
+    agent = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.sandbox.sandbox_owner", kind, str(workspace), "daemon"),
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert agent.stdout is not None
+    assert await agent.stdout.readline() == b"daemon\n"
+    pids = descendants(agent.pid)
+    pidfds = watch(pids)
+    agent.send_signal(signal.SIGSTOP)  # it must not hear of the end of its server
+    os.kill(next(pid for pid in pids if is_server(pid)), signal.SIGKILL)
+    agent.kill()
+    await agent.wait()
+    sandbox = await opened(kind)
+    await asyncio.to_thread(unlocked, workspace / "held")
+    await all_dead(pidfds)
+    assert (await sandbox.run(Command(argv=["true"]))).exit_code == 0

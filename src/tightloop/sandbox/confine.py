@@ -63,7 +63,9 @@ def prepare(policy: Policy, environment: dict[str, str], server_fd: int) -> Laun
             group.remove()
         scratch.close()
 
-    return Launch(group.entering(argv) if group else argv, clean_up=clean_up)
+    return Launch(
+        group.entering(argv) if group else argv, clean_up=clean_up, note_tag=scratch.note_tag
+    )
 
 
 def main() -> None:

@@ -14,14 +14,15 @@ from tightloop.sandbox.places import SERVER
 class Launch:
     """How to start one exec server.
 
-    ``fds`` stay open in the new process and are closed here afterwards. ``clean_up`` runs when
-    the sandbox has ended.
+    ``fds`` stay open in the new process and are closed here afterwards. ``note_tag`` is called
+    before the start with the tag of its processes, ``clean_up`` when the sandbox has ended.
     """
 
     argv: Sequence[str]
     fds: Sequence[int] = ()
     extra_environment: dict[str, str] = field(default_factory=dict)
     clean_up: Callable[[], None] = lambda: None
+    note_tag: Callable[[int], None] = lambda tag: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ it needs CAP_SYS_ADMIN in the namespace of the calling process (see ``own_namesp
 """
 
 import ctypes
+import functools
 import os
 from pathlib import Path
 
@@ -47,13 +48,25 @@ def unmount(target: Path) -> bool:
 
     Files that are open keep what they need until they are closed.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    return bool(libc.umount2(os.fsencode(target), _MNT_DETACH) == 0)
+    return bool(_libc()["umount2"](os.fsencode(target), _MNT_DETACH) == 0)
+
+
+def mount(
+    source: bytes | None, target: Path, kind: bytes | None, flags: int, options: bytes | None
+) -> int:
+    """The system call: 0, or the number of the error."""
+    arguments = (source, os.fsencode(target), kind, ctypes.c_ulong(flags), options)
+    return 0 if _libc()["mount"](*arguments) == 0 else ctypes.get_errno()
 
 
 def _mount(source: Path | None, target: Path, flags: int, what: str) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    from_where = None if source is None else os.fsencode(source)
-    if libc.mount(from_where, os.fsencode(target), None, ctypes.c_ulong(flags), None) != 0:
-        code = ctypes.get_errno()
+    code = mount(None if source is None else os.fsencode(source), target, None, flags, None)
+    if code:
         raise OSError(code, f"{what}: {os.strerror(code)}", str(target))
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    """Loaded once: it makes a class each time. By index a function is looked up at each call,
+    which is what tests see of it that kill a process right before."""
+    return ctypes.CDLL(None, use_errno=True)

@@ -4,12 +4,12 @@ Facts: kernel Documentation/filesystems/overlayfs.rst. ``userxattr`` makes marks
 and without privilege; ``volatile`` skips syncs, for layers that are used once.
 """
 
-import ctypes
 import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from tightloop.sandbox import mounts
 from tightloop.sandbox.entries import files_below
 from tightloop.sandbox.interface import SandboxError
 
@@ -34,11 +34,9 @@ def mount(
             )
     below = ":".join(map(str, lowers))
     options = f"lowerdir={below},upperdir={upper},workdir={work},userxattr,volatile"
-    libc = ctypes.CDLL(None, use_errno=True)
-    flags = ctypes.c_ulong(_MS_NOSUID | _MS_NODEV)
-    arguments = (b"overlay", os.fsencode(target), b"overlay", flags, os.fsencode(options))
-    if libc.mount(*arguments) != 0:
-        code = ctypes.get_errno()
+    flags = _MS_NOSUID | _MS_NODEV
+    code = mounts.mount(b"overlay", target, b"overlay", flags, os.fsencode(options))
+    if code:
         raise OSError(code, f"mounting an overlay at {str(target)!r}: {os.strerror(code)}")
 
 

@@ -1,6 +1,8 @@
 """Private directories in the system's temporary one that go away also when their owner is killed.
 
-Each has a lock that its owner holds. Whoever makes the next one removes those whose owner is dead.
+Each has a lock that its owner holds. Whoever makes the next one removes those whose owner is dead,
+and ends the processes that it had not come to end: an agent and its exec server may be killed at
+the same moment, by the machine for want of memory, say.
 """
 
 import os
@@ -11,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tightloop.sandbox import locks
+from tightloop.sandbox.strays import end_tagged
 
 PREFIX = "tightloop-"
 
@@ -32,6 +35,10 @@ class PrivatePlace:
         self.path = self._root / "tmp"
         self.path.mkdir(mode=0o700)
 
+    def note_tag(self, tag: int) -> None:
+        """Processes with this tag (see ``strays.py``) end with the owner of this directory."""
+        (self._root / "tag").write_text(str(tag))
+
     def close(self) -> None:
         """The directory is gone. May be called twice."""
         if self._lock_fd >= 0:
@@ -51,10 +58,16 @@ def remove_abandoned() -> list[Path]:
         with suppress(OSError):  # its owner removes it in this moment
             lock_fd = locks.acquire(root / "lock", wait=False)
             if lock_fd is not None:
+                _end_processes(root)
                 shutil.rmtree(root, ignore_errors=True)
                 os.close(lock_fd)
                 removed.append(root)
     return removed
+
+
+def _end_processes(root: Path) -> None:
+    with suppress(FileNotFoundError, ValueError):
+        end_tagged(int((root / "tag").read_text()))
 
 
 def _is_ours(root: Path) -> bool:

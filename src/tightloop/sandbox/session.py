@@ -67,6 +67,7 @@ class PersistentSandbox:
         try:
             ours.setblocking(False)
             self._launch = self._kind.prepare(self._policy, self._environment, theirs.fileno())
+            self._launch.note_tag(self._tag)
             await self._spawn(self._launch, theirs.fileno())
         except BaseException:
             ours.close()
