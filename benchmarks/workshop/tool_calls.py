@@ -32,7 +32,7 @@ from tightloop.trace.clock import now_ns
 NAME = "tool-calls"
 OURS, PLAIN = "tightloop exec", "plain subprocess"
 TESTS = "pytest after an edit"
-LIMIT_S = 180.0
+LIMIT_S = 400.0
 NUM_CALLS, NUM_TESTS = 30, 10
 ENDED_WELL = r"(?i)exit(ed)?( with)? code:? 0"
 EXPECTED = {"apply_patch": "Success", TESTS: "20 passed"}
