@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.sandbox.conftest import OpenSandbox
 from tightloop.sandbox.confine import prepare
-from tightloop.sandbox.interface import Policy, SandboxError
+from tightloop.sandbox.interface import Command, Policy, SandboxError
 
 
 def test_the_plan_allows_the_workspace_and_a_scratch_directory(tmp_path: Path) -> None:
@@ -37,3 +38,18 @@ def test_a_list_of_hosts_is_refused(tmp_path: Path) -> None:
     """Ports can be named to the kernel, addresses cannot."""
     with pytest.raises(SandboxError, match="needs bubblewrap"):
         prepare(Policy(tmp_path, proxy_socket=tmp_path / "s"), {}, 9)
+
+
+async def test_git_works_beside_a_home_directory_that_cannot_be_read(
+    tmp_path: Path, opened: OpenSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its settings are refused, not missing, and git ends over that."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".gitconfig").write_text("[user]\n\tname = user\n")
+    monkeypatch.setenv("HOME", str(home))
+    sandbox = await opened("landlock")
+    command = Command(script="cat ~/.gitconfig; git init -q . && git status --short && echo works")
+    result = await sandbox.run(command)
+    assert "Permission denied" in result.output
+    assert result.output.endswith("works\n")

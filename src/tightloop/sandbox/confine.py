@@ -37,6 +37,8 @@ def prepare(policy: Policy, environment: dict[str, str], server_fd: int) -> Laun
         raise SandboxError(f"landlock cannot hold commands to a list of hosts: {NEEDS_BUBBLEWRAP}")
     scratch = PrivatePlace()
     environment["TMPDIR"] = str(scratch.path)
+    # A settings file that is there and cannot be read is fatal to git; with bubblewrap there is none.
+    environment.setdefault("GIT_CONFIG_GLOBAL", os.devnull)
     hidden = [*places.hidden_directories(policy), *places.secret_files()]
     # Not /dev: disks and virtual machines are open to uid 0, and reading is enough to harm.
     read = landlock.readable_roots([*hidden, policy.workspace, Path("/dev")])
