@@ -67,6 +67,7 @@ async def bench_over(
     policy: Mapping[str, Any] | None = None,
     workspace_kind: str | None = None,
     make_aside: Callable[[Workspace, Policy], Awaitable[Aside]] | None = None,
+    is_prepared: bool = True,
     **more: Any,
 ) -> AsyncIterator[Rig]:
     """Everything opened and, afterwards, closed. ``more`` goes into the ``Setting``."""
@@ -96,8 +97,9 @@ async def bench_over(
         )  # fmt: skip
         try:
             async with open_workbench(setting) as bench:
-                await bench.quiet()
-                bench.begin_turn("")
+                if is_prepared:
+                    await bench.quiet()
+                    bench.begin_turn("")
                 yield Rig(bench, workspace, sandbox, repository, state, notes)
         finally:
             await sandbox.close()

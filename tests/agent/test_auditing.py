@@ -79,6 +79,7 @@ async def test_a_tree_that_moved_on_after_the_last_run(liar: Path) -> None:
         assert told is not None
         assert "because files have changed since it was run last" in told[0]
         assert rig.sandbox.allows_warm
+        assert await rig.bench.objections() == []  # told once, whatever the model makes of it
 
 
 async def test_a_command_that_cannot_be_checked_is_named(liar: Path) -> None:

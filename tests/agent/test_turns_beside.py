@@ -146,3 +146,32 @@ async def test_a_success_that_a_fresh_run_contradicts(liar: Path) -> None:
         ledger = build_ledger(result.start_ns, result.end_ns, result.spans, result.round_trips)
         assert sum(ledger.parts.values()) == pytest.approx(result.wall_s)
         assert "check" in {span.label for span in result.spans}
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+async def test_what_a_check_in_the_background_finds(liar: Path, goes_on: bool) -> None:
+    """Told with the next request if the model goes on, else instead of the end; once."""
+    hold = Hold()
+    words = {"cmd": PYTEST.script, "timeout_s": 60}
+    more: Answer = call_answer("exec_command", {"cmd": "true"}, "call_2")
+    script = [
+        call_answer("exec_command", words, "call_1"),
+        [hold, *(more if goes_on else text_answer("all tests pass"))],
+        text_answer("they do not"),
+    ]
+    async with (
+        rig_with(liar, WRONG, PYTHON_FILES) as rig,
+        stage(rig.workspace.path, script, bench=rig.bench) as s,
+    ):
+        turn = asyncio.create_task(s.agent.run_turn("go"))
+        await hold.reached.wait()
+        await rig.bench.quiet()
+        hold.release.set()
+        result = await turn
+        assert (result.status, result.text) == (Status.COMPLETED, "they do not")
+        told = [
+            isinstance(item, Message) and item.text.startswith("[check by tightloop")
+            for item in s.engine.requests[-1].items
+        ]
+        assert sum(told) == 1
+        assert len(s.engine.requests) == 3

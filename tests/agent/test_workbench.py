@@ -1,5 +1,6 @@
 """When tests run ahead at all, in what, and what wakes the warm process."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from tests.agent.bench_owner import twin_of
 from tests.agent.bench_rig import GOOD, PYTEST, PYTHON_FILES, TEST, bench_over
 from tightloop.agent.patch.apply import PatchStream
+from tightloop.agent.tools.exec_command import DEFAULT_TIMEOUT_S
 from tightloop.sandbox.aside import Aside
 from tightloop.sandbox.interface import Command, Policy, SandboxError
 from tightloop.sandbox.workspace import Workspace
@@ -68,6 +70,23 @@ async def test_without_a_twin_it_is_tried_in_fresh_isolation(tmp_path: Path) -> 
         await rig.bench.quiet()
         assert (await rig.run()).how == "spawn ahead"
         assert rig.notes == ["tests that run ahead are cold: no mounts today"]
+
+
+async def test_a_patch_that_comes_before_all_is_prepared(tmp_path: Path) -> None:
+    """Its tests run ahead as soon as they can."""
+    release = asyncio.Event()
+
+    async def late(workspace: Workspace, policy: Policy) -> Aside:
+        await release.wait()
+        return await twin_of(workspace, policy)
+
+    async with bench_over(tmp_path, make_aside=late, is_prepared=False) as rig:
+        rig.bench.begin_turn("run `./pytest`")
+        rig.change("m", GOOD)
+        release.set()
+        await rig.bench.quiet()
+        expected = replace(TEST, timeout_s=DEFAULT_TIMEOUT_S)
+        assert (await rig.run(expected)).how == "spawn ahead"
 
 
 class Woken:

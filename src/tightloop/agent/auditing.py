@@ -15,6 +15,7 @@ from tightloop.agent.tools.output import shorten_output
 from tightloop.sandbox.aside import Aside
 from tightloop.sandbox.audited import compare, is_warm, run_cold, write_logs
 from tightloop.sandbox.interface import Command, CommandResult, SandboxError
+from tightloop.sandbox.processes import take_turns
 from tightloop.sandbox.tree_identity import Tree, read_tree
 from tightloop.sandbox.verdicts import AuditSample, Difference, ShutOff, Verdict, read_report
 from tightloop.sandbox.workspace import Workspace
@@ -98,6 +99,8 @@ class Auditor:
         self._latest: dict[str, Warm] = {}
         self._checked: list[Warm] = []
         self._running: dict[asyncio.Task[None], Warm] = {}
+        self._told: list[Contradiction] = []
+        self._pids: set[int] = set()
         self._news: list[Contradiction] = []
         self.notes: list[str] = []
         """Checks that came to nothing, and why."""
@@ -129,8 +132,9 @@ class Auditor:
         latest = [warm for warm in self._latest.values() if _holds(warm, now, age)]
         for warm in (latest or list(self._latest.values())[-1:])[-MAX_FINAL:]:
             await self._until_checked(warm)
-            if any(warm is one for one in self._checked) and _holds(warm, now, age):
-                continue
+            is_checked = any(warm is one for one in self._checked) and _holds(warm, now, age)
+            if is_checked or any(warm is one.warm for one in self._told):
+                continue  # the model may end its turn although it was told
             await self._check_aside(warm, is_final=True)
         return self.take_news()
 
@@ -150,6 +154,8 @@ class Auditor:
     async def _until_checked(self, warm: Warm) -> None:
         under_way = [task for task, its in self._running.items() if its is warm]
         if under_way:
+            for pid in self._pids:
+                take_turns(pid)  # somebody waits for it now
             await asyncio.wait(under_way)
 
     async def _check_aside(self, warm: Warm, *, is_final: bool = False) -> None:
@@ -167,6 +173,7 @@ class Auditor:
             )
             self._on_wrong(found)
         self._news.append(found)
+        self._told.append(found)
 
     async def _check(self, warm: Warm, *, is_final: bool) -> Contradiction | None:
         """Runs cold, and once more where that differs; None when there is nothing to tell."""
@@ -195,13 +202,19 @@ class Auditor:
 
     async def _cold(self, command: Command, fork: Workspace, *, is_final: bool) -> CommandResult:
         async with self._aside.on(fork) as sandbox:
-            cold = await run_cold(
-                sandbox,
-                command,
-                sandbox.workspace,
-                self._environment,
-                is_background=not is_final,
-            )
+            pid = sandbox.pid
+            if pid is not None and not is_final:
+                self._pids.add(pid)
+            try:
+                cold = await run_cold(
+                    sandbox,
+                    command,
+                    sandbox.workspace,
+                    self._environment,
+                    is_background=not is_final,
+                )
+            finally:
+                self._pids.discard(pid or 0)
         if cold.result.timed_out or cold.result.exit_code < 0:
             raise SandboxError("the fresh run was ended")
         return cold.result

@@ -112,7 +112,8 @@ class Agent:
                 calls = _calls([*heard[len(items) :], *kept])
                 self._backlog = [*unheard, *kept, *self._dispatcher.take_outputs(calls)]
             items = self._backlog
-            self._tell(self._overseer.take_news())
+            if calls:
+                self._tell(self._overseer.take_news())
             if kept:
                 continue
             last = self._session.last

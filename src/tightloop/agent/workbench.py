@@ -68,6 +68,7 @@ class Workbench:
         self._scratch = Scratch(setting.persistent, scratch_command(setting.policy))
         self._speculator: Speculator | None = None
         self._tries: list[Try] = []
+        self._expected: Command | None = None  # by a patch that came before all was prepared
         self._age = 0
         self._is_patch_known = False
         self._preparing: asyncio.Task[None] | None = None
@@ -111,6 +112,8 @@ class Workbench:
             self._tries.append,
             setting.num_cores,
         )
+        if self._expected is not None:
+            self._speculator.start(self._expected)
 
     async def start(self) -> None:
         """It was started by whoever opened it."""
@@ -149,6 +152,7 @@ class Workbench:
 
     async def _run_test(self, command: Command, on_output: Output | None) -> CommandResult:
         self._commands.note(command)
+        self._expected = None
         # Read beside the run, which takes longer as a rule; a run that writes is no ordinary one.
         reading = self._group.create_task(asyncio.to_thread(tree_of, self._setting.workspace))
         ahead = None
@@ -178,10 +182,10 @@ class Workbench:
         self._age += 1
         self._is_patch_known = False
         self._persistent.refresh()
-        if self._speculator is None:
-            return
         command = self._commands.guess(paths)
-        if command is None:
+        if self._speculator is None:
+            self._expected = command
+        elif command is None:
             self._speculator.drop("the tree changed")
         else:
             self._speculator.start(command)
@@ -210,6 +214,7 @@ class Workbench:
 
     async def finish_turn(self) -> list[Try]:
         """See ``Overseer.finish_turn``."""
+        self._expected = None
         if self._speculator is not None:
             await self._speculator.finish_turn()
         await self._auditor.finish_turn()
