@@ -21,6 +21,7 @@ from tightloop.engine.families.chat_template import (
 )
 from tightloop.engine.families.content import refuse_unreadable
 from tightloop.engine.families.prefix_probe import PrefixProbe, Setting, shape_of
+from tightloop.engine.families.quoting import Quoting, without_begun
 from tightloop.engine.families.tool_calls import CALL_OPEN, THINK_OPEN
 from tightloop.engine.families.vocabulary import Vocabulary
 from tightloop.engine.interface import EngineError, GenerationRequest
@@ -162,6 +163,7 @@ class PromptReader:
         self._template = template
         self._bos = bos
         self._probe = PrefixProbe(template, pool, vocabulary)
+        self._quoting = Quoting(vocabulary.is_control_text)
         self._asking: dict[Setting, str] = {}  # what makes the assistant speak
 
     def draft(self, request: GenerationRequest, known: Known | None) -> Draft:
@@ -187,7 +189,7 @@ class PromptReader:
             draft = self.draft(replace(request, items=(*before, open_item)), known)
             texts.append(draft.text)
             base = draft.known
-        text = _common_start(*texts)
+        text = without_begun(_common_start(*texts))
 
         def may_begin(tail: list[int]) -> bool:
             if base is None:
@@ -222,7 +224,7 @@ class PromptReader:
         tools = chat_tools(request.tools)
         items = request.context()
         refuse_unreadable(items, request.model)
-        messages = chat_messages(request.instructions, items)
+        messages = self._quoting.messages(chat_messages(request.instructions, items))
         text = self._template.render(messages, tools, can_think=can_think(request))
         if not text.startswith(self._bos):
             text = self._bos + text
@@ -243,7 +245,7 @@ class PromptReader:
         if any(isinstance(item, Compaction) for item in items):
             return None
         refuse_unreadable(items, request.model)
-        messages = chat_messages(None, items)
+        messages = self._quoting.messages(chat_messages(None, items))
         if not messages or not _stand_alone(messages):
             return None
         if not self._probe.holds(shown.setting, shape_of(messages)):

@@ -7,6 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+_MAX_TEXTS = 10_000
+
+
 class Tokens(Protocol):
     """The part of a backend that is asked."""
 
@@ -33,6 +36,7 @@ class Vocabulary:
         self._tokens = tokens
         self._first: NDArray[np.int16] | None = None
         self._is_control: dict[int, bool] = {}
+        self._is_control_text: dict[str, bool] = {}
 
     def beginning_with(self, allowed: Collection[int]) -> NDArray[np.bool_]:
         """For each token whether its first byte is one of ``allowed``; empty ones never are."""
@@ -44,6 +48,18 @@ class Vocabulary:
         is_allowed[list(allowed)] = True
         chosen: NDArray[np.bool_] = is_allowed[self._first]
         return chosen
+
+    def is_control_text(self, text: str) -> bool:
+        """Whether this text in a prompt is one control token."""
+        known = self._is_control_text.get(text)
+        if known is None:
+            if len(self._is_control_text) >= _MAX_TEXTS:
+                self._is_control_text.clear()
+            tokenize = self._tokens.tokenize
+            read = tokenize(text, special=True)
+            known = len(read) == 1 and read != tokenize(text, special=False)
+            self._is_control_text[text] = known
+        return known
 
     def is_control(self, token: int, data: bytes) -> bool:
         """Whether a token with the bytes ``data`` is more than its text, such as a turn's end."""
