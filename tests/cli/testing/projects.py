@@ -58,8 +58,8 @@ class Project:
         (self.root / name).write_text(text)
 
     def argv(self, *words: str) -> list[str]:
-        """A command line."""
-        return [sys.executable, "-m", "tightloop", *words]
+        """A command line. The directory is not on the program's path, as with ``tightloop`` itself."""
+        return [sys.executable, "-P", "-m", "tightloop", *words]
 
     def begin(self, *words: str, **settings: Any) -> subprocess.Popen[str]:
         """A command line under way."""

@@ -62,7 +62,7 @@ class Background:
             else:
                 raise
         finally:
-            self._stop_listening()
+            self._close()
 
     def _listen(self) -> None:
         """By way of the directory's descriptor: a path for a socket may have 107 bytes only."""
@@ -86,11 +86,13 @@ class Background:
             await asyncio.wait((coming, stopped), return_when=asyncio.FIRST_COMPLETED)
             if not coming.done():
                 coming.cancel()
+                await asyncio.wait((coming,))
                 break
             connection, _ = coming.result()
             one = tasks.create_task(self._attend(connection, session, tasks))
             attended.add(one)
             one.add_done_callback(attended.discard)
+        self._close()
         if attended:
             await asyncio.wait(attended)
 
@@ -194,12 +196,17 @@ class Background:
         """Who comes now starts another one. May be called twice."""
         if self._idle is not None:
             self._idle.cancel()
-        if self._listener is not None:
+        if self._listener is not None and not self._ending.is_set():
             with contextlib.suppress(FileNotFoundError):
                 self._path.unlink()
+        self._ending.set()
+
+    def _close(self) -> None:
+        """Nobody accepts any more: who had connected already sees the end, and starts another."""
+        self._stop_listening()
+        if self._listener is not None:
             self._listener.close()
             self._listener = None
-        self._ending.set()
 
 
 async def _wait(event: asyncio.Event) -> None:

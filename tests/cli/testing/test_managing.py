@@ -1,0 +1,41 @@
+"""``--status``, ``--stop`` and ``--warm-again``."""
+
+from tests.cli.testing.projects import Project
+from tightloop.sandbox.verdicts import Difference, ShutOff
+
+
+def test_a_project_without_a_process(project: Project) -> None:
+    """None is started by asking; ending none is no error."""
+    shown = project.test("--status")
+    assert (shown.code, shown.output) == (
+        0,
+        f"no background process for {project.root}: the first run starts one\n",
+    )
+    stopped = project.test("--stop")
+    assert (stopped.code, stopped.last) == (0, f"0 background processes of {project.root} ended")
+    assert not project.state.exists()
+
+
+def test_all_of_a_project_are_shown_and_ended(project: Project) -> None:
+    """Other variables, another process; the end is the end."""
+    assert project.test("-q", "--idle", "7").code == 0
+    other = project.environment | {"TZ": "Europe/Paris"}
+    assert project.test("-q", env=other).code == 0
+    shown = project.test("--status").output.splitlines()
+    assert len(shown) == 2
+    assert sum("ends after 7 idle min" in line for line in shown) == 1
+    assert project.test("--stop").last == f"2 background processes of {project.root} ended"
+    assert project.status()["processes"] == []
+
+
+def test_warm_runs_are_allowed_again(project: Project) -> None:
+    """It is shown that they are off, and why; allowing them twice is said to be nothing."""
+    found = (Difference("t.py::a", "passed", "failed"),)
+    ShutOff(project.state).turn_off(project.root, found, "w", "c")
+    assert "t.py::a: passed warm, failed cold" in project.test("--status").output
+    assert project.status()["warm_is_off"] == "t.py::a: passed warm, failed cold"
+    assert project.test("--warm-again").last == f"warm runs are allowed in {project.root}"
+    assert project.test("--warm-again").last == f"warm runs were not off in {project.root}"
+    project.write(".tightloop.toml", '[warm.x]\ncold = "a"\nwarm = "b"\n')
+    said = project.run("warm", "--warm-again").last
+    assert said == f"warm answers of x were not off in {project.root}"
