@@ -6,7 +6,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-
 _MAX_TEXTS = 10_000
 
 
