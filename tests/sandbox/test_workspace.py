@@ -513,3 +513,19 @@ def test_a_kill_at_any_step_of_discarding_leaves_nothing(
         assert not has_mounts(state)
         assert os.listdir(state / "workspaces") == os.listdir(state / "trash") == []
     assert step > 10
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_forks_can_be_prepared(kind: str, repository: Path, tmp_path: Path) -> None:
+    """They begin with the state of when they are made; what is never used goes with the rest."""
+    state = tmp_path / "state"
+    workspace = await open_workspace(repository, state_dir=state, kind=kind)
+    await workspace.prepare_forks(2)
+    assert len(os.listdir(state / "workspaces")) == 3
+    (workspace.path / "later").write_text("later")
+    [fork] = await workspace.fork()
+    assert (fork.path / "later").read_text() == "later"
+    assert len(os.listdir(state / "workspaces")) == 3
+    await workspace.discard()
+    assert os.listdir(state / "workspaces") == [fork.path.parents[1].name]
+    await fork.discard()

@@ -2,7 +2,8 @@
 
 For candidates that are tried side by side. Their sandboxes are started ahead and wait for a
 workspace (``slots.py``); a candidate is then a fork, four mounts and a message. What is paid in
-advance is the start of each sandbox; it is paid again, while nobody waits, after each use.
+advance is the start of each sandbox and the directories of the fork; it is paid again, while
+nobody waits, after each use.
 """
 
 import asyncio
@@ -43,7 +44,9 @@ class CandidatePool:
         """``policy`` and ``source`` are as for ``open_twin``."""
 
         async def open_one() -> Twin:
-            return await open_twin(workspace, policy, source=source)
+            twin = await open_twin(workspace, policy, source=source)
+            await workspace.prepare_forks()
+            return twin
 
         self._workspace = workspace
         self._reserve = Reserve(open_one, size=size)
@@ -99,5 +102,6 @@ class CandidatePool:
     async def close(self) -> None:
         """Every sandbox has ended and every fork is discarded. May be called twice."""
         await self._reserve.close()
+        await self._workspace.drop_prepared_forks()
         while self._discarding:
             await asyncio.wait(self._discarding)

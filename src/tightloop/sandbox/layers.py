@@ -140,8 +140,14 @@ def copy_tree(source: Path, target: Path) -> None:
     try:
         entries = _few_entries(source)
         if entries is not None:
+            at_target = target.stat()
+            ours = (os.geteuid(), os.getegid())
+            is_plain = (at_target.st_uid, at_target.st_gid) == ours
+            is_plain = is_plain and not at_target.st_mode & stat.S_ISGID
             for name, status in entries:
                 _copy(source / name, target / name, status)
+                if ours[0] == 0 and not (is_plain and (status.st_uid, status.st_gid) == ours):
+                    _give(target / name, status)
             for name, status in reversed(entries):  # writing into a directory changes its times
                 if stat.S_ISDIR(status.st_mode):
                     shutil.copystat(source / name, target / name)
@@ -187,7 +193,7 @@ def _is_copied_here(status: os.stat_result) -> bool:
 
 
 def _copy(source: Path, target: Path, status: os.stat_result) -> None:
-    """One entry with its mode, times, owner and attributes."""
+    """One entry with its mode, times and attributes."""
     kind = stat.S_IFMT(status.st_mode)
     if os.path.islink(target) or kind != stat.S_IFDIR:
         target.unlink(missing_ok=True)  # writing there would reach what a link leads to
@@ -199,10 +205,15 @@ def _copy(source: Path, target: Path, status: os.stat_result) -> None:
         os.mknod(target, status.st_mode, status.st_rdev)
     else:
         shutil.copyfile(source, target, follow_symlinks=False)
-    if os.geteuid() == 0:
-        os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
     if kind != stat.S_IFDIR:
         shutil.copystat(source, target, follow_symlinks=False)
+
+
+def _give(target: Path, status: os.stat_result) -> None:
+    """The owner is that of the source; the kernel takes marks like set-uid away then."""
+    os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
+    if stat.S_ISREG(status.st_mode):
+        target.chmod(stat.S_IMODE(status.st_mode))
 
 
 def remove_tree(directory: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,6 +64,7 @@ class Workspace:
         self._applied: dict[str, Entry | None] = {}
         self._inherited: set[str] = set()
         self._added: frozenset[str] | None = None
+        self._prepared: deque[tuple[Layout, int]] = deque()
 
     def completed(self, policy: Policy) -> Policy:
         """The policy with all that commands need for this workspace's environment."""
@@ -126,6 +128,17 @@ class Workspace:
         """
         return await _owned(lambda: self._fork(count))
 
+    async def prepare_forks(self, count: int = 1) -> None:
+        """So many forks more take less time later: what is the same for each is done."""
+        await asyncio.to_thread(self._prepare, count)
+
+    async def drop_prepared_forks(self) -> None:
+        """What was prepared and not used is gone; a discard does it, too."""
+        while self._prepared:
+            layout, lock_fd = self._prepared.popleft()
+            await asyncio.to_thread(_discard, layout, self._origin.state_dir)
+            os.close(lock_fd)
+
     async def take(self, other: "Workspace") -> list[str]:
         """This workspace holds the other's result, all of it or nothing; the paths that changed.
 
@@ -147,6 +160,7 @@ class Workspace:
             await asyncio.to_thread(_discard, self._layout, self._origin.state_dir)
             os.close(self._lock_fd)
             self._lock_fd = -1
+        await self.drop_prepared_forks()
 
     def _changes(self) -> list[Change]:
         if self._lock_fd < 0:
@@ -219,10 +233,20 @@ class Workspace:
             raise
         return made
 
-    def _fork_one(self) -> "Workspace":
+    def _prepare(self, count: int) -> None:
         with locked(self._origin.state_dir / "lock"):
-            name = self.path.name
-            layout, lock_fd = layouts.lay_out(self._origin.state_dir, name, self._origin.uses)
+            for _ in range(count):
+                self._prepared.append(self._lay_out())
+
+    def _lay_out(self) -> tuple[Layout, int]:
+        return layouts.lay_out(self._origin.state_dir, self.path.name, self._origin.uses)
+
+    def _fork_one(self) -> "Workspace":
+        try:
+            layout, lock_fd = self._prepared.popleft()
+        except IndexError:
+            with locked(self._origin.state_dir / "lock"):
+                layout, lock_fd = self._lay_out()
         try:
             if self.kind == "overlay":
                 if os.listdir(self._layout.upper):
