@@ -15,6 +15,8 @@ from tightloop.sandbox.probes import (
     Check,
     Status,
     check_cgroup,
+    check_fallback,
+    check_gaps,
     check_level,
     check_limits,
     check_namespace,
@@ -98,6 +100,41 @@ def test_whether_a_policy_can_be_kept(
     assert "remedy" not in check.seen
 
 
+@pytest.mark.parametrize("name", ["reflink", "fuse-overlayfs"])
+def test_what_stands_in_for_an_overlay(name: str) -> None:
+    """It matters only where there is none; then what is used instead, and what would help."""
+    works = {"ok": True, "seen": "fine"}
+    assert check_fallback(name, Path("/x"), REFUSED, has_overlay=True).fix == ""
+    assert check_fallback(name, Path("/x"), REFUSED, has_overlay=True).status is Status.OK
+    missing = check_fallback(name, Path("/x"), REFUSED, has_overlay=False)
+    assert (missing.status, bool(missing.fix)) == (Status.WEAKER, True)
+    found = check_fallback(name, Path("/x"), works, has_overlay=False)
+    assert found.status is (Status.OK if name == "reflink" else Status.WEAKER)
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "working", "status", "said"),
+    [
+        ({}, {"bubblewrap"}, Status.OK, "a unix socket that a host program makes later"),
+        (
+            {"policies": {"workspace-write": {"unix_sockets": "deny"}}},
+            {"bubblewrap"},
+            Status.OK,
+            "none known",
+        ),
+        ({}, {"landlock"}, Status.WEAKER, "chmod, utime and extended attributes"),
+        ({"policy": "full-access"}, set(), Status.WEAKER, "everything is open"),
+    ],
+)
+def test_what_isolation_leaves_open(
+    sandbox: dict[str, Any], working: set[str], status: Status, said: str
+) -> None:
+    """By its nature, so that nobody takes silence for safety."""
+    findings = {kind: Finding(kind, kind in working, "seen") for kind in WORKS}
+    check = check_gaps(config_of({"sandbox": sandbox}, "c").find(), findings)
+    assert (check.status, said in check.seen) == (status, True)
+
+
 @pytest.mark.slow
 async def test_this_machine_keeps_the_default_policy(tmp_path: Path) -> None:
     """Every probe runs for real; none may fail where this suite passes."""
@@ -108,7 +145,7 @@ async def test_this_machine_keeps_the_default_policy(tmp_path: Path) -> None:
     assert {
         *("platform", "bubblewrap", "landlock", "seccomp", "user namespaces", "network namespace"),
         *("/proc mount", "reflink", "cgroup", "limits", "policy workspace-write"),
-        *("secrets and sockets", "warm tests"),
+        *("secrets and sockets", "warm tests", "fuse-overlayfs", "gaps"),
     } <= set(checks)
     assert "CapEff=0" in checks["bubblewrap"].seen
     assert os.listdir(tmp_path) == []

@@ -18,6 +18,13 @@ _FILE_RIGHTS = _EXECUTE | _WRITE_FILE | _READ_FILE | 1 << 14 | 1 << 15  # trunca
 _FS_BY_ABI = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 4: 0x7FFF}
 _FS_NEWEST = 0xFFFF
 _SIZE_BY_ABI = {1: 8, 2: 8, 3: 8, 4: 16, 5: 16}
+NOT_COVERED = (
+    "chmod, utime and extended attributes of your files outside",
+    "names of files and processes of the host can be seen",
+    "protected paths of the workspace can be changed",
+    "directories that the policy hides within the workspace are shown",
+)
+"""What it leaves open as the only layer, whatever its version."""
 READ = _EXECUTE | _READ_FILE | _READ_DIR
 
 

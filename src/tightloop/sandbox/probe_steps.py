@@ -10,8 +10,11 @@ import errno
 import fcntl
 import json
 import os
+import select
+import shutil
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -25,6 +28,8 @@ _NEWNS, _NEWUSER, _NEWPID, _NEWNET = 0x20000, 0x10000000, 0x20000000, 0x40000000
 _MS_REC, _MS_PRIVATE = 0x4000, 1 << 18
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _FICLONE = 0x40049409
+_MNT_DETACH = 2
+_FUSE_LIMIT_MS = 5000
 _PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_GET_ACTION_AVAIL, _RET_USER_NOTIF = 2, 0x7FC00000
 _AF_NETLINK = 16
@@ -168,6 +173,70 @@ def _try_overlay(place: Path, flags: int) -> str:
     return "mounted, written through, deletions marked"
 
 
+def fuse_overlayfs(arguments: list[str]) -> str:
+    """An overlay by a program and not by the kernel, on a directory: read through, write."""
+    directory = Path(arguments[0])
+    program = shutil.which("fuse-overlayfs", path=os.environ.get("PATH", os.defpath))
+    if program is None:
+        raise Step("fuse-overlayfs", OSError(errno.ENOENT, "not installed"))
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        raise Step("/dev/fuse", error) from error
+    place = Path(tempfile.mkdtemp(prefix="tightloop-probe-", dir=directory))
+    try:
+        child = os.fork()
+        if child == 0:
+            _report(lambda: _try_fuse(program, place))
+        os.waitpid(child, 0)
+    finally:
+        layers.remove_tree(place)
+    sys.exit(0)
+
+
+def _try_fuse(program: str, place: Path) -> str:
+    base, upper, work, target = (place / name for name in ("base", "upper", "work", "target"))
+    for path in (base, upper, work, target):
+        path.mkdir()
+    (base / "old").write_text("old")
+    _enter(_NEWUSER | _NEWNS)
+    _private_mounts()
+    options = f"lowerdir={base},upperdir={upper},workdir={work}"
+    # In the foreground, so that it ends with this process's namespace and is ours to end.
+    server = subprocess.Popen(
+        [program, "-f", "-o", options, str(target)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        if not _is_mounted(target, server):
+            said = server.stderr.read().decode(errors="replace").strip() if server.stderr else ""
+            raise Step("mount", OSError(0, said[-200:] or "it said nothing"))
+        try:
+            (target / "new").write_text((target / "old").read_text())
+        except OSError as error:
+            raise Step("write", error) from error
+        return "mounted and written through"
+    finally:
+        _libc().umount2(os.fsencode(target), _MNT_DETACH)
+        server.kill()
+        server.wait()
+
+
+def _is_mounted(target: Path, server: subprocess.Popen[bytes]) -> bool:
+    """Whether it becomes so; waits for the change of the list of mounts, or the program's end."""
+    with open("/proc/self/mountinfo", "rb") as mounts:
+        poll = select.poll()
+        poll.register(mounts, select.POLLERR | select.POLLPRI)
+        if server.stderr is not None:
+            poll.register(server.stderr, select.POLLHUP)
+        while not os.path.ismount(target):
+            if server.poll() is not None or not poll.poll(_FUSE_LIMIT_MS):
+                return False
+    return True
+
+
 def reflink(arguments: list[str]) -> str:
     """A copy that shares its blocks."""
     with (
@@ -189,6 +258,7 @@ STEPS: dict[str, Callable[[list[str]], str]] = {
     "proc_mount": proc_mount,
     "seccomp_filter": seccomp_filter,
     "overlay_mount": overlay_mount,
+    "fuse_overlayfs": fuse_overlayfs,
     "reflink": reflink,
 }
 

@@ -46,6 +46,13 @@ _CONTAINER_FIX: Final = (
 )
 
 
+_FUSE_FIX: Final = (
+    "get the kernel's overlay or reflink first: this one is only looked for so far. It needs the "
+    "package 'fuse-overlayfs' and an open /dev/fuse (as root 'chmod 0666 /dev/fuse', for a "
+    "container '--device /dev/fuse')"
+)
+
+
 class Status(StrEnum):
     """``WEAKER``: something else is used instead. ``FAIL``: what is configured cannot be had."""
 
@@ -80,6 +87,7 @@ async def examine(policy: NamedPolicy, state_dir: Path) -> AsyncIterator[Check]:
     yield check_limits(policy.policy(Path("/nonexistent")), os.geteuid())
     level = check_level(policy, findings)
     yield level
+    yield check_gaps(policy, findings)
     if level.status is Status.OK:
         yield await _guarded("secrets and sockets", lambda: _reach(policy))
         yield await _guarded("warm tests", lambda: _warm_tests(policy))
@@ -175,11 +183,7 @@ def _landlock(finding: Finding) -> Check:
     if lacks:
         text = f"{seen}; without {', '.join(lacks)}"
         return Check("landlock", Status.WEAKER, text, "Linux 6.12 or later has all of them")
-    return Check(
-        "landlock",
-        Status.OK,
-        f"{seen}; chmod and utime outside are not covered, nor protected paths",
-    )
+    return Check("landlock", Status.OK, seen)
 
 
 async def _seccomp() -> Check:
@@ -207,16 +211,24 @@ async def _storage(state_dir: Path) -> list[Check]:
     if os.access(memory, os.W_OK):
         said = await run_step("overlay_mount", memory, mode)
         checks.append(check_overlay("overlay, tmpfs", memory, said))
-    said = await run_step("reflink", place)
-    seen = said["seen"] if said["ok"] else f"{said['step']}: {said['error']}"
     has_overlay = checks[0].status is Status.OK
-    if said["ok"] or has_overlay:
-        needless = "" if said["ok"] else " (not needed: overlay works)"
-        checks.append(Check("reflink", Status.OK, f"{place}: {seen}{needless}"))
-    else:
-        fix = "put the state directory (TIGHTLOOP_STATE_DIR) on xfs or btrfs"
-        checks.append(Check("reflink", Status.WEAKER, f"{place}: {seen}; files are copied", fix))
+    for name, step in (("reflink", "reflink"), ("fuse-overlayfs", "fuse_overlayfs")):
+        said = await run_step(step, place)
+        checks.append(check_fallback(name, place, said, has_overlay=has_overlay))
     return checks
+
+
+def check_fallback(name: str, place: Path, said: dict[str, Any], *, has_overlay: bool) -> Check:
+    """The result of a step that matters only where the kernel has no overlay."""
+    seen = f"{place}: {said['seen']}" if said["ok"] else f"{said['step']}: {said['error']}"
+    if has_overlay:
+        return Check(name, Status.OK, f"{seen} (not needed: overlay works)")
+    if name == "reflink" and said["ok"]:
+        return Check(name, Status.OK, f"{seen}; workspaces are such copies")
+    if name == "reflink":
+        fix = "put the state directory (TIGHTLOOP_STATE_DIR) on xfs or btrfs"
+        return Check(name, Status.WEAKER, f"{seen}; every file is copied", fix)
+    return Check(name, Status.WEAKER, f"{seen}; tightloop makes copies all the same", _FUSE_FIX)
 
 
 def check_overlay(name: str, place: Path, said: dict[str, Any]) -> Check:
@@ -278,6 +290,22 @@ def check_level(policy: NamedPolicy, findings: dict[str, Finding]) -> Check:
             return Check(name, Status.OK, f"kept by {one}")
     seen = "; ".join(f"{one}: {_without_remedy(findings[one])}" for one in wanted)
     return Check(name, Status.FAIL, f"cannot be kept: {seen}", findings[wanted[0]].remedy)
+
+
+def check_gaps(policy: NamedPolicy, findings: dict[str, Finding]) -> Check:
+    """What the isolation that will be used leaves open by its nature."""
+    name = "gaps"
+    kind = policy.kind()
+    if kind == "none":
+        return Check(name, Status.WEAKER, "no isolation: everything is open", "")
+    if kind == "bubblewrap" or findings["bubblewrap"].works:
+        seen = "a unix socket that a host program makes later in a readable place can be reached"
+        if not policy.policy(Path("/nonexistent")).has_unix_sockets:
+            return Check(name, Status.OK, "none known with bubblewrap")
+        fix = f'unix_sockets = "deny" in [sandbox.policies.{policy.name}], if no command needs them'
+        return Check(name, Status.OK, f"bubblewrap: {seen}", fix)
+    seen = f"landlock alone leaves open: {'; '.join(landlock.NOT_COVERED)}"
+    return Check(name, Status.WEAKER, seen, "make bubblewrap work: see its line")
 
 
 def _without_remedy(finding: Finding) -> str:
