@@ -11,10 +11,16 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Protocol
 
-from tightloop.sandbox.audited import Auditor, Check, Finding
-from tightloop.sandbox.command_run import CommandRun
-from tightloop.sandbox.interface import Command, CommandResult, InteractiveSandbox, SandboxError
+from tightloop.sandbox.audited import Check, Finding
+from tightloop.sandbox.interface import (
+    Command,
+    CommandResult,
+    InteractiveSandbox,
+    RunningCommand,
+    SandboxError,
+)
 from tightloop.sandbox.verdicts import AuditSample, Verdict
 
 PATIENCE = 5
@@ -27,30 +33,36 @@ class Interruptible:
 
     def __init__(self, sandbox: InteractiveSandbox) -> None:
         self._sandbox = sandbox
-        self.running: CommandRun | None = None
-        self.on_change: Callable[[CommandRun | None], None] = _ignore
+        self.running: RunningCommand | None = None
+        self.on_change: Callable[[RunningCommand | None], None] = _ignore
 
     async def run(
         self, command: Command, on_output: Callable[[bytes], None] | None = None
     ) -> CommandResult:
         """See ``Sandbox.run``."""
         run = await self._sandbox.begin(command, on_output)
-        assert isinstance(run, CommandRun)
         self._change(run)
         try:
             return await run.wait()
         except asyncio.CancelledError:
-            run.discard()
+            run.kill()
             raise
         finally:
             self._change(None)
 
-    def _change(self, run: CommandRun | None) -> None:
+    def _change(self, run: RunningCommand | None) -> None:
         self.running = run
         self.on_change(run)
 
 
-def _ignore(_run: CommandRun | None) -> None:
+class Checker(Protocol):
+    """The part of an ``Auditor`` that is needed here."""
+
+    async def check(self, command: Command, warm: CommandResult, since_ns: int) -> Check:
+        """See ``Auditor.check``."""
+
+
+def _ignore(_run: RunningCommand | None) -> None:
     """Nobody wants to know."""
 
 
@@ -63,7 +75,7 @@ class Checks:
     """The checks of one sandbox. ``tasks`` is where they run."""
 
     def __init__(
-        self, auditor: Auditor, runner: Interruptible, tasks: asyncio.TaskGroup, quiet_s: float
+        self, auditor: Checker, runner: Interruptible, tasks: asyncio.TaskGroup, quiet_s: float
     ) -> None:
         self._auditor = auditor
         self._runner = runner
