@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,19 +33,27 @@ def test_what_cannot_be_seen_is_no_sandbox(tmp_path: Path) -> None:
     assert not is_confined(str(tmp_path / "missing"))
 
 
-def test_outside_it_refuses(tmp_path: Path) -> None:
-    """And says why to whoever started it; nothing of the project is read."""
-    (tmp_path / "conftest.py").write_text("open('read', 'w')")
+def start_outside(workspace: Path, *words: str) -> dict[str, Any]:
+    """The first that a resident interpreter says here, where no sandbox is; it has ended."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs:
-        words = [sys.executable, str(MAIN), str(tmp_path), str(theirs.fileno())]
-        done = subprocess.run(
-            words, pass_fds=[theirs.fileno()], capture_output=True, text=True, check=False
-        )
-        theirs.close()
-        said = json.loads(ours.recv(1000))
-    assert said == {"state": "refused", "reason": REFUSAL}
-    assert (done.returncode, done.stderr) == (1, f"{REFUSAL}\n")
+    argv = [sys.executable, str(MAIN), *words, str(workspace), str(theirs.fileno())]
+    with ours:
+        with theirs:
+            process = subprocess.Popen(
+                argv,
+                pass_fds=[theirs.fileno()],
+                stderr=subprocess.DEVNULL,
+                env={"PATH": "/usr/bin"},
+            )
+        ours.settimeout(30.0)
+        said: dict[str, Any] = json.loads(ours.recv(10_000))
+    process.wait(30.0)
+    return said
+
+
+def test_outside_it_refuses(tmp_path: Path) -> None:
+    """And says why to whoever started it."""
+    assert start_outside(tmp_path) == {"state": "refused", "reason": REFUSAL}
 
 
 @pytest.mark.parametrize("kind", ["bubblewrap", "landlock", "none"])
