@@ -93,7 +93,7 @@ wheel: $(READY) ## build the wheel, install it alone, smoke-test it
 lock: ## recompute the pinned, hashed requirements
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes pyproject.toml -o requirements/runtime.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes pyproject.toml --group dev -c requirements/runtime.txt -o requirements/dev.txt
-	@for file in clients/*.in peers/*.in; do uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header $$file -o $${file%.in}.txt || exit 1; done
+	@for file in clients/*.in peers/*.in projects/*.in; do uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header $$file -o $${file%.in}.txt || exit 1; done
 
 format: $(READY) ## apply the formatter and safe lint fixes
 	ruff check -q --fix .
