@@ -12,6 +12,7 @@ from tests.agent.bench_owner import MARK, STEPS, processes_with
 from tests.agent.bench_rig import FILES, GOOD, PYTEST, TEST, bench_over
 from tests.sandbox.conftest import git
 from tightloop.agent.speculation import MAX_WASTED_IN_A_ROW
+from tightloop.agent.tools.exec_command import DEFAULT_TIMEOUT_S
 from tightloop.sandbox.interface import Command
 from tightloop.sandbox.workspace import open_workspace
 from tightloop.trace.speculation import Try, sum_up
@@ -94,12 +95,9 @@ async def test_a_run_under_way_is_joined(tmp_path: Path) -> None:
     waiting = "until test -e .pytest_cache/go; do :; done\necho > .pytest_cache/said\n"
     async with bench_over(tmp_path, {**FILES, "m": waiting}) as rig:
         (rig.workspace.path / ".pytest_cache").mkdir()
-        (rig.workspace.path / ".pytest_cache" / "go").touch()
-        assert (await rig.run()).exit_code == 0
-        for name in ("go", "said"):
-            (rig.workspace.path / ".pytest_cache" / name).unlink()
+        rig.bench.begin_turn("test it with `./pytest`")
         rig.change("m", f"{waiting}#\n")
-        asking = asyncio.create_task(rig.run())
+        asking = asyncio.create_task(rig.run(replace(TEST, timeout_s=DEFAULT_TIMEOUT_S)))
         fork = await _the_fork(rig.state, rig.workspace.path)
         assert not asking.done()
         (fork / ".pytest_cache" / "go").touch()
@@ -233,17 +231,47 @@ async def test_a_run_that_is_dropped_leaves_nothing(tmp_path: Path, how: str) ->
         assert tries[0].cpu_s > 0
 
 
-async def test_a_command_that_was_asked_for_is_never_held_up(tmp_path: Path) -> None:
-    """A run ahead that takes longer than a run of its own is known to take is given up."""
-    async with bench_over(tmp_path, HANGING) as rig:
+async def test_a_command_that_was_asked_for_is_not_held_up(tmp_path: Path) -> None:
+    """A run ahead that hangs where one of its own would not is given up, and known as slow."""
+    slow = "while test -e .pytest_cache/hang; do :; done\n"
+    async with bench_over(tmp_path, {**FILES, "m": slow}) as rig:
         await rig.run()
-        rig.change("m", "exit 0 #\n")
+        caches = rig.workspace.path / ".pytest_cache"
+        caches.mkdir()
+        (caches / "hang").touch()
+        rig.change("m", f"{slow}#\n")
+        asking = asyncio.create_task(rig.run())
+        await _the_fork(rig.state, rig.workspace.path)
+        (caches / "hang").unlink()
+        result = await asking
+        assert (result.exit_code, result.how) == (0, "spawn")
+        (one,) = await rig.tries()
+        assert one.reason == "it took longer than a run of its own"
+
+
+async def test_what_prints_without_end_is_not_kept(tmp_path: Path) -> None:
+    async with bench_over(tmp_path) as rig:
+        await rig.run()
+        rig.change("m", "head -c 5000000 /dev/zero\n")
         await rig.bench.quiet()
-        assert (await rig.run()).how == "spawn ahead"
-        bench = rig.bench
-        assert bench.total.num_used == 0  # added up when the turn is over
-        await rig.tries()
-        assert bench.total.num_used == 1
+        assert (await rig.run()).how == "spawn"
+        (one,) = await rig.tries()
+        assert one.reason == "it printed more than is kept"
+
+
+async def test_figures_of_turns_add_up(tmp_path: Path) -> None:
+    async with bench_over(tmp_path) as rig:
+        await rig.run()
+        seen: list[Try] = []
+        for number in range(4):
+            rig.bench.begin_turn("")
+            rig.change("m", f"{GOOD}# {number}\n")
+            await rig.bench.quiet()
+            if number % 2:
+                await rig.run()
+            seen += await rig.tries()
+        assert [one.is_used for one in seen] == [False, True, False, True]
+        assert rig.bench.total == sum_up(seen)
 
 
 async def until_running(word: str) -> None:

@@ -23,13 +23,17 @@ async def test_a_fork_in_isolation_of_its_own(repository: Path, tmp_path: Path, 
     async def open_one(policy: Policy) -> PersistentSandbox:
         return await open_sandbox(policy, kind=kind)
 
-    aside = FreshAside(Policy(workspace.path, protected=(Path("sub"),)), open_one, kind)
+    variables = {"PYTHONPATH": f"/x:{workspace.path}/src"}
+    policy = Policy(workspace.path, protected=(Path("sub"),), environment=variables)
+    aside = FreshAside(policy, open_one, kind)
     try:
         assert aside.is_alive
         async with aside.on(fork) as sandbox:
-            result = await sandbox.run(Command(script="pwd; echo x > lines; echo x > sub/new"))
+            result = await sandbox.run(
+                Command(script="pwd; echo $PYTHONPATH; echo x > lines; echo x > sub/new")
+            )
         seen = workspace.path if kind == "bubblewrap" else fork.path
-        assert result.output.splitlines()[0] == str(seen)
+        assert result.output.splitlines()[:2] == [str(seen), f"/x:{seen}/src"]
         protected = ["lines"] if kind == "bubblewrap" else ["lines", "sub/new"]
         assert await fork.changed_files() == protected
         assert await workspace.changed_files() == []

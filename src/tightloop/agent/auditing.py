@@ -6,7 +6,7 @@ off for the repository from then on.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from tightloop.sandbox.workspace import Workspace
 MAX_FINAL = 3
 """So many selections at most are run again before a turn is called a success: the last ones."""
 
+_NOT_STARTED = (126, 127)
 _CHECKED_ELSEWHERE = "warm-command-"  # a project's own daemons, see sandbox.warm_commands
 
 
@@ -82,7 +83,6 @@ class Auditor:
         self,
         workspace: Workspace,
         aside: Aside,
-        environment: Mapping[str, str],
         shut_off: ShutOff,
         log_directory: Path,
         group: asyncio.TaskGroup,
@@ -90,7 +90,6 @@ class Auditor:
     ) -> None:
         self._workspace = workspace
         self._aside = aside
-        self._environment = environment
         self._shut_off = shut_off
         self._log_directory = log_directory
         self._group = group
@@ -210,13 +209,15 @@ class Auditor:
                     sandbox,
                     command,
                     sandbox.workspace,
-                    self._environment,
+                    sandbox.environment,
                     is_background=not is_final,
                 )
             finally:
                 self._pids.discard(pid or 0)
         if cold.result.timed_out or cold.result.exit_code < 0:
             raise SandboxError("the fresh run was ended")
+        if cold.result.exit_code in _NOT_STARTED and not cold.result.report:
+            raise SandboxError(f"the fresh run did not start: {cold.result.output.strip()[-200:]}")
         return cold.result
 
 

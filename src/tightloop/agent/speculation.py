@@ -31,6 +31,7 @@ Output = Callable[[bytes], None]
 NUM_PLENTY_OF_CORES = 4
 MAX_WASTED_IN_A_ROW = 4
 _MAX_CACHE_BYTES = 1 << 20
+_MAX_SAID_BYTES = 4 << 20
 _KEPT_CACHES = (".pytest_cache", ".hypothesis")  # later runs are told from these what to do
 _READS_CACHE = ("--lf", "--last-failed", "--ff", "--failed-first", "--nf", "--sw", "--stepwise")
 _OWN_FILES = "/pytest-of-"  # numbered by run: what lies there is the try's, and gone with it
@@ -54,11 +55,20 @@ class Attempt:
     is_used: bool = False
     is_recorded: bool = False
     pid: int | None = None
+    num_said: int = 0
     pieces: list[bytes] = field(default_factory=list)
     listener: Output | None = None
 
+    @property
+    def is_too_long(self) -> bool:
+        """Whether more was said than is kept for somebody who comes later."""
+        return self.num_said > _MAX_SAID_BYTES
+
     def hear(self, piece: bytes) -> None:
-        self.pieces.append(piece)
+        """More output."""
+        self.num_said += len(piece)
+        if not self.is_too_long:
+            self.pieces.append(piece)
         if self.listener is not None:
             self.listener(piece)
 
@@ -180,10 +190,16 @@ class Speculator:
             take_turns(attempt.pid)  # somebody waits for it now
         # Before anything is known of the command's habits its output is held back: should it turn
         # out to leave files, it has to be run again, and would be heard twice.
-        if words_of(attempt.command) in self._clean:
+        if words_of(attempt.command) in self._clean and not attempt.is_too_long:
             attempt.stream_to(on_output)
             return await asyncio.shield(attempt.outcome)
-        outcome = await asyncio.shield(attempt.outcome)
+        # Nor is it known how long it takes: a run of its own is put off by its own length at most.
+        try:
+            async with asyncio.timeout(self._real_s.get(words_of(attempt.command))):
+                outcome = await asyncio.shield(attempt.outcome)
+        except TimeoutError:
+            attempt.reason = "it took longer than a run of its own"
+            return None
         if outcome is not None:
             attempt.stream_to(on_output)
         return outcome
@@ -324,6 +340,8 @@ class Speculator:
             left = _what_it_left(before, after, is_same_outside=is_same_outside)
             self._learn(attempt, is_clean=not left)
             attempt.reason = left or _why_not_given_out(result, self._workspace.path)
+            if attempt.is_too_long and attempt.listener is None:
+                attempt.reason = attempt.reason or "it printed more than is kept"
             caches = [] if attempt.reason else self._kept(fork, before, after)
             attempt.outcome.set_result(None if attempt.reason else Outcome(result, caches))
 

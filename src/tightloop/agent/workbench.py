@@ -77,7 +77,6 @@ class Workbench:
         self._auditor = Auditor(
             setting.workspace,
             self._fresh,
-            setting.persistent.environment,
             ShutOff(setting.state_dir),
             setting.state_dir / "warm-shut-off" / "logs",
             group,

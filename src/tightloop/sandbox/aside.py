@@ -60,7 +60,13 @@ class FreshAside:
                 else path
                 for path in self._policy.protected
             )
-            policy = replace(self._policy, workspace=fork.path, protected=moved)
+            old, new = str(self._policy.workspace), str(fork.path)
+            variables = {
+                name: value.replace(old, new) for name, value in self._policy.environment.items()
+            }
+            policy = replace(
+                self._policy, workspace=fork.path, protected=moved, environment=variables
+            )
         sandbox = await self._open(policy)
         try:
             yield sandbox
