@@ -98,6 +98,19 @@ async def test_a_cold_run_says_how_each_test_ended(sandbox: PersistentSandbox) -
     assert [path for path in left if path not in before and path.name != ".pytest_cache"] == []
 
 
+@pytest.mark.parametrize("kind", ["landlock", "none"])
+async def test_a_cold_run_reports_in_every_isolation(
+    kind: str, sandbox: PersistentSandbox, opened: OpenSandbox
+) -> None:
+    """By way of the private directory of that kind, in which nothing is left."""
+    other = await opened(kind, warm_tests=True)
+    cold = await run_cold(other, RUN, other.workspace, other.environment)
+    assert (cold.result.exit_code, len(cold.verdict.tests)) == (0, 2), cold.result.output
+    place = other.environment.get("TMPDIR", "/tmp")
+    left = await other.run(Command(script=f"ls {place} | grep ^report-"))
+    assert left.output == ""
+
+
 async def test_a_crashed_run_reports_what_came_before(sandbox: PersistentSandbox) -> None:
     """Outcomes up to the crash, and the exit code of the crash."""
     crash = "\n\ndef test_zzz():\n    import os\n    os._exit(9)\n"
