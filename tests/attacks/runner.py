@@ -28,7 +28,7 @@ _PREFIXES = {
 """Whoever can has mounts and a network of his own, to lay out a small world: far_network.py."""
 AGENTS_SECRET = "hush-hush-key"
 """A variable of the process that owns the sandboxes."""
-_LIMIT_S = 300.0
+_LIMIT_S = 900.0
 _AT_ONCE = 2
 
 
