@@ -65,25 +65,29 @@ async def sandbox_for(workspace: Path) -> PersistentSandbox:
     return sandbox
 
 
-async def run_warm(sandbox: PersistentSandbox, tests: Sequence[str]) -> Ran:
+async def run_warm(
+    sandbox: PersistentSandbox, tests: Sequence[str], limit_s: float = TIME_LIMIT_S
+) -> Ran:
     """``python -m pytest`` as it comes; the outcomes are those of the report."""
-    result = await sandbox.run(_command(("python",), tests))
+    result = await sandbox.run(_command(("python",), tests, limit_s))
     level = result.how.removeprefix("warm-pytest-") if "warm" in result.how else "cold"
     said = read_report(result.report) if level != "cold" else outcomes(result.output)
     return _ran(result, level, said)
 
 
-async def run_cold(sandbox: PersistentSandbox, tests: Sequence[str]) -> Ran:
+async def run_cold(
+    sandbox: PersistentSandbox, tests: Sequence[str], limit_s: float = TIME_LIMIT_S
+) -> Ran:
     """The same in a process of its own; ``env`` before it keeps it from being a warm one."""
-    result = await sandbox.run(_command(("env", "python"), tests))
+    result = await sandbox.run(_command(("env", "python"), tests, limit_s))
     if result.how != "spawn":
         raise RuntimeError(f"a run that should be cold was {result.how}")
     return _ran(result, "cold", outcomes(result.output))
 
 
-def _command(program: Sequence[str], tests: Sequence[str]) -> Command:
+def _command(program: Sequence[str], tests: Sequence[str], limit_s: float) -> Command:
     argv = [*program, "-m", "pytest", *OPTIONS, *tests]
-    return Command(argv=argv, timeout_s=TIME_LIMIT_S, is_reporting=True)
+    return Command(argv=argv, timeout_s=limit_s, is_reporting=True)
 
 
 def _ran(result: CommandResult, level: str, said: Mapping[str, str]) -> Ran:

@@ -13,7 +13,7 @@ import functools
 import os
 
 LIMIT = 3
-NAME: str = "caf\xc3\xa9"
+NAME: str = "na\xc3\xafve"
 
 
 def plain(x, y=1):
