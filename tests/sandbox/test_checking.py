@@ -142,6 +142,26 @@ async def test_a_check_that_says_nothing_is_made_again(
     await over(checks)
 
 
+async def test_two_runs_at_once_are_not_checked_together(
+    tasks: asyncio.TaskGroup, opened: OpenSandbox
+) -> None:
+    """One check at a time, none beside a run; what was not checked is due again."""
+    auditor = Auditor([Check(Finding.AGREED)])
+    is_quiet = False
+    checks = Checks(auditor, Interruptible(await opened()), tasks, 0.0, lambda: is_quiet)
+    after(checks)
+    await over(checks)
+    assert auditor.num_begun == 0
+    is_quiet = True
+    assert "will check" in after(checks)
+    other = Command(argv=["pytest", "other"])
+    assert checks.after(other, WARM, 0, GOOD) == "provisional, another run is being checked"
+    auditor.go.set()
+    await over(checks)
+    assert "will check" in checks.after(other, WARM, 0, GOOD)
+    await checks.give_way(is_last=True)
+
+
 async def test_what_runs_is_known_and_can_be_interrupted(opened: OpenSandbox) -> None:
     """From its start to its end; cancelling ends it."""
     sandbox = await opened()

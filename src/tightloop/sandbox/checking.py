@@ -72,15 +72,24 @@ def words_of(command: Command) -> tuple[str, ...]:
 
 
 class Checks:
-    """The checks of one sandbox. ``tasks`` is where they run."""
+    """The checks of one sandbox. ``tasks`` is where they run.
+
+    A check begins ``quiet_s`` after its verdict, and not while ``is_quiet`` says that others run.
+    """
 
     def __init__(
-        self, auditor: Checker, runner: Interruptible, tasks: asyncio.TaskGroup, quiet_s: float
+        self,
+        auditor: Checker,
+        runner: Interruptible,
+        tasks: asyncio.TaskGroup,
+        quiet_s: float,
+        is_quiet: Callable[[], bool] = lambda: True,
     ) -> None:
         self._auditor = auditor
         self._runner = runner
         self.tasks = tasks
         self._quiet_s = quiet_s
+        self._is_quiet = is_quiet
         self._sample = AuditSample()
         self.task: asyncio.Task[None] | None = None
         """The check that runs or is about to."""
@@ -95,12 +104,15 @@ class Checks:
         """Whether one runs or is about to."""
         return self.task is not None
 
-    async def give_way(self) -> None:
-        """No check runs: what had begun is broken off, or waited for if it was too often."""
+    async def give_way(self, *, is_last: bool = False) -> None:
+        """No check runs: what had begun is broken off, or waited for if it was too often.
+
+        ``is_last`` waits for none.
+        """
         task = self.task
         if task is None:
             return
-        if self._num_in_vain < PATIENCE:
+        if self._num_in_vain < PATIENCE or is_last:
             running = self._runner.running
             if running is not None:
                 running.send_signal(signal.SIGINT)  # tests may have something to clean up
@@ -119,6 +131,9 @@ class Checks:
 
         ``since_ns`` is a file time from just before the run. Call ``give_way`` before each run.
         """
+        if self.task is not None:  # of a run that was under way at the same time
+            self._sample.again(words_of(command))
+            return "provisional, another run is being checked"
         self._words = words_of(command)
         if self._sample.is_due(self._words, verdict):
             self.task = self.tasks.create_task(self._check(command, result, since_ns))
@@ -129,6 +144,9 @@ class Checks:
         try:
             if self._num_in_vain < PATIENCE:
                 await asyncio.sleep(self._quiet_s)
+            if not self._is_quiet():
+                self._in_vain(self._words)
+                return
             self.take(await self._auditor.check(command, result, since_ns), self._words)
         except (SandboxError, OSError) as error:
             self._last = f"the last check failed: {error}"

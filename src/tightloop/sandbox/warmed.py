@@ -113,7 +113,7 @@ class CheckedCommand:
 
     async def close(self) -> None:
         """No check is under way, and the daemon is ended."""
-        await self.checks.give_way()
+        await self.checks.give_way(is_last=True)
         await self.command.close()
 
 

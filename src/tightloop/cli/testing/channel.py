@@ -15,6 +15,7 @@ from tightloop.sandbox.command_run import CommandRun
 
 _PIECE_BYTES = 1 << 16
 _MAX_WAITING_BYTES = 1 << 20
+_REQUEST_LIMIT_S = 30.0
 
 
 class Watched(Protocol):
@@ -59,10 +60,11 @@ class Channel:
             return False
 
     async def request(self) -> bytes:
-        """The first message; empty when there is none."""
+        """The first message; empty when there is none, or it takes too long."""
         try:
-            return await self._loop.sock_recv(self._connection, MAX_REQUEST_BYTES + 1)
-        except OSError:
+            async with asyncio.timeout(_REQUEST_LIMIT_S):
+                return await self._loop.sock_recv(self._connection, MAX_REQUEST_BYTES + 1)
+        except OSError:  # TimeoutError is one
             return b""
 
     async def listen(self) -> None:

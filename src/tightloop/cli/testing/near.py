@@ -10,6 +10,7 @@ last line. From us: the request, then ``i`` for each interrupt.
 import _signal  # type: ignore[import-not-found]
 import _socket
 import os
+import sys
 
 from tightloop.cli.testing import asked as asking
 from tightloop.cli.testing.asked import Asked, BadUsage
@@ -142,6 +143,9 @@ class Near:
 
 def main(verb: str, words: "Sequence[str]") -> int:
     """Run one command line of ``verb``."""
+    if sys.platform != "linux":
+        say(f"{verb}: warm runs need Linux, this is {sys.platform}")
+        return CANNOT_RUN
     environment = dict(os.environ)
     try:
         given = list(words)

@@ -94,8 +94,9 @@ class Session:
         self._auditor = self._auditor_by(self._runner)
         in_background = Interruptible(sandbox)
         self.checks = Checks(
-            self._auditor_by(in_background), in_background, tasks, settings.quiet_s
-        )
+            self._auditor_by(in_background), in_background, tasks, settings.quiet_s,
+            lambda: self.num_running == 0,
+        )  # fmt: skip
         self._scratch = settings.state_dir / "test" / f"moment-{os.getpid()}"
         self._first = self._look()
         self._tasks = tasks
@@ -122,7 +123,7 @@ class Session:
 
     async def close(self) -> None:
         """No check runs, and nothing is left but logs."""
-        await self.checks.give_way()
+        await self.checks.give_way(is_last=True)
         for one in self._commands.values():
             await one.close()
         self._scratch.unlink(missing_ok=True)
