@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tightloop.sandbox import layers, mounts
+from tightloop.sandbox import layers, locks, mounts
 from tightloop.sandbox.locks import is_free
 
 USES = "uses"
@@ -115,9 +115,20 @@ def discard_directory(directory: Path, state_dir: Path) -> Path | None:
     return target
 
 
-def empty_trash(state_dir: Path) -> None:
-    """What was thrown away is deleted. Several processes may do it at once."""
+def empty_trash(state_dir: Path, *, wait: bool = True) -> None:
+    """What was thrown away is deleted, by one at a time: several would be in each other's way.
+
+    Without ``wait`` it is left to whoever is at it.
+    """
     trash = state_dir / "trash"
-    with contextlib.suppress(FileNotFoundError):
-        for directory in list(trash.iterdir()):
-            layers.remove_tree(directory)
+    known: set[str] = set()
+    while trash.is_dir() and (found := set(os.listdir(trash))) - known:
+        lock_fd = locks.acquire(state_dir / "trash.lock", wait=wait)
+        if lock_fd is None:
+            return
+        try:
+            for name in found:
+                layers.remove_tree(trash / name)
+        finally:
+            os.close(lock_fd)
+        known = found  # what could not be deleted is not tried again

@@ -359,7 +359,11 @@ def _empty_trash_aside(state_dir: Path) -> None:
     trash = state_dir / "trash"
     if trash.is_dir() and os.listdir(trash):
         threading.Thread(
-            target=layouts.empty_trash, args=(state_dir,), name="trash", daemon=True
+            target=layouts.empty_trash,
+            args=(state_dir,),
+            kwargs={"wait": False},
+            name="trash",
+            daemon=True,
         ).start()
 
 
