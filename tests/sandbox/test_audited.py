@@ -104,11 +104,12 @@ async def test_a_cold_run_reports_in_every_isolation(
 ) -> None:
     """By way of the private directory of that kind, in which nothing is left."""
     other = await opened(kind, warm_tests=True)
+    place = other.environment.get("TMPDIR", "/tmp")
+    look = Command(script=f"ls {place} | grep ^report-")
+    before = await other.run(look)
     cold = await run_cold(other, RUN, other.workspace, other.environment)
     assert (cold.result.exit_code, len(cold.verdict.tests)) == (0, 2), cold.result.output
-    place = other.environment.get("TMPDIR", "/tmp")
-    left = await other.run(Command(script=f"ls {place} | grep ^report-"))
-    assert left.output == ""
+    assert (await other.run(look)).output == before.output
 
 
 async def test_a_crashed_run_reports_what_came_before(sandbox: PersistentSandbox) -> None:
