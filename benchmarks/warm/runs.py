@@ -13,6 +13,8 @@ from tightloop.sandbox.verdicts import read_report
 OPTIONS = ("-v", "-rA")
 ENVIRONMENT = {"PYTHONHASHSEED": "0"}
 """One for the whole session: otherwise two cold runs already differ in the order of sets."""
+KIND = "bubblewrap"
+"""With a /tmp of its own: what others leave in a shared one would be told in some runs."""
 TIME_LIMIT_S = 120.0
 _RANKS = ("ERROR", "FAILED", "XFAIL", "XPASS", "SKIPPED", "PASSED")
 _NAMES = {"XFAIL": "xfailed", "XPASS": "xpassed"}
@@ -58,7 +60,7 @@ def outcomes(output: str) -> dict[str, str]:
 async def sandbox_for(workspace: Path) -> PersistentSandbox:
     """A started sandbox whose warm process is ready. Raises RuntimeError when there is none."""
     policy = Policy(workspace, environment=ENVIRONMENT, max_output_bytes=4 << 20)
-    sandbox = await open_sandbox(policy)
+    sandbox = await open_sandbox(policy, kind=KIND)
     if not await sandbox.warm_tests_ready():
         await sandbox.close()
         raise RuntimeError(f"no warm tests in {workspace}: {sandbox.warm_refusal}")
