@@ -154,38 +154,34 @@ def rename_above(protected_path: str, is_policy: bool) -> Callable[[Ground], Awa
     return rename
 
 
-async def new_hook(ground: Ground) -> str:
-    """A hook in a repository that has no directory for them."""
+async def new_in_git(ground: Ground) -> str:
+    """A hook where there are none, and a file that says where git's configuration is."""
     async with fresh(ground) as workspace:
         shutil.rmtree(workspace.path / ".git" / "hooks", ignore_errors=True)
-        return await _made(ground, workspace, ".git/hooks/post-checkout")
-
-
-async def new_common_directory(ground: Ground) -> str:
-    """git takes its configuration from where this file says."""
-    async with fresh(ground) as workspace:
-        return await _made(ground, workspace, ".git/commondir")
+        return await _made(ground, workspace, ".git/hooks/post-checkout", ".git/commondir")
 
 
 async def new_settings(ground: Ground) -> str:
-    """An editor that runs tasks when it opens a directory."""
+    """An editor that runs tasks when it opens a directory, and a shell's settings."""
     async with fresh(ground) as workspace:
-        return await _made(ground, workspace, ".vscode/tasks.json")
+        return await _made(ground, workspace, ".vscode/tasks.json", "sub/.envrc")
 
 
-async def _made(ground: Ground, workspace: Fresh, path: str) -> str:
-    """What came of making it; for an overlay, what the result says of it."""
+async def _made(ground: Ground, workspace: Fresh, *paths: str) -> str:
+    """What came of making them; for an overlay, what the result says of them."""
     sandbox = await ground.open(workspace=workspace.path)
-    await said(sandbox, f"mkdir -p {os.path.dirname(path)}; echo x > {path}")
+    for path in paths:
+        await said(sandbox, f"mkdir -p {os.path.dirname(path)}; echo x > {path}")
     await sandbox.close()
-    if not (workspace.path / path).exists():
+    if not all((workspace.path / path).exists() for path in paths):
         return "not made"
     if workspace.view is None or ground.backend == CONTROL:
         return "ok"
-    if path not in await workspace.view.changed_files():
+    found = set(paths) & set(await workspace.view.changed_files())
+    if not found:
         return "in no result"
-    risks = [risk for risk in await workspace.view.risks() if risk.is_severe]
-    return "flagged" if path in [risk.path for risk in risks] else "in the result"
+    risks = {risk.path for risk in await workspace.view.risks() if risk.is_severe}
+    return "flagged" if risks.issuperset(paths) else "in the result"
 
 
 async def all_settings(ground: Ground) -> str:

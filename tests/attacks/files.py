@@ -204,21 +204,14 @@ ATTACKS = (
         "make a protected path that did not exist",
         (
             Probe(
-                "hooks, in a repository without",
-                checkout.new_hook,
+                "`.git/hooks`, `.git/commondir`",
+                checkout.new_in_git,
                 By("ok", overlay="in no result"),
                 By("ok", overlay="in no result"),
                 gap=NOT_THERE,
             ),
             Probe(
-                "`.git/commondir`",
-                checkout.new_common_directory,
-                By("ok", overlay="in no result"),
-                By("ok", overlay="in no result"),
-                gap=NOT_THERE,
-            ),
-            Probe(
-                "an editor's settings",
+                "an editor's and a shell's settings",
                 checkout.new_settings,
                 By("ok", overlay="flagged"),
                 By("ok", overlay="flagged"),
@@ -379,6 +372,7 @@ ATTACKS = (
                 "ENOSPC",
                 "ok",
                 users=("root",),
+                places=("plain",),
                 gap="files together are not limited, in a workspace neither: use a file system with a quota.",
             ),
         ),

@@ -163,7 +163,14 @@ ATTACKS = (
         "P14",
         "read what is typed for the agent",
         (
-            Probe("", commands.reads_stdin("cat"), "end of file", "end of file", control="typed"),
+            Probe(
+                "",
+                commands.reads_stdin("cat"),
+                "end of file",
+                "end of file",
+                control="typed",
+                places=("plain",),
+            ),
             Probe(
                 "by the agent's descriptor",
                 commands.reads_stdin("cat /proc/$PPID/fd/0 2>/dev/null || echo refused"),
