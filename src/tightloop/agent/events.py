@@ -22,7 +22,8 @@ from tightloop.trace.speculation import Speculation
 class CommandExecution(Struct, frozen=True, tag_field="type", tag="command_execution"):
     """A command. ``status`` is in_progress, completed, failed or declined.
 
-    ``how`` says which path ran it (``spawn``, ``warm-pytest``), an addition of ours.
+    ``how`` says which path ran it (``spawn``, ``warm-pytest-l1``), an addition of ours; `` ahead``
+    behind it means that it ran before it was asked for, in a copy of the workspace.
     """
 
     id: str

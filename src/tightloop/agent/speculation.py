@@ -216,6 +216,8 @@ class Speculator:
         attempt.is_used = True
         self._num_wasted_in_a_row = 0
         self._attempt = None
+        if attempt.task is not None and not attempt.task.done():
+            self._ending.add(attempt.task)  # its place is being left
         self._settle(attempt)
         result = outcome.result
         return replace(result, how=f"{result.how} {AHEAD}")

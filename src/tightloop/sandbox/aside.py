@@ -116,18 +116,20 @@ class RenewedAside:
             await aside.close()
 
 
-_OWN_DIRECTORY_OF_PYTEST = "pytest-of-*"
+_PASSED_OVER = ("pytest-of-*", "tightloop-probe-*")
 
 
 def scratch_command(policy: Policy) -> Command:
     """Lists what lies in a sandbox's writable places outside the workspace.
 
-    Not pytest's directory for temporary files, which each run makes anew. Equal output before and
-    after tells that commands have left nothing there.
+    Not pytest's directory for temporary files, which each run makes anew, and not that of a warm
+    test process, which comes and goes by itself. Equal output before and after tells that commands
+    have left nothing there.
     """
     places = [*map(str, hidden_directories(policy)), "/dev/shm"]
     known = [place for place in dict.fromkeys(places) if os.path.isdir(place)]
     words = ["find", *known, "-xdev", "-path", str(policy.workspace), "-prune", "-o"]
-    words += ["-name", _OWN_DIRECTORY_OF_PYTEST, "-prune", "-o"]
+    for name in _PASSED_OVER:
+        words += ["-name", name, "-prune", "-o"]
     words += ["-type", "d", "-printf", "%p/\\n", "-o", "-printf", "%p %s %T@\\n"]
     return Command(argv=words, timeout_s=10.0)
