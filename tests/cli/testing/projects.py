@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.sandbox.conftest import plain_environment
+from tightloop.sandbox.sweep import file_time_ns
 
 LIMIT_S = 50.0
 FILES = {
@@ -54,8 +55,12 @@ class Project:
         self.environment |= {"TIGHTLOOP_STATE_DIR": str(self.state), "TERM": "xterm-256color"}
 
     def write(self, name: str, text: str) -> None:
-        """The file has this content."""
+        """The file has this content, and is older than what comes next by the clock of files."""
         (self.root / name).write_text(text)
+        scratch = self.root.parent / "scratch"
+        written_ns = (self.root / name).stat().st_ctime_ns
+        while file_time_ns(scratch) <= written_ns:
+            pass
 
     def argv(self, *words: str) -> list[str]:
         """A command line. The directory is not on the program's path, as with ``tightloop`` itself."""

@@ -150,6 +150,9 @@ class Session:
                 if off and not reason:
                     reason = saying.off_reason(off, self.shut_off.logs(self.root))
                 return await self._cold(asked, channel, reason)
+            known = self._known_reason(asked) if asked.is_json else ""
+            if known:  # a cold run says how each test ended only if it is made for that
+                return await self._cold(asked, channel, known)
             return await self._warm(asked, channel)
         finally:
             self.num_running -= 1
@@ -167,6 +170,8 @@ class Session:
             return _end(asked, channel, result, "", None, "interrupted")
         if not is_warm(result):
             reason = await self._why_cold(asked)
+            if asked.is_json:
+                return await self._cold(asked, channel, reason)
             return _end(asked, channel, result, reason, None, saying.cold_line(result, reason))
         if asked.mode != "audit":
             state = self.checks.after(command, result, since_ns, verdict_of(result))
@@ -176,6 +181,9 @@ class Session:
             return _end(asked, channel, result, "", None, "interrupted")
         self.checks.take(check, words_of(command))
         self._tell_news(self.checks, channel)
+        if check.cold is not None and check.finding in (Finding.WRONG, Finding.UNSTABLE):
+            channel.note("what the cold run printed:")
+            OutputTo(channel, is_for_programs=bool(asked.is_json))(check.cold.output.encode())
         line = saying.warm_line(result, saying.checked_words(check))
         return _end(asked, channel, result, "", check, line)
 
@@ -257,12 +265,15 @@ class Session:
             is_reporting=True,
         )
 
-    async def _why_cold(self, asked: Asked) -> str:
-        """Why a run was not warm although it could have been, as far as that is known here."""
+    def _known_reason(self, asked: Asked) -> str:
+        """Why a run will be cold, if it can be told from what is asked; else empty."""
         if asked.directory != asked.root:
             return f"warm runs start in {asked.root}"
-        reason = unknown_argument(asked.words) or unsure_config(asked.directory, asked.root)
-        if reason:
+        return unknown_argument(asked.words) or unsure_config(asked.directory, asked.root)
+
+    async def _why_cold(self, asked: Asked) -> str:
+        """Why a run was not warm although it could have been, as far as that is known here."""
+        if reason := self._known_reason(asked):
             return reason
         try:
             async with asyncio.timeout(_TELL_LIMIT_S):
@@ -271,6 +282,8 @@ class Session:
             return "the warm process is still starting"
         if is_ready:
             return "the warm process was renewed"
+        if self.sandbox.warm_refusal == "gone":
+            return "the warm process ended and is started anew"
         return f"no warm process: {self.sandbox.warm_refusal or 'the policy has none'}"
 
 
