@@ -111,3 +111,36 @@ def test_a_tree_has_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (tmp_path / str(number)).touch()
     with pytest.raises(TooManyFiles, match="more than 3"):
         Tree(str(tmp_path))
+
+
+def test_names_are_looked_at_anew_when_the_directory_has_changed(tmp_path: Path) -> None:
+    """Also far below, also once the directory is old enough to be believed."""
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    for directory in (tmp_path, below.parent, below):
+        os.utime(directory, ns=(0, 0))
+    tree = Tree(str(tmp_path))
+    assert tree.changes() == ("", [])
+    (below / "__pycache__").mkdir()
+    assert tree.changes() == ("", [])
+    (below / "new").touch()
+    assert tree.changes() == (str(below / "new"), [])
+    (below / "new").unlink()
+    assert tree.changes() == ("", [])
+    (below / "__pycache__").rmdir()
+    below.rmdir()
+    assert tree.changes()[0] == f"{below}/"
+
+
+def test_files_that_are_not_watched_do_not_count(tmp_path: Path) -> None:
+    """Unless they come or go."""
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    tree = Tree(str(tmp_path))
+    tree.watch_only(lambda path: path.endswith("a"))
+    (tmp_path / "b").write_text("other")
+    assert tree.changes() == ("", [])
+    (tmp_path / "a").write_text("other")
+    assert tree.changes() == ("", [str(tmp_path / "a")])
+    (tmp_path / "b").unlink()
+    assert tree.changes() == (str(tmp_path / "b"), [])

@@ -14,6 +14,7 @@ from typing import Any
 
 from . import early
 from .child import become_cold, forget_listings
+from .compiled import Codes
 from .declining import CONFIG_FILES
 from .recording import ChangedMeanwhile, RandomState, Recorder, Refusal, project_objects
 from .report import attributes
@@ -42,11 +43,16 @@ class Learnt:
 
 @dataclass(slots=True)
 class Lesson:
-    """A command, what a run of it had imported, and the tree as it was before that run."""
+    """A command, what a run of it had imported, and the tree as it was before that run.
+
+    ``shape`` is what a run can tell of its output, see ``standing_in``.
+    """
 
     request: dict[str, Any]
     learnt: Learnt
     tree: Tree
+    shape: tuple[int, ...] = ()
+    codes: Codes = field(default_factory=Codes)
 
 
 @dataclass(slots=True)
@@ -57,7 +63,7 @@ class State:
     tree: Tree
     tests: dict[str, bytes] = field(default_factory=dict)
     outside: dict[str, Seen] = field(default_factory=dict)
-    functions: dict[int, list[types.FunctionType]] = field(default_factory=dict)
+    functions: dict[str, list[types.FunctionType]] = field(default_factory=dict)
     suspended: set[str] = field(default_factory=set)
     read: set[str] = field(default_factory=set)
     executed: set[int] = field(default_factory=set)
@@ -81,7 +87,8 @@ def build(lesson: Lesson, workspace: str) -> State:
     if not hasattr(build.__code__, "co_qualname"):
         raise Refusal("project modules stay resident from Python 3.11 on")
     search_path, importers = list(sys.path), set(sys.path_importer_cache)
-    become_cold(request, workspace)
+    become_cold(request, workspace, lesson.codes)
+    lesson.codes.is_keeping = True  # modules only: a test file is not imported here
     state = State(workspace, Tree(workspace))
     check_tests(lesson.tree, learnt)
     statements = find_imports(state, learnt)
@@ -174,7 +181,7 @@ def check_modules(new: dict[str, Any], learnt: Learnt, state: State) -> None:
 def take_stock(state: State, recorder: Recorder, new: dict[str, Any]) -> None:
     """The key of what is resident: files read and code run. Raises Refusal when they changed."""
     files = {os.path.realpath(file) for module in new.values() if (file := _file(module))}
-    state.read = {
+    state.read |= {
         path
         for path, count in recorder.opened.items()
         if path not in recorder.sources or count != recorder.sources[path].num_loads
@@ -193,11 +200,24 @@ def take_stock(state: State, recorder: Recorder, new: dict[str, Any]) -> None:
     listing, changed = state.tree.changes()
     if listing or changed:
         raise ChangedMeanwhile(f"{listing or changed[0]} changed meanwhile")
+    watch_known(state)
     state.functions, suspended = project_objects(state.is_project)
     state.suspended = {os.path.realpath(path) for path in suspended}
     state.executed = set(recorder.executed)
     gc.collect()
     gc.freeze()
+
+
+def watch_known(state: State) -> None:
+    """Changes of files that nothing resident has come from make no difference."""
+    assert state.recorder is not None
+    known = state.read | state.recorder.sources.keys() | state.tests.keys()
+
+    def is_known(path: str) -> bool:
+        is_configuration = os.path.basename(path) in CONFIG_FILES
+        return is_configuration or path in known or os.path.realpath(path) in known
+
+    state.tree.watch_only(is_known)
 
 
 def _file(module: Any) -> str:

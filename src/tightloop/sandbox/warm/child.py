@@ -11,10 +11,12 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import _bootstrap_external
+from importlib.machinery import SourceFileLoader
 from typing import Any, NoReturn
 
+from .compiled import Codes
 from .report import LearningPlugin, Lines, OutcomePlugin
 from .stamps import is_below
 
@@ -36,6 +38,7 @@ class Child:
     report_fd: int = -1
     learn_fd: int = -1
     prepare: Callable[[], None] | None = None
+    codes: Codes = field(default_factory=Codes)
 
 
 def run_child(child: Child) -> NoReturn:
@@ -52,7 +55,7 @@ def run_child(child: Child) -> NoReturn:
         follow_lines()
         plugins = keep_reports(child)
         set_dumpable(True)
-        become_cold(child.request, child.workspace)
+        become_cold(child.request, child.workspace, child.codes)
         register(plugins)
         code = run_pytest("" if child.request["is_module"] else child.request["program"])
     except BaseException:  # noqa: BLE001 - the last frame of the process
@@ -104,7 +107,7 @@ def set_dumpable(value: bool) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, int(value), 0, 0, 0)
 
 
-def become_cold(request: dict[str, Any], workspace: str) -> None:
+def become_cold(request: dict[str, Any], workspace: str, codes: Codes) -> None:
     """Directory, variables, arguments and search path as ``python -m pytest`` has them."""
     cwd, program = request["cwd"], request["program"]
     os.chdir(cwd)
@@ -118,7 +121,7 @@ def become_cold(request: dict[str, Any], workspace: str) -> None:
         sys.path.insert(0, os.path.dirname(os.path.realpath(program)))
     sys.argv = [program, *request["args"]]
     forget_listings(workspace)
-    ignore_cached_code(workspace)
+    ignore_cached_code(workspace, codes)
 
 
 def forget_listings(workspace: str) -> None:
@@ -129,37 +132,88 @@ def forget_listings(workspace: str) -> None:
             del sys.path_importer_cache[place]
 
 
-def ignore_cached_code(workspace: str) -> None:
-    """Files of the workspace are compiled from their source, always.
+def ignore_cached_code(workspace: str, codes: Codes) -> None:
+    """Files of the workspace are compiled from their source, or were from the very same text.
 
     Python and pytest trust cached code when size and whole seconds agree; two edits within one
     second would then run the old code.
     """
-    from _pytest.assertion import rewrite
-
     sys.dont_write_bytecode = True
     if hasattr(_bootstrap_external.cache_from_source, "is_warm"):
         return  # the process that this one was forked from has done it
-    original: Callable[..., str] = _bootstrap_external.cache_from_source
     outside = os.path.realpath(sys.prefix)
 
     def is_ours(path: str) -> bool:
         path = os.path.realpath(path)
         return is_below(path, workspace) and not is_below(path, outside)
 
+    _compile_from_source(is_ours, codes)
+    _rewrite_from_source(is_ours, codes)
+
+
+def _compile_from_source(is_ours: Callable[[str], bool], codes: Codes) -> None:
+    original: Callable[..., str] = _bootstrap_external.cache_from_source
+    loader: Any = _bootstrap_external.SourceLoader
+    to_code = loader.source_to_code
+
     def cache_from_source(path: str, *args: Any, **kwargs: Any) -> str:
         if is_ours(os.fspath(path)):
             raise NotImplementedError  # the import system then does without a cache
         return original(path, *args, **kwargs)
 
+    def source_to_code(self: Any, data: Any, path: Any, **options: Any) -> Any:
+        is_plain = type(self) is SourceFileLoader and isinstance(data, bytes)
+        if is_plain and isinstance(path, str) and is_ours(path):
+            kind = f"import {options}"
+            known = codes.find(kind, path, data)
+            if known is not None:
+                return known
+            if codes.is_keeping:
+                return codes.keep(kind, path, data, lambda: to_code(self, data, path, **options))
+        return to_code(self, data, path, **options)
+
+    # Python leaves frames of its import system out of tracebacks; this is one of them
+    importing = to_code.__code__.co_filename
+    source_to_code.__code__ = source_to_code.__code__.replace(co_filename=importing)
     cache_from_source.is_warm = True  # type: ignore[attr-defined]
-    read_pyc = rewrite._read_pyc
+    _bootstrap_external.cache_from_source = cache_from_source  # type: ignore[assignment]
+    loader.source_to_code = source_to_code
+
+
+def _rewrite_from_source(is_ours: Callable[[str], bool], codes: Codes) -> None:
+    from _pytest.assertion import rewrite
+
+    read_pyc, rewrite_test = rewrite._read_pyc, rewrite._rewrite_test
 
     def read_rewritten(source: Any, *args: Any, **kwargs: Any) -> Any:
-        return None if is_ours(os.fspath(source)) else read_pyc(source, *args, **kwargs)
+        path = os.fspath(source)
+        if not is_ours(path):
+            return read_pyc(source, *args, **kwargs)
+        kinds = [
+            _rewriting(hook.config)
+            for hook in sys.meta_path
+            if isinstance(hook, rewrite.AssertionRewritingHook)
+        ]
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            return codes.find(kinds[0], path, file.read()) if kinds else None
+        return None
 
-    _bootstrap_external.cache_from_source = cache_from_source  # type: ignore[assignment]
+    def rewritten(source: Any, config: Any) -> Any:
+        path = os.fspath(source)
+        if not is_ours(path) or not codes.is_keeping:
+            return rewrite_test(source, config)
+        with open(path, "rb") as file:
+            text = file.read()
+        code = codes.keep(_rewriting(config), path, text, lambda: rewrite_test(source, config)[1])
+        return None, code  # beside it comes what only a cached file would need
+
     rewrite._read_pyc = read_rewritten
+    if codes.is_keeping:  # elsewhere it would show in tracebacks
+        vars(rewrite)["_rewrite_test"] = rewritten
+
+
+def _rewriting(config: Any) -> str:
+    return f"rewrite {config.getini('enable_assertion_pass_hook')}"
 
 
 def run_pytest(script: str) -> int:

@@ -11,6 +11,7 @@ import sys
 from typing import Any, NoReturn
 
 from .child import HIGH_FD, become_cold, end_child, register, run_pytest
+from .compiled import Codes
 from .report import Lines, OutcomePlugin
 
 
@@ -29,6 +30,6 @@ def main() -> NoReturn:
         "cwd": os.getcwd(),
         "environment": {},
     }
-    become_cold(request, os.path.realpath(workspace))
+    become_cold(request, os.path.realpath(workspace), Codes())
     register([OutcomePlugin(Lines(fd))])
     end_child(run_pytest("" if is_module else program))

@@ -1,6 +1,7 @@
 # ruff: noqa: TID252 - started as a script, without the package above
 """What a child must do to be as a cold start now, or why that is not known."""
 
+import contextlib
 import os
 import types
 
@@ -52,7 +53,9 @@ def decide_file(state: State, path: str) -> Swaps:
     if real in state.suspended:
         raise Colder(f"{path} has a live generator or coroutine")
     source = state.recorder.sources[real]
-    plan = edits.plan(source.text, text, source.code)
+    with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+        source.outline = source.outline or edits.outline(source.text)
+    plan = edits.plan(source.text, text, source.code, source.outline)
     if plan.reason:
         raise Colder(f"{path}: {plan.reason}")
     return find_functions(state, source.code.co_filename, plan)
@@ -78,11 +81,9 @@ def find_functions(state: State, filename: str, plan: edits.Plan) -> Swaps:
             raise Colder(f"{filename}: {code.co_qualname} ran on import")
     successors = {id(old): new for old, new in plan.codes}
     swaps: Swaps = []
-    for functions in state.functions.values():
-        for function in functions:
-            if function.__code__.co_filename == filename:
-                successor = successors.get(id(function.__code__))
-                if successor is None:
-                    raise Colder(f"{filename}: {function.__qualname__} is not of its text")
-                swaps.append((function, successor))
+    for function in state.functions.get(filename, ()):
+        successor = successors.get(id(function.__code__))
+        if successor is None:
+            raise Colder(f"{filename}: {function.__qualname__} is not of its text")
+        swaps.append((function, successor))
     return swaps

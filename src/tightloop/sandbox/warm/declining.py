@@ -30,6 +30,7 @@ _UNSURE_CONFIG = re.compile(
     r"""|numprocesses|boxed)\b|xdist)""",
     re.MULTILINE,
 )
+_HEADER = re.compile(r"\[+([^\[\]\"',]+)\]+\s*(?:[#;].*)?$")
 _MARKER = "TIGHTLOOP_COMMAND"
 _MAX_DIRECTORIES = 500
 # These choose what is collected by what earlier runs left behind.
@@ -108,7 +109,7 @@ def unsure_config(cwd: str, workspace: str) -> str:
             path = os.path.join(directory, name)
             try:
                 with open(path, encoding="utf-8", errors="replace") as file:
-                    found = _UNSURE_CONFIG.search(file.read())
+                    found = _UNSURE_CONFIG.search(of_pytest(name, file.read()))
             except OSError:
                 continue
             if found:
@@ -117,6 +118,20 @@ def unsure_config(cwd: str, workspace: str) -> str:
             break
         directory = os.path.dirname(directory)
     return ""
+
+
+def of_pytest(name: str, text: str) -> str:
+    """What pytest may read of a configuration file that others share with it."""
+    if "pytest" in name:
+        return text
+    kept, is_wanted = [], name == "pyproject.toml"
+    for line in text.splitlines():
+        header = _HEADER.match(line)
+        if header:
+            is_wanted = "pytest" in header[1] or header[1].strip() == "tool"
+        elif is_wanted:
+            kept.append(line)
+    return "\n".join(kept)
 
 
 def shadowing(cwd: str, names: frozenset[str]) -> str:

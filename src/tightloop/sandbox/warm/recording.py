@@ -1,3 +1,4 @@
+# ruff: noqa: TID252 - started as a script, without the package above
 """Watches imports: which text became which code, what ran, which files were read, what was done
 that a forked process cannot share.
 
@@ -17,6 +18,8 @@ from dataclasses import dataclass, field
 from importlib import _bootstrap_external
 from typing import Any
 
+from .edits import Outline
+
 _PLACES_WITHOUT_STAMPS = ("/proc", "/sys", "/dev")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _ACTS = (
@@ -31,6 +34,13 @@ _UNSWAPPABLE = frozenset(
     """
     numba torch tensorflow jax cupy triton grpc gevent eventlet cffi.verifier beartype.claw
     typeguard.importhook pyximport
+    """.split()  # noqa: SIM905
+)
+# Read by the project itself: the answer would be that of the resident process.
+_CLOCKS = frozenset(
+    """
+    time time_ns monotonic monotonic_ns perf_counter perf_counter_ns process_time localtime gmtime
+    now utcnow today getpid getppid
     """.split()  # noqa: SIM905
 )
 _FUNCTION_LIKE = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
@@ -51,13 +61,19 @@ class Source:
     text: bytes
     code: types.CodeType
     num_loads: int = 1
+    outline: Outline | None = None
 
 
 @dataclass(slots=True)
 class Recorder:
-    """Everything seen between ``start`` and ``stop``."""
+    """Everything seen between ``start`` and ``stop``, or ``watch`` and ``rest``.
+
+    ``on_act`` is called before something happens that children could not share; without it, that
+    is kept in ``acts``.
+    """
 
     is_project: Callable[[str], bool]
+    on_act: Callable[[str], None] | None = None
     sources: dict[str, Source] = field(default_factory=dict)
     executed: dict[int, types.CodeType] = field(default_factory=dict)
     opened: dict[str, int] = field(default_factory=dict)
@@ -70,12 +86,16 @@ class Recorder:
 
     def start(self) -> None:
         """From here on everything is seen. Raises Refusal when somebody else is watching."""
-        if sys.getprofile() is not None or sys.gettrace() is not None:
-            raise Refusal("a profiler or tracer is at work")
         self._before = self._state()
         self._output_fd = os.memfd_create("output", os.MFD_CLOEXEC)
         for fd in (1, 2):
             os.dup2(self._output_fd, fd)
+        self.watch()
+
+    def watch(self) -> None:
+        """The hooks of ``start`` alone, for a process that does what a run does, in its order."""
+        if sys.getprofile() is not None or sys.gettrace() is not None:
+            raise Refusal("a profiler or tracer is at work")
         self._hook_loader()
         self._hook_threads()
         sys.addaudithook(self._on_audit)
@@ -85,6 +105,11 @@ class Recorder:
 
     def stop(self) -> None:
         """Nothing is seen any more. Raises Refusal for what children could not share."""
+        self.rest()
+        self._check()
+
+    def rest(self) -> None:
+        """Nothing is seen any more. Raises Refusal when somebody has kept things from being seen."""
         profile = sys.getprofile()
         sys.setprofile(None)
         threading.setprofile(None)
@@ -95,7 +120,13 @@ class Recorder:
         loader.source_to_code = self._to_code
         if profile != self._on_call:
             raise Refusal("a module set a profiler on import")
-        self._check()
+        if self.acts:
+            raise Refusal(f"importing does {self.acts[0]}")
+        if len(os.listdir("/proc/self/task")) > 1:
+            raise Refusal("importing starts a thread")
+        found = sorted(_UNSWAPPABLE & sys.modules.keys())
+        if found:
+            raise Refusal(f"{found[0]} is imported")
 
     # -- hooks
 
@@ -119,7 +150,7 @@ class Recorder:
         original = self._start_thread = _thread.start_new_thread
 
         def start_new_thread(*arguments: Any) -> int:
-            self.acts.append("_thread.start_new_thread")
+            self._note_act("_thread.start_new_thread")
             return original(*arguments)
 
         _thread.start_new_thread = start_new_thread
@@ -133,10 +164,19 @@ class Recorder:
         elif is_plain:
             self.sources[path] = Source(bytes(data), code)
 
-    def _on_call(self, frame: types.FrameType, event: str, _: Any) -> None:
+    def _note_act(self, what: str) -> None:
+        if self.on_act is not None:
+            self.on_act(what)
+        self.acts.append(what)
+
+    def _on_call(self, frame: types.FrameType, event: str, called: Any) -> None:
         if event == "call":
             code = frame.f_code
             self.executed[id(code)] = code  # kept, so that the number stays its own
+        elif event == "c_call" and called.__name__ in _CLOCKS and _is_clock(called):
+            file = frame.f_code.co_filename
+            if self.is_project(file):
+                self._note_act(f"{called.__qualname__} in {file}")
 
     def _on_audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self._is_on:
@@ -144,7 +184,7 @@ class Recorder:
         if event == "open":
             self._on_open(*arguments)
         elif event.startswith(_ACTS) and not event.startswith(_HARMLESS_ACTS):
-            self.acts.append(event)
+            self._note_act(event)
 
     def _on_open(self, path: Any, mode: Any, flags: Any) -> None:
         if isinstance(path, bytes):
@@ -153,7 +193,10 @@ class Recorder:
             return  # a descriptor: somebody opened it by name before
         path = os.path.abspath(path)
         if isinstance(flags, int) and flags & _WRITES and path != os.devnull:
-            self.acts.append(f"open for writing: {path}")
+            # in a process that pytest has started in, a file without a name: only that is written
+            # by opening a directory
+            if self.on_act is None or not os.path.isdir(path):
+                self._note_act(f"open for writing: {path}")
         elif not path.startswith(_PLACES_WITHOUT_STAMPS) and not path.endswith(".pyc"):
             path = os.path.realpath(path)
             self.opened[path] = self.opened.get(path, 0) + 1
@@ -179,8 +222,6 @@ class Recorder:
         }
 
     def _check(self) -> None:
-        if self.acts:
-            raise Refusal(f"importing does {self.acts[0]}")
         sys.stdout.flush()  # not in a loop: its variable would be one more holder
         sys.stderr.flush()
         if os.fstat(self._output_fd).st_size:
@@ -193,30 +234,34 @@ class Recorder:
         for what, value in self._state().items():
             if value != self._before[what]:
                 raise Refusal(f"importing changes {what}")
-        if len(os.listdir("/proc/self/task")) > 1:
-            raise Refusal("importing starts a thread")
-        found = sorted(_UNSWAPPABLE & sys.modules.keys())
-        if found:
-            raise Refusal(f"{found[0]} is imported")
 
 
 def project_objects(
     is_project: Callable[[str], bool],
-) -> tuple[dict[int, list[types.FunctionType]], set[str]]:
-    """Live functions by the identity of their code, and files with live generators or coroutines.
+) -> tuple[dict[str, list[types.FunctionType]], set[str]]:
+    """Live functions by file, and files with live generators or coroutines.
 
     To be called before ``gc.freeze``, which hides objects.
     """
-    functions: dict[int, list[types.FunctionType]] = {}
+    functions: dict[str, list[types.FunctionType]] = {}
     suspended = set()
     for thing in gc.get_objects():
         kind = type(thing)
         if kind is types.FunctionType:
-            if is_project(thing.__code__.co_filename):
-                functions.setdefault(id(thing.__code__), []).append(thing)
+            file = thing.__code__.co_filename
+            if is_project(file):
+                functions.setdefault(file, []).append(thing)
         elif kind in _FUNCTION_LIKE:
             suspended.add(_code_of(thing).co_filename)
     return functions, suspended
+
+
+def _is_clock(called: Any) -> bool:
+    """Whether a builtin of such a name tells the time or which process this is."""
+    owner = getattr(called, "__self__", None)
+    if isinstance(owner, types.ModuleType):
+        return owner.__name__ in ("time", "posix")
+    return isinstance(owner, type) and any(base.__module__ == "datetime" for base in owner.__mro__)
 
 
 def _code_of(thing: Any) -> types.CodeType:

@@ -8,25 +8,31 @@ cannot make good. Everything else it hands back: ``{"state": "colder", "id", "re
 """
 
 import contextlib
-import ctypes
 import linecache
 import os
 import select
 import signal
 import socket
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 from .building import Lesson, State, build
 from .child import Child, run_child
 from .deciding import Colder, Swaps, decide
 from .recording import ChangedMeanwhile, Refusal
+from .spare import Spare, bind_to_parent, own_pages
 from .wire import receive, send
-
-_PR_SET_PDEATHSIG = 1
 
 
 class Resident:
-    """Serves runs; single-threaded, ends when the other side closes the connection."""
+    """Serves runs; single-threaded, ends when the other side closes the connection.
+
+    ``levels`` are the names of what it offers: without and with swapped functions.
+    """
+
+    levels = ("l1", "swap")
+    keeps_spare = False
 
     def __init__(self, link: socket.socket, state: State) -> None:
         self.link = link
@@ -34,42 +40,116 @@ class Resident:
         self.poll = select.epoll()
         self.poll.register(link.fileno(), select.EPOLLIN)
         self.children: dict[int, tuple[int, int]] = {}  # pidfd -> (request id, pid)
+        self.spare: Spare | None = None
 
     def serve(self) -> None:
-        """Runs that are under way at the end of the connection are left to whoever adopts them."""
+        """Runs that are under way at the end of the connection are left to whoever adopts them.
+
+        Returns in a child that is to go on from here, if there are such.
+        """
         while True:
-            for fd, _ in self.poll.poll():
+            wants_spare = self.keeps_spare and self.spare is None and not self.children
+            events = self.poll.poll(0 if wants_spare else None)
+            if not events and self.make_spare():
+                return
+            for fd, _ in events:
                 if fd != self.link.fileno():
                     self.on_child_end(fd)
                     continue
                 request, fds = receive(self.link)
                 if request is None:
-                    return
+                    os._exit(0)
                 if request.get("op") == "check":
                     self.check()
                     continue
                 try:
-                    self.on_request(request, fds)
+                    if self.on_request(request, fds):
+                        return
                 finally:
                     for passed in fds:
                         os.close(passed)
 
-    def on_request(self, request: dict[str, Any], fds: list[int]) -> None:
+    def on_request(self, request: dict[str, Any], fds: list[int]) -> bool:
+        """Forks, or hands the run back; True in a child that goes on."""
         number = request["id"]
+        answer = self.spare.ask(request, fds) if self.spare is not None else None
+        if answer is not None and answer["state"] == "colder":
+            send(self.link, {"state": "colder", "id": number, "reason": answer["reason"]})
+            return False
+        if self.spare is not None:
+            spare, self.spare = self.spare, None
+            if answer is not None:
+                spare.link.close()
+                self.forked(request, spare.pid, answer["level"])
+                return False
+            spare.end()
         try:
             swaps = decide(self.state)
             pid = self.fork(request, fds, swaps)
         except Exception as error:  # noqa: BLE001 - whatever it is, a colder level knows nothing of it
-            reason = str(error) if isinstance(error, Colder) else f"{type(error).__name__}: {error}"
-            send(self.link, {"state": "colder", "id": number, "reason": reason[:1000]})
+            send(self.link, {"state": "colder", "id": number, "reason": why(error)})
+            return False
+        if not pid:
+            fds.clear()  # its own matter now
+            return True
+        self.forked(request, pid, self.levels[bool(swaps)])
+        return False
+
+    def forked(self, request: dict[str, Any], pid: int, level: str) -> None:
+        """The run exists and waits to be announced."""
+        with contextlib.suppress(OSError):
+            os.setpgid(pid, pid)
+        pidfd = os.pidfd_open(pid)
+        self.children[pidfd] = (request["id"], pid)
+        self.poll.register(pidfd, select.EPOLLIN)
+        send(self.link, {"state": "forked", "id": request["id"], "pid": pid, "level": level})
+
+    def make_spare(self) -> bool:
+        """Forks a child for the next run; True in that child once it is the run."""
+        with contextlib.suppress(Exception):
+            decide(self.state)  # what this finds out about files need not be found out again
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        parent = os.getpid()
+        pid = os.fork()
+        if not pid:
+            ours.close()
+            bind_to_parent(is_bound=True)
+            if os.getppid() != parent:
+                os._exit(0)
+            self.be_spare(theirs)
+            return True
+        theirs.close()
+        self.spare = Spare(pid, ours)
+        return False
+
+    def be_spare(self, link: socket.socket) -> None:
+        """In the child: wait for a run that is for this process, be it."""
+        own_pages()
+        while True:
+            request, fds = receive(link)
+            if request is None:
+                os._exit(0)
+            try:
+                swaps = decide(self.state)
+            except Exception as error:  # noqa: BLE001 - as for a request to the process itself
+                send(link, {"state": "colder", "reason": why(error)})
+                for fd in fds:
+                    os.close(fd)
+                continue
+            self.begin(request, fds, swaps, partial(self.say_prepared, link, swaps))
             return
-        level = "swap" if swaps else "l1"
-        send(self.link, {"state": "forked", "id": number, "pid": pid, "level": level})
+
+    def say_prepared(self, link: socket.socket, swaps: Swaps) -> None:
+        """In the child: it may be announced, and lives as long as it likes."""
+        bind_to_parent(is_bound=False)
+        send(link, {"state": "prepared", "level": self.levels[bool(swaps)]})
+        link.close()
 
     def check(self) -> None:
-        """Says whether everything here is still what a cold start would import."""
+        """Says whether runs on the files as they are now must go colder."""
+        is_stale = False
         try:
-            is_stale = bool(decide(self.state))
+            decide(self.state)
         except Exception:  # noqa: BLE001 - as for a request
             is_stale = True
         send(self.link, {"state": "checked", "is_stale": is_stale})
@@ -79,28 +159,9 @@ class Resident:
         said_fd, saying_fd = os.pipe()
         pid = os.fork()
         if pid == 0:
-
-            def prepare() -> None:
-                try:
-                    self.prepare(swaps)
-                    os.write(saying_fd, b"s")
-                except BaseException:  # noqa: BLE001 - nothing has run yet: it goes colder
-                    os._exit(1)
-
-            output, wait_fd, *report = fds
-            run_child(
-                Child(
-                    request,
-                    self.state.workspace,
-                    output,
-                    wait_fd,
-                    report_fd=report[0] if report else -1,
-                    prepare=prepare,
-                )
-            )
+            self.begin(request, fds, swaps, lambda: os.write(saying_fd, b"s"))
+            return 0
         os.close(saying_fd)
-        with contextlib.suppress(OSError):
-            os.setpgid(pid, pid)
         is_prepared = os.read(said_fd, 1) == b"s"
         os.close(said_fd)
         if not is_prepared:
@@ -108,10 +169,27 @@ class Resident:
                 os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             raise Colder("swapping failed")
-        pidfd = os.pidfd_open(pid)
-        self.children[pidfd] = (request["id"], pid)
-        self.poll.register(pidfd, select.EPOLLIN)
         return pid
+
+    def begin(
+        self, request: dict[str, Any], fds: list[int], swaps: Swaps, say: Callable[[], object]
+    ) -> None:
+        """In the child: swap, say so, be the run."""
+
+        def prepare() -> None:
+            self.prepared(swaps, say)
+
+        output, wait_fd, *report = fds
+        report_fd = report[0] if report else -1
+        run_child(Child(request, self.state.workspace, output, wait_fd, report_fd, prepare=prepare))
+
+    def prepared(self, swaps: Swaps, say: Callable[[], object]) -> None:
+        """In the child: it may be announced, or goes colder without a trace."""
+        try:
+            self.prepare(swaps)
+            say()
+        except BaseException:  # noqa: BLE001 - nothing has run yet: it goes colder
+            os._exit(1)
 
     def prepare(self, swaps: Swaps) -> None:
         """In the child: be what importing the files as they are now would have made."""
@@ -135,9 +213,7 @@ class Resident:
 def run_resident(link: socket.socket, parent: int, lesson: Lesson, workspace: str) -> NoReturn:
     """In the forked process: build, say so, serve. It dies with its parent."""
     try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(0)
+        die_with(parent)
         os.dup2(link.detach(), 3)
         os.closerange(4, 4096)
         link = socket.socket(fileno=3)
@@ -145,15 +221,43 @@ def run_resident(link: socket.socket, parent: int, lesson: Lesson, workspace: st
         try:
             state = build(lesson, workspace)
         except BaseException as error:  # noqa: BLE001 - a project may raise anything on import
-            reason = (
-                str(error) if isinstance(error, Refusal) else f"{type(error).__name__}: {error}"
-            )
-            listing, changed = lesson.tree.changes()
-            has_changed = listing or any(path.endswith(".py") for path in changed)
-            again = isinstance(error, ChangedMeanwhile) or bool(has_changed)
-            send(link, {"state": "refused", "reason": reason[:1000], "again": again})
+            refuse(link, lesson, error)
         else:
-            send(link, {"state": "built", "num_functions": len(state.functions)})
+            say_built(link, lesson, state)
             Resident(link, state).serve()
+    finally:
+        os._exit(0)
+
+
+def why(error: Exception) -> str:
+    """What a colder level may tell of an error here."""
+    return (str(error) if isinstance(error, Colder) else f"{type(error).__name__}: {error}")[:1000]
+
+
+def die_with(parent: int) -> None:
+    """This process ends when the one does that it was forked from."""
+    bind_to_parent(is_bound=True)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def say_built(link: socket.socket, lesson: Lesson, state: State) -> None:
+    """It may be asked; what it has compiled is passed on for others to use."""
+    lesson.codes.is_keeping = False
+    fd = lesson.codes.take_fresh()
+    fds = [fd] if fd >= 0 else []
+    send(link, {"state": "built", "num_functions": len(state.functions)}, fds)
+    for passed in fds:
+        os.close(passed)
+
+
+def refuse(link: socket.socket, lesson: Lesson, error: BaseException) -> NoReturn:
+    """Says why there will be no such process; ``again`` when files just did not hold still."""
+    try:
+        reason = str(error) if isinstance(error, Refusal) else f"{type(error).__name__}: {error}"
+        listing, changed = lesson.tree.changes()
+        has_changed = listing or any(path.endswith(".py") for path in changed)
+        again = isinstance(error, ChangedMeanwhile) or bool(has_changed)
+        send(link, {"state": "refused", "reason": reason[:1000], "again": again})
     finally:
         os._exit(0)

@@ -4,7 +4,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 Status = tuple[int, ...]
 
@@ -88,6 +88,28 @@ def is_young(status: Status) -> bool:
     return time.time_ns() - status[1] < _YOUNG_NS
 
 
+class Listing:
+    """The names in one directory; looked at anew when the directory has changed, or might have
+    within the clock tick in which it was looked at."""
+
+    __slots__ = ("is_sure", "names", "status")
+
+    def __init__(self, directory: str) -> None:
+        self.status = plain_stamp(directory)  # before the names: what comes between is a change
+        self.names = frozenset(entries_of(directory))
+        self.is_sure = bool(self.status) and not is_young(self.status)
+
+    def changed(self, directory: str) -> str:
+        """A path that is new or gone; empty when there is none."""
+        if self.is_sure and plain_stamp(directory) == self.status:
+            return ""
+        now = Listing(directory)
+        if now.names != self.names:
+            return min(now.names ^ self.names)
+        self.status, self.is_sure = now.status, now.is_sure
+        return ""
+
+
 class Tree:
     """Every file of a directory as it was, tool caches and environments left out.
 
@@ -96,36 +118,66 @@ class Tree:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self.seen = {path: Seen(path) for path in files_below(root)}
+        self._listings = {root: Listing(root)}
+        self.seen: dict[str, Seen] = {}
+        waiting = [root]
+        while waiting:
+            for path in self._listings[waiting.pop()].names:
+                self.seen[path] = Seen(path)
+                if len(self.seen) > _MAX_FILES:
+                    raise TooManyFiles(f"more than {_MAX_FILES} files in {root}")
+                if path.endswith(os.sep):
+                    waiting.append(path[:-1])
+                    self._listings[path[:-1]] = Listing(path[:-1])
+        self._watched = self.seen
+
+    def watch_only(self, known: Callable[[str], bool]) -> None:
+        """From now on only these files are said to have changed. New and missing ones are always."""
+        self._watched = {path: seen for path, seen in self.seen.items() if known(path)}
 
     def changes(self) -> tuple[str, list[str]]:
         """A new or missing path (empty when there is none), and the files that have changed."""
-        now = set(files_below(self.root))
-        listing = now ^ self.seen.keys()
-        if listing:
-            return min(listing), []
-        return "", [path for path, seen in self.seen.items() if seen.has_changed(path)]
+        for directory, listing in self._listings.items():
+            path = listing.changed(directory)
+            if path:
+                return path, []
+        return "", [path for path, seen in self._watched.items() if seen.has_changed(path)]
 
 
 def files_below(root: str) -> Iterator[str]:
-    """Paths of files and links, and of directories with a trailing slash."""
+    """Paths of files and links, and of directories with a trailing slash. Raises TooManyFiles."""
     waiting, num_files = [root], 0
     while waiting:
-        try:
-            with os.scandir(waiting.pop()) as entries:
-                listing = list(entries)
-        except OSError:
-            continue
-        for entry in listing:
+        for path in entries_of(waiting.pop()):
             num_files += 1
             if num_files > _MAX_FILES:
                 raise TooManyFiles(f"more than {_MAX_FILES} files in {root}")
-            if not entry.is_dir(follow_symlinks=False):
-                if not entry.name.endswith((".pyc", "~", ".swp")):
-                    yield entry.path
-            elif not is_tools(entry.name, entry.path):
-                yield entry.path + os.sep
-                waiting.append(entry.path)
+            yield path
+            if path.endswith(os.sep):
+                waiting.append(path[:-1])
+
+
+def entries_of(directory: str) -> Iterator[str]:
+    """The same, of one directory alone; nothing when it cannot be read."""
+    try:
+        with os.scandir(directory) as entries:
+            listing = list(entries)
+    except OSError:
+        return
+    for entry in listing:
+        if not entry.is_dir(follow_symlinks=False):
+            if not entry.name.endswith((".pyc", "~", ".swp")):
+                yield entry.path
+        elif not is_tools(entry.name, entry.path):
+            yield entry.path + os.sep
+
+
+def plain_stamp(path: str) -> Status:
+    """That of the file or directory itself; empty when it is gone."""
+    try:
+        return _of(os.stat(path))
+    except OSError:
+        return ()
 
 
 def is_tools(name: str, path: str) -> bool:

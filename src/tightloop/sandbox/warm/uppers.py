@@ -1,5 +1,5 @@
 # ruff: noqa: TID252 - started as a script, without the package above
-"""The bare process's view of those that hold project modules: one per command, a few at most."""
+"""The bare process's view of those that hold project modules: a few per kind."""
 
 import os
 import signal
@@ -11,12 +11,22 @@ from .building import Lesson
 from .wire import send
 
 Key = tuple[Any, ...]
-_MAX_UPPERS = 3
+_MAX_UPPERS = 3  # of each kind
 
 
 def key_of(request: dict[str, Any]) -> Key:
     """What must be equal for the same modules to be imported: the command, word for word."""
     return (request["program"], request["is_module"], request["is_script"], *request["args"])
+
+
+def with_modules(request: dict[str, Any]) -> Key:
+    """The process for a command that holds the project's modules."""
+    return ("l1", *key_of(request))
+
+
+def with_tests(request: dict[str, Any], shape: tuple[int, ...]) -> Key:
+    """The process for a command and a kind of output in which pytest has started."""
+    return ("l2", shape, *key_of(request))
 
 
 class Upper:
@@ -29,10 +39,12 @@ class Upper:
         self.is_built = False
         self.is_checking = False
         self.running: set[int] = set()
-        self._asked: dict[int, tuple[dict[str, Any], list[int], int]] = {}
+        self._asked: dict[int, tuple[dict[str, Any], list[int], int, str]] = {}
 
-    def ask(self, request: dict[str, Any], fds: list[int]) -> bool:
+    def ask(self, request: dict[str, Any], fds: list[int], colder: str) -> bool:
         """Hand a run over; it may begin once ``announced``. False when nobody is there.
+
+        ``colder`` is why no warmer process serves it.
 
         While the process still imports, the request waits in the socket: importing the rest takes
         less than importing everything again.
@@ -45,7 +57,7 @@ class Upper:
             return False
         finally:
             os.close(wait_fd)
-        self._asked[request["id"]] = (request, [os.dup(fd) for fd in fds], go_fd)
+        self._asked[request["id"]] = (request, [os.dup(fd) for fd in fds], go_fd, colder)
         return True
 
     def check(self) -> None:
@@ -61,18 +73,18 @@ class Upper:
         """Whether a request has no answer yet."""
         return bool(self._asked)
 
-    def announced(self, number: int, announce: Callable[[], None]) -> None:
-        """The child exists: it is announced, then it may begin."""
-        _, fds, go_fd = self._asked.pop(number)
+    def announced(self, number: int, announce: Callable[[str], None]) -> None:
+        """The child exists: it is announced, with why it is no warmer, then it may begin."""
+        _, fds, go_fd, colder = self._asked.pop(number)
         self.running.add(number)
-        announce()
+        announce(colder)
         os.write(go_fd, b"g")  # only now: what is not reported may not print
         for fd in (go_fd, *fds):
             os.close(fd)
 
     def take(self, number: int) -> tuple[dict[str, Any], list[int]]:
         """A request back, with its descriptors."""
-        request, fds, go_fd = self._asked.pop(number)
+        request, fds, go_fd, _ = self._asked.pop(number)
         os.close(go_fd)
         return request, fds
 
@@ -80,6 +92,16 @@ class Upper:
         """Every unanswered request back."""
         for number in list(self._asked):
             yield self.take(number)
+
+    def pause(self) -> None:
+        """What nobody waits for takes no time from a run."""
+        if not self.is_built and not self._asked:
+            os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """It may go on."""
+        if not self.is_built:
+            os.kill(self.pid, signal.SIGCONT)
 
     def end(self) -> None:
         """The process is gone and reaped. Its children are left to whoever adopts them."""
@@ -97,9 +119,8 @@ class Uppers:
     def __init__(self) -> None:
         self._all: dict[Key, Upper] = {}
 
-    def of(self, request: dict[str, Any]) -> Upper | None:
-        """The one for this command."""
-        key = key_of(request)
+    def of(self, key: Key) -> Upper | None:
+        """The one for this."""
         upper = self._all.pop(key, None)
         if upper is not None:
             self._all[key] = upper
@@ -114,14 +135,14 @@ class Uppers:
         return next(key for key, one in self._all.items() if one is upper)
 
     def add(self, key: Key, upper: Upper) -> list[Upper]:
-        """Takes it in; returns those that must go: one for the same command, the oldest ones.
+        """Takes it in; returns those that must go: one for the same, the oldest of the kind.
 
         Called when no run is under way.
         """
         gone = [self._all.pop(key)] if key in self._all else []
         self._all[key] = upper
-        gone += list(self._all.values())[:-_MAX_UPPERS]
-        return gone
+        same = [upper for other, upper in self._all.items() if other[0] == key[0]]
+        return gone + same[:-_MAX_UPPERS]
 
     def remove(self, upper: Upper) -> None:
         """It serves no more runs."""
@@ -139,9 +160,9 @@ class Uppers:
         """Every one."""
         return list(self._all.values())
 
-    def are_waited_for(self) -> bool:
-        """Whether somebody waits for an answer."""
-        return bool(self.waited_for())
+    def unbuilt(self) -> list[Upper]:
+        """Those that still import."""
+        return [upper for upper in self._all.values() if not upper.is_built]
 
     def waited_for(self) -> list[Upper]:
         """Those that have not answered a request."""

@@ -2,8 +2,8 @@
 """A resident interpreter that forks one child per pytest run.
 
 It holds pytest, its installed plugins and common standard modules, and no module of the project
-(level 0). After a run of a command it has a second process built beside it that holds the
-project's modules too (``resident.py``): later runs of that command are forked there, with changed
+(level 0). After a run of a command it has others built beside it that hold the project's modules
+too (``levels.py``): later runs of that command are forked there, with changed
 functions swapped in where that is sure to be the same. Whenever a run might differ from a cold
 ``python -m pytest``, it goes to a colder level: from swap to the plain fork here, from there to a
 process of its own.
@@ -13,7 +13,8 @@ One SOCK_SEQPACKET connection, JSON. In: ``{"id", "args", "program", "is_module"
 a JSON line per test; or ``{"op": "refresh"}``, when files have changed, so that what is stale is
 imported anew before somebody waits for it; or ``{"op": "settle", "id"}``, answered once nothing is
 left to do. Out: ``{"state": "ready" | "refused" | "declined" | "started" | "ended" | "settled", ...}``;
-``started`` has the ``level``: ``l0``, ``l1`` or ``swap``, and ``colder`` where a reason is known.
+``started`` has the ``level``: ``l0``, ``l1``, ``l2``, ``swap`` or ``swap-l2``, and ``colder`` where
+a reason is known why it is no warmer.
 """
 
 import contextlib
@@ -32,30 +33,29 @@ from typing import Any
 from . import declining
 from .building import Learnt, Lesson
 from .child import Child, run_child, set_dumpable
+from .levels import Levels
 from .probe import STANDARD_MODULES, Probe
 from .recording import Refusal
-from .resident import run_resident
 from .stamps import Status, TooManyFiles, Tree, is_below, stamp
-from .uppers import Key, Upper, Uppers, key_of
+from .standing_in import Shape, shape_of
 from .wire import receive, send
 
 # Set for the whole session it holds for preload and runs alike: fewer plugins, nothing else.
 _NO_PLUGINS = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"
 _MAX_RUNS = 200  # then a new process, with another hash seed
-_BUILD_LIMIT_S = 20.0
-_MAX_REFUSALS = 3  # of project modules for one command; then its runs stay at level 0
 _MAX_LEARNT_BYTES = 32 << 20
 
 
 class Running:
     """One child of this process: what it was asked, and what it says of its imports."""
 
-    __slots__ = ("learnt", "pid", "request", "tree")
+    __slots__ = ("learnt", "pid", "request", "shape", "tree")
 
-    def __init__(self, request: dict[str, Any], pid: int, tree: Tree | None) -> None:
+    def __init__(self, request: dict[str, Any], pid: int, tree: Tree | None, shape: Shape) -> None:
         self.request = request
         self.pid = pid
         self.tree = tree
+        self.shape = shape
         self.learnt = b""
 
 
@@ -78,10 +78,7 @@ class Zygote:
         self.probe = Probe()
         self.to_import: list[str] | None = None  # None until the probe has told
         self.hooks: list[Any] = []
-        self.uppers = Uppers()
-        self.to_build: dict[Key, Lesson] = {}
-        self.refusals: dict[Key, int] = {}  # in a row
-        self.reasons: dict[Key, str] = {}  # of the last one
+        self.levels = Levels(self)
         self.settling: list[int] = []
         self.num_runs = 0
 
@@ -99,14 +96,14 @@ class Zygote:
 
     def serve_once(self) -> bool:
         """What has happened is dealt with, or one thing is learnt; False when all is over."""
-        is_idle = not self.children and not self.uppers.are_busy()
-        can_learn = is_idle and (self.to_import or not self.probe.is_started or self.to_build)
-        limit_s = _BUILD_LIMIT_S if self.uppers.are_waited_for() else None
-        events = self.poll.poll(0 if can_learn else limit_s)
+        is_idle = not self.children and not self.levels.are_busy()
+        has_more = self.to_import or not self.probe.is_started or self.levels.to_build
+        can_learn = is_idle and has_more
+        events = self.poll.poll(0 if can_learn else self.levels.limit_s())
         if not events and can_learn:
             self.learn()
         elif not events:
-            return self.give_up_waiting()
+            return self.levels.give_up()
         for fd, _ in events:
             if fd == self.control.fileno():
                 if not self.on_request():
@@ -117,15 +114,15 @@ class Zygote:
                 self.on_learnt(fd)
             elif fd in self.children:
                 self.on_child_end(fd)
-            elif not self.on_upper(fd):
+            elif not self.levels.on_news(fd):
                 return False
         self.settle()
         return True
 
     def settle(self) -> None:
         """Whoever waits for that is told that nothing is left to do."""
-        is_learning = self.to_import != [] or self.to_build or self.learning
-        if is_learning or self.children or self.uppers.are_busy() or self.uppers.are_building():
+        is_learning = self.to_import != [] or self.learning
+        if is_learning or self.children or self.levels.are_at_work():
             return
         while self.settling:
             self.send({"state": "settled", "id": self.settling.pop()})
@@ -146,9 +143,8 @@ class Zygote:
 
     def learn(self) -> None:
         """One step, short enough for a request to wait: build, start the probe, or import."""
-        if self.to_build:
-            key = next(iter(self.to_build))
-            self.build(key, self.to_build.pop(key))
+        if self.levels.to_build:
+            self.levels.build_next()
             return
         if not self.probe.is_started:
             self.probe.start()
@@ -220,11 +216,11 @@ class Zygote:
                 self.settling.append(request["id"])
                 return True
             if request.get("op") == "refresh":
-                self.refresh()
+                self.levels.refresh()
                 return True
             if self.is_stale():
                 self.decline(request, "stale")
-                return bool(self.children) or self.uppers.are_busy()
+                return bool(self.children) or self.levels.are_busy()
             reason = declining.unsure(request, self.workspace, self.names)
             if len(fds) != 1 + bool(request.get("report")):
                 reason = "an input of its own"
@@ -232,7 +228,8 @@ class Zygote:
                 self.decline(request, reason)
             else:
                 self.num_runs += 1
-                self.start(request, fds)
+                self.probe.pause()
+                self.levels.start(request, fds)
         finally:
             for fd in fds:
                 os.close(fd)
@@ -241,29 +238,24 @@ class Zygote:
     def decline(self, request: dict[str, Any], reason: str) -> None:
         self.send({"state": "declined", "id": request["id"], "reason": reason})
 
-    def start(self, request: dict[str, Any], fds: list[int]) -> None:
-        """By the process that holds the project's modules if there is one, else from here."""
-        upper = self.uppers.of(request)
-        if upper is None or not upper.ask(request, fds):
-            self.fork(request, fds, self.reasons.get(key_of(request), ""))
-        else:
-            self.probe.pause()
-
     def fork(self, request: dict[str, Any], fds: list[int], colder: str = "") -> None:
         wait_fd, go_fd = os.pipe()
         learn_fd = learning_fd = -1
-        tree = self.tree_to_learn_from(request)
+        shape = shape_of(fds[0])
+        tree = self.tree_to_learn_from(request, shape)
         if tree is not None:
             learn_fd, learning_fd = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.close(go_fd)
             report_fd = fds[1] if len(fds) > 1 else -1
-            run_child(Child(request, self.workspace, fds[0], wait_fd, report_fd, learning_fd))
+            child = Child(request, self.workspace, fds[0], wait_fd, report_fd, learning_fd)
+            child.codes = self.levels.codes
+            run_child(child)
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)  # both sides do it, whoever comes first
         os.close(wait_fd)
-        running = Running(request, pid, tree)
+        running = Running(request, pid, tree, shape)
         pidfd = os.pidfd_open(pid)
         self.children[pidfd] = running
         self.poll.register(pidfd, select.EPOLLIN)
@@ -293,17 +285,24 @@ class Zygote:
         self.send({"state": "ended", "id": running.request["id"], "code": code})
         self.resume()
 
+    def ended(self, number: int, code: int) -> None:
+        """A run of a process with project modules is over."""
+        self.send({"state": "ended", "id": number, "code": code})
+        self.resume()
+
     def resume(self) -> None:
         """What had to hold still while a run was on goes on."""
-        if not self.children and not self.uppers.are_busy():
+        if not self.children and not self.levels.are_busy():
             self.probe.resume()
+            self.levels.resume()
 
     # -- project modules
 
-    def tree_to_learn_from(self, request: dict[str, Any]) -> Tree | None:
-        """The tree before a run, if its command may get a process with the project's modules."""
-        is_hopeless = self.refusals.get(key_of(request), 0) >= _MAX_REFUSALS
-        if is_hopeless or not declining.collects_the_same(request["args"]):
+    def tree_to_learn_from(self, request: dict[str, Any], shape: Shape) -> Tree | None:
+        """The tree before a run, if its command may get processes with the project's modules."""
+        if self.levels.is_hopeless(request, shape) or not declining.collects_the_same(
+            request["args"]
+        ):
             return None
         try:
             return Tree(self.workspace)
@@ -325,98 +324,7 @@ class Zygote:
         except (ValueError, KeyError, TypeError):
             return  # it collected nothing, or was killed
         assert running.tree is not None
-        key = key_of(running.request)
-        self.to_build[key] = Lesson(running.request, learnt, running.tree)
-
-    def refresh(self) -> None:
-        """Files have changed and nobody asks for a run yet: the time to import them anew."""
-        for upper in self.uppers.all():
-            if upper.is_built:
-                upper.check()
-
-    def build(self, key: Key, lesson: Lesson) -> None:
-        """In the background: a process with the project's modules for runs like this one."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        parent = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            run_resident(theirs, parent, lesson, self.workspace)
-        theirs.close()
-        for upper in self.uppers.add(key, Upper(ours, pid, lesson)):
-            self.drop(upper)
-        self.poll.register(ours.fileno(), select.EPOLLIN)
-
-    def on_upper(self, fd: int) -> bool:
-        """News of a process with project modules; False when runs of it are left to others."""
-        upper = self.uppers.by_fd(fd)
-        if upper is None:
-            return True  # it went while its news was under way
-        try:
-            message, _ = receive(upper.link)
-        except OSError:
-            message = None
-        state = message["state"] if message else "gone"
-        if message is None or state == "refused":
-            reason = str(message["reason"]) if message else "it died"
-            key = self.uppers.key(upper)
-            self.reasons[key] = reason
-            if not (message and message["again"]):
-                self.refusals[key] = self.refusals.get(key, 0) + 1
-            return self.lose(upper, reason)
-        if state == "built":
-            upper.is_built = True
-            self.refusals.pop(self.uppers.key(upper), None)
-            self.reasons.pop(self.uppers.key(upper), None)
-        elif state == "checked":
-            upper.is_checking = False
-            if message["is_stale"]:
-                self.to_build.setdefault(self.uppers.key(upper), upper.lesson)
-        elif state == "forked":
-            upper.announced(message["id"], lambda: self.announce_upper(message))
-        elif state == "colder":
-            self.lower(upper, message)
-        elif state == "ended":
-            upper.running.discard(message["id"])
-            self.send({"state": "ended", "id": message["id"], "code": message["code"]})
-            self.resume()
-        return True
-
-    def announce_upper(self, message: dict[str, Any]) -> None:
-        self.announce(message["id"], message["pid"], message["level"])
-
-    def lower(self, upper: Upper, message: dict[str, Any]) -> None:
-        """It cannot serve this run, nor others on this tree: the run is forked from here."""
-        request, fds = upper.take(message["id"])
-        try:
-            self.fork(request, fds, str(message["reason"]))
-        finally:
-            for fd in fds:
-                os.close(fd)
-
-    def lose(self, upper: Upper, reason: str) -> bool:
-        """Runs that wait for it start from here; False when others had begun, for their sake."""
-        had_begun = bool(upper.running)
-        self.drop(upper)
-        if had_begun:
-            return False  # their parent is dead: whoever started this process gets them
-        for request, fds in upper.take_all():
-            try:
-                self.fork(request, fds, f"no process with the project's modules: {reason}")
-            finally:
-                for fd in fds:
-                    os.close(fd)
-        return True
-
-    def drop(self, upper: Upper) -> None:
-        """It is no more."""
-        self.uppers.remove(upper)
-        self.poll.unregister(upper.link.fileno())
-        upper.end()
-
-    def give_up_waiting(self) -> bool:
-        """A build takes too long for those who wait for it."""
-        lost = [self.lose(upper, "it takes too long") for upper in self.uppers.waited_for()]
-        return all(lost)
+        self.levels.learn(Lesson(running.request, learnt, running.tree, running.shape))
 
 
 def load_pytest() -> list[Any]:
