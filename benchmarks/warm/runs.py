@@ -26,7 +26,7 @@ _NOT_COLLECTED = re.compile(r"^ERROR (?P<test>[^\s:]+)(?: - .*)?$", re.MULTILINE
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """How one run ended. ``level`` is l0, l1, l2 or swap for warm runs, else ``cold``."""
+    """How one run ended. ``level`` is l0, l1, l2, swap or swap-l2 for warm runs, else ``cold``."""
 
     exit_code: int
     output: str

@@ -10,7 +10,7 @@ from benchmarks.lab.columns import Column, layout
 from benchmarks.warm.runs import Ran
 from tightloop.sandbox.verdicts import Verdict, differences
 
-LEVELS = ("l2", "swap", "l1", "l0", "cold")
+LEVELS = ("swap-l2", "l2", "swap", "l1", "l0", "cold")
 _MAX_LINES = 40
 
 
