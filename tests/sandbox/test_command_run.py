@@ -15,7 +15,14 @@ import pytest
 from tests.sandbox.conftest import OpenSandbox, plain_environment
 from tests.sandbox.heard import Heard
 from tightloop.sandbox.command_run import CommandRun, is_terminal_master, sealed_file
-from tightloop.sandbox.interface import Command, InteractiveSandbox, Limits, SandboxError, Terminal
+from tightloop.sandbox.interface import (
+    Command,
+    InteractiveSandbox,
+    Limits,
+    RunningCommand,
+    SandboxError,
+    Terminal,
+)
 from tightloop.sandbox.isolation import KINDS
 
 ALL_KINDS = pytest.mark.parametrize("kind", list(KINDS))
@@ -86,6 +93,12 @@ async def test_writing_waits_for_a_slow_reader(opened: OpenSandbox) -> None:
     assert f"{digest}  -\n" == (await run.wait()).output
 
 
+async def write_for_ever(command: RunningCommand) -> None:
+    """The server may still hold its copy of the pipe for a moment: one write says nothing."""
+    while True:
+        await command.write(b"x")
+
+
 async def test_writing_to_what_has_stopped_reading_is_a_broken_pipe(opened: OpenSandbox) -> None:
     """Whether it ended before, while, or only closed its input."""
     sandbox = await opened()
@@ -101,8 +114,7 @@ async def test_writing_to_what_has_stopped_reading_is_a_broken_pipe(opened: Open
     )
     await heard.until("up")
     with pytest.raises(BrokenPipeError, match=r"ended before it read|reads no more"):
-        while True:  # the server may still hold its copy of the pipe for a moment
-            await closed.write(b"x")
+        await write_for_ever(closed)
     closed.kill()
     assert (await closed.wait()).exit_code == -signal.SIGKILL
 
