@@ -14,6 +14,8 @@ from tightloop.cli.main import main
 from tightloop.engine.scripted import call_answer, text_answer
 from tightloop.protocol.items import FunctionCall, FunctionCallOutput
 
+pytestmark = pytest.mark.slow
+
 ALL = pytest.mark.parametrize("kind", BACKENDS)
 WITH_CONTROL = pytest.mark.parametrize("kind", [*BACKENDS, CONTROL])
 CONFIG = '[sandbox]\npolicy = "full-access"\n'

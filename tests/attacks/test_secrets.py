@@ -10,6 +10,8 @@ from tests.attacks.attack import BACKENDS, CONTROL, by_test
 from tests.sandbox.conftest import commit, git
 from tightloop.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 SECRET = "ghp_0123456789abcdefghij"
 PATCH = """*** Begin Patch
 *** Update File: settings

@@ -24,6 +24,8 @@ from tightloop.sandbox.set_up import SetUp
 from tightloop.sandbox.warm.confinement import REFUSAL
 from tightloop.sandbox.workspace import open_workspace
 
+pytestmark = pytest.mark.slow
+
 WARM = "python -m pytest -q -p no:cacheprovider"
 ALL = pytest.mark.parametrize("kind", BACKENDS)
 
