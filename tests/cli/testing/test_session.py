@@ -172,7 +172,7 @@ async def test_objects_for_programs(talks: Talks) -> None:
         assert tests == [
             {"test": "test_core.py::test_a", "outcome": "passed"},
             {"test": "test_core.py::test_b", "outcome": "failed"},
-        ]
+        ], (end, run, talks.said)
         assert (end.code, run["exit_code"], run["how"].startswith(how)) == (1, 1, True)
         assert run["outcomes"] == {"passed": 1, "failed": 1}
         assert "1 failed, 1 passed" in talks.said
