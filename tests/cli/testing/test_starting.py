@@ -1,9 +1,14 @@
 """Starting a background process: once, whatever lies there, with the reason when it cannot be."""
 
+import os
 from pathlib import Path
 
+import pytest
+
+import tightloop
 from tests.cli.testing.projects import Project
 from tightloop.cli.testing.asked import ask
+from tightloop.cli.testing.starting import own_environment
 
 
 def test_a_start_that_fails_says_why(project: Project) -> None:
@@ -31,12 +36,23 @@ def test_what_a_dead_process_left_is_no_obstacle(project: Project) -> None:
 
 def test_modules_of_the_project_are_not_ours(project: Project) -> None:
     """A project may have a file of any name: ours must not run it outside of the sandbox."""
-    for name in ("asyncio", "json", "socket", "tightloop"):
+    for name in ("asyncio", "json", "socket", "msgspec"):
         marker = project.root.parent / f"ran-{name}"
         project.write(f"{name}.py", f"open({str(marker)!r}, 'w')\n")
     ran = project.test("-q")
     assert ran.code != 125, ran
     assert [path.name for path in project.root.parent.glob("ran-*")] == []
+
+
+def test_places_of_the_project_are_not_on_our_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However they got into ``PYTHONPATH``; other places stay, and so does that of this program."""
+    own = str(Path(tightloop.__file__).parents[1])
+    path = [".", "", "/p/src", "/p", "/pq", "/elsewhere", own]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    assert own_environment("/p")["PYTHONPATH"] == os.pathsep.join(["/pq", "/elsewhere", own])
+    assert own_environment("/")["PYTHONPATH"] == own
+    monkeypatch.setenv("PYTHONPATH", "src")
+    assert "PYTHONPATH" not in own_environment("/p")
 
 
 def test_everything_is_the_users_alone(project: Project) -> None:

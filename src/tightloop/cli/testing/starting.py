@@ -59,7 +59,7 @@ def _spawn(state: str, request: Asked) -> None:
         os.posix_spawn(
             sys.executable,
             [*argv, state, str(asked), str(writing)],
-            os.environ,
+            own_environment(request.root),
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
@@ -79,6 +79,20 @@ def _spawn(state: str, request: Asked) -> None:
     if said != _READY:
         reason = said.decode(errors="replace").strip()
         raise Unusable(reason or f"the background process ended: see {log_of(state, request)}")
+
+
+def own_environment(root: str) -> dict[str, str]:
+    """Ours, without places of the project on the search path: its modules run in the sandbox only."""
+    environment = dict(os.environ)
+    own = os.fspath(Path(__file__).parents[3])
+    kept = [
+        place
+        for place in environment.pop("PYTHONPATH", "").split(os.pathsep)
+        if place == own or (os.path.isabs(place) and not Path(place).is_relative_to(root))
+    ]
+    if kept:
+        environment["PYTHONPATH"] = os.pathsep.join(kept)
+    return environment
 
 
 def tell_ready(fd: int, problem: str = "") -> None:
