@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.attacks import way_out
-from tests.attacks.attack import USERS, Attack, Probe
+from tests.attacks.attack import Attack, Inside, Probe
 from tests.attacks.ground import Ground
 from tests.attacks.inside import secrets as inside
 from tests.attacks.inside.calls import syscall
@@ -120,7 +120,14 @@ PROPS = (secrets_of_the_user,)
 CLOSED = ("ENOENT", "EACCES")
 """How it ends with bubblewrap and with Landlock."""
 _YAMA = Path("/proc/sys/kernel/yama/ptrace_scope")
-MAY_LOOK = USERS if not _YAMA.exists() or _YAMA.read_text().strip() == "0" else ("root",)
+MAY_LOOK = ("root", "mapped")
+"""To others the kernel closes a process that has entered a namespace, as overlays need it."""
+MAY_TRACE = MAY_LOOK if not _YAMA.exists() or _YAMA.read_text().strip() == "0" else ("root",)
+
+
+def _looking(name: str, run: Inside, users: tuple[str, ...] = MAY_LOOK) -> Probe:
+    return Probe(name, run, *CLOSED, users=users)
+
 
 ATTACKS = (
     Attack(
@@ -132,17 +139,23 @@ ATTACKS = (
         "S2",
         "variables and memory of other processes",
         (
-            Probe("variables of the agent", inside.environment_of_the_agent, *CLOSED),
+            _looking("variables of the agent", inside.environment_of_the_agent),
+            Probe(
+                "variables of the agent, of an ordinary user",
+                inside.environment_of_the_agent,
+                *CLOSED,
+                users=("user",),
+                places=("plain",),
+            ),
             Probe(
                 "variables and words of any process",
                 inside.environment_of_any_process,
                 bubblewrap="none has it",
                 landlock="none has it",
+                users=MAY_LOOK,
             ),
-            Probe("memory of the agent", inside.memory_of_the_agent, *CLOSED, users=MAY_LOOK),
-            Probe(
-                "open files of the agent", inside.descriptors_of_the_agent, *CLOSED, users=MAY_LOOK
-            ),
+            _looking("memory of the agent", inside.memory_of_the_agent, MAY_TRACE),
+            _looking("open files of the agent", inside.descriptors_of_the_agent, MAY_TRACE),
         ),
     ),
     Attack(
