@@ -15,7 +15,7 @@ def test_new_changed_and_missing_files_are_told(tmp_path: Path) -> None:
     before = sweep(tree)
     written = tree / "written"
     times = written.stat()
-    moment_ns = file_time_ns(tmp_path / "scratch")
+    moment_ns = file_time_ns()
     written.unlink()
     written.write_text("2")
     os.utime(written, ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -32,7 +32,7 @@ def test_new_changed_and_missing_files_are_told(tmp_path: Path) -> None:
 def test_a_file_time_is_not_after_what_follows(tmp_path: Path) -> None:
     """Each file that is made after asking counts as younger, however coarse the clock is."""
     for number in range(50):
-        moment_ns = file_time_ns(tmp_path / "scratch")
+        moment_ns = file_time_ns()
         (tmp_path / str(number)).touch()
         seen = sweep(tmp_path)
         young = seen.changed_after(moment_ns) | seen.changed_at(moment_ns)

@@ -53,11 +53,10 @@ async def tasks() -> AsyncIterator[asyncio.TaskGroup]:
         yield group
 
 
-def age(place: Place) -> None:
+def age() -> None:
     """What was written so far is older than the tick of the clock that stamps files."""
-    scratch = place.workspace.parent / "scratch"
-    begun_ns = file_time_ns(scratch)
-    while file_time_ns(scratch) == begun_ns:
+    begun_ns = file_time_ns()
+    while file_time_ns() == begun_ns:
         pass
 
 
@@ -72,7 +71,7 @@ async def test_a_wrong_answer_is_found_and_is_the_last(
 ) -> None:
     """The cold command counts at once; later ones are cold, also of another session, until allowed."""
     (place.workspace / ".tightloop.toml").write_text(WRONG)
-    age(place)
+    age()
     one = only(checked_commands(place, sandbox, tasks, 0.0))
     asked = Command(script="cat answer")
     checked = await one.run(asked, runner=sandbox, mode="audit")
@@ -95,7 +94,7 @@ async def test_an_agents_sandbox_runs_the_warm_form(
 ) -> None:
     """Everything else is as it was; a wrong answer is noted, and the next one is cold."""
     (place.workspace / ".tightloop.toml").write_text(WRONG)
-    age(place)
+    age()
     notes: list[str] = []
     heard: list[bytes] = []
     async with with_warm_commands(sandbox, place, notes.append, quiet_s=0.0) as warmed:

@@ -2,7 +2,6 @@
 
 import asyncio
 import shlex
-import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -97,8 +96,7 @@ class CheckedCommand:
         why_cold = "asked for" if mode == "cold" else ""
         if reason := self.shut_off.reason(self._place.repository):
             why_cold = why_cold or f"its warm answer was wrong once: {reason}"
-        with tempfile.NamedTemporaryFile(prefix="tightloop-moment-") as moment:
-            since_ns = file_time_ns(Path(moment.name))
+        since_ns = file_time_ns()
         answer = await self.command.run(command, on_output, runner=runner, why_cold=why_cold)
         if not answer.is_warm:
             return Checked(answer)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tightloop.cli.testing import link
 from tightloop.cli.testing.asked import ask
 from tightloop.cli.testing.near import CANNOT_RUN, Near, main
 
@@ -135,26 +134,6 @@ def test_an_end_without_a_word_is_not_a_verdict(
     assert served.run() == 1
     assert served.heard[0] == served.heard[1]
     assert capfd.readouterr().err == ""
-
-
-def test_a_silent_process_is_ended(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """It is ours, took the connection, and says nothing: the next start needs its place."""
-    code = (
-        "import os, socket, sys; server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
-        "server.bind(sys.argv[1]); server.listen(); print('up', flush=True); server.accept()[0].recv(0)\n"
-        "os.read(0, 1)"
-    )
-    path = str(tmp_path / "s")
-    with subprocess.Popen(
-        [sys.executable, "-c", code, path], stdout=subprocess.PIPE, stdin=subprocess.PIPE
-    ) as silent:
-        assert silent.stdout is not None
-        silent.stdout.readline()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-            connection.connect(path)
-            link.end_silent(connection)
-        assert silent.wait() == -signal.SIGKILL
-        assert f"{silent.pid} does not answer" in capfd.readouterr().err
 
 
 def test_a_place_open_to_others_is_not_used(

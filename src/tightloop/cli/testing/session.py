@@ -97,7 +97,6 @@ class Session:
             self._auditor_by(in_background), in_background, tasks, settings.quiet_s,
             lambda: self.num_running == 0,
         )  # fmt: skip
-        self._scratch = settings.state_dir / "test" / f"moment-{os.getpid()}"
         self._first = self._look()
         self._tasks = tasks
         self._commands: dict[str, CheckedCommand] = {}
@@ -122,11 +121,10 @@ class Session:
         return self._first.reason(self._look())
 
     async def close(self) -> None:
-        """No check runs, and nothing is left but logs."""
+        """No check runs, and no daemon."""
         await self.checks.give_way(is_last=True)
         for one in self._commands.values():
             await one.close()
-        self._scratch.unlink(missing_ok=True)
 
     @property
     def is_busy(self) -> bool:
@@ -164,7 +162,7 @@ class Session:
 
     async def _warm(self, asked: Asked, channel: Channel) -> End:
         command = self._command(asked)
-        since_ns = file_time_ns(self._scratch)
+        since_ns = file_time_ns()
         result = await self._run(command, asked, channel)
         if channel.is_given_up:
             return _end(asked, channel, result, "", None, "interrupted")
