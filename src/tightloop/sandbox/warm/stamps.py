@@ -29,14 +29,22 @@ def stamp(path: str) -> Status:
     """Changes whenever the file does, or the names in the directory; empty when it is gone.
 
     Cached byte code does not count: running tests elsewhere with the same interpreter makes it.
+    Nor do hidden directories of tools, which a first test run makes: no import can mean them.
     """
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
-            return (hash(frozenset(os.listdir(path)) - {"__pycache__"}), status.st_ino)
+            names = frozenset(name for name in os.listdir(path) if not _is_never_imported(name))
+            return (hash(names), status.st_ino)
     except OSError:
         return ()
     return _of(status)
+
+
+def _is_never_imported(name: str) -> bool:
+    is_hidden = name.startswith(".")
+    is_of_tools = name in _TOOL_DIRECTORIES or name.endswith(_TOOL_CACHES)
+    return name == "__pycache__" or (is_hidden and is_of_tools)
 
 
 def digest(path: str) -> bytes:
