@@ -85,6 +85,7 @@ class Agent:
     name: str
     mode: str | None
     folder: Path
+    keeping: frozenset[int] = frozenset()
     gaps_ns: list[int] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
 
@@ -94,7 +95,7 @@ class Agent:
         for each in (home, tmp):
             each.mkdir(parents=True)
         await asyncio.to_thread(make_project, project)
-        async with Turnstile(url, turns, self.name) as turnstile:
+        async with Turnstile(url, turns, self.name, self.keeping) as turnstile:
             environment = codex.home_environment(home, tmp, turnstile.origin)
             if self.mode is None:
                 argv = [sys.executable, "-m", "tightloop", "exec", "--server", turnstile.url]
@@ -154,7 +155,7 @@ async def plain(calls: Sequence[Call], folder: Path, turns: Turns) -> list[int]:
             took.append(0)
         else:
             took.append(await asyncio.to_thread(_run_plainly, call.argv, project, environment))
-        await turns.give(PLAIN)
+            await turns.give(PLAIN)
     await turns.leave(PLAIN)
     return took
 
@@ -169,9 +170,10 @@ def _run_plainly(argv: Sequence[str], cwd: Path, environment: dict[str, str]) ->
 
 async def measured(calls: Sequence[Call], folder: Path) -> tuple[list[int], list[Agent], list[Row]]:
     """All at once, one at a time: the commands themselves, the agents, and those that failed."""
-    agents = [Agent(OURS, None, folder / "ours")]
+    patches = frozenset(number for number, call in enumerate(calls) if call.argv is None)
+    agents = [Agent(OURS, None, folder / "ours", patches)]
     agents += [
-        Agent(f"Codex CLI, {mode}", mode, folder / mode)
+        Agent(f"Codex CLI, {mode}", mode, folder / mode, patches)
         for mode in (codex.SANDBOXED, codex.UNCONFINED)
     ]
     turns = Turns([PLAIN, *(agent.name for agent in agents)])
@@ -240,6 +242,7 @@ NOTES = [
     " output, seen from the server's side; agents take turns, call by call, in sessions that go on.",
     "Codex CLI runs as installed, with its own defaults, once in its sandbox for commands and once without;"
     " it starts a login shell for a command unless the model says login false.",
+    "The tests are asked for as soon as the patch's output has arrived: nobody has time between the two.",
     "tightloop exec works in an overlay of the repository, inside bubblewrap; its test runs are warm, the"
     " others cold: all see the same edit before.",
 ]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmarks.workshop.projects import commit
+from benchmarks.workshop.projects import commit, git
 
 SMALL, LARGE = 300, 16_000
 PER_FOLDER = 40
@@ -10,13 +10,16 @@ NUM_CHANGED = 5
 
 
 def make_tree(place: Path, num_files: int) -> None:
-    """``num_files`` files of 0.5 to 2.5 kB in folders of forty, in one commit."""
+    """``num_files`` files of 0.5 to 2.5 kB in folders of forty, in one commit, packed."""
     for number in range(num_files):
         file = _path(place, number)
         if number % PER_FOLDER == 0:
             file.parent.mkdir(parents=True)
         file.write_text(f"VALUE_{number} = {number}\n" * (30 + number % 90), "utf-8")
     commit(place)
+    # As fetched repositories are; and nothing is tidied up while it is measured.
+    git(place, "gc", "--quiet")
+    git(place, "config", "gc.auto", "0")
 
 
 def change(place: Path, mark: str) -> None:

@@ -8,7 +8,7 @@ never work side by side. It is also every agent's proxy for other hosts, and ref
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 import aiohttp
@@ -28,15 +28,20 @@ CALLS = ("function_call", "custom_tool_call")
 class Turnstile:
     """``async with Turnstile(...)``; the agent is given ``url`` instead of the server's.
 
+    After the calls numbered in ``keeping`` (from 0) the turn goes on: what follows comes at once, as
+    from a model that takes no time, and nothing can be made ready between the two.
     ``gaps_ns`` has a duration for each call, in order; ``outputs`` what was sent back for it.
     """
 
-    def __init__(self, upstream: str, turns: Turns, name: str) -> None:
+    def __init__(
+        self, upstream: str, turns: Turns, name: str, keeping: Collection[int] = ()
+    ) -> None:
         self.gaps_ns: list[int] = []
         self.outputs: list[str] = []
         self.origin = ""
         self.url = ""
         self._upstream, self._turns, self._name = upstream, turns, name
+        self._keeping = frozenset(keeping)
         self._called_ns = 0
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
@@ -121,7 +126,8 @@ class Turnstile:
         if last.get("type") in OUTPUTS and self._called_ns:
             self.gaps_ns.append(arrived_ns - self._called_ns)
             self.outputs.append(str(last.get("output")))
-            await self._turns.give(self._name)
+            if len(self.gaps_ns) - 1 not in self._keeping:
+                await self._turns.give(self._name)
         await self._turns.take(self._name)
 
 

@@ -200,9 +200,11 @@ async def measure(place: Path, sizes: dict[int, int]) -> Table:
         repository = here / "repository"
         await asyncio.to_thread(make_tree, repository, size)
         copies = Copies(here, repository)
-        await copies.start()
-        took = await fresh(copies, repository, rounds)
-        await copies.close()
+        try:
+            await copies.start()
+            took = await fresh(copies, repository, rounds)
+        finally:
+            await copies.close()
         table.add(took, [OURS], step=FRESH, files=size)
         operations = Operations(here, repository)
         found = [await operations.round() for _ in range(rounds + 1)][1:]

@@ -40,7 +40,7 @@ def test_each_edit_is_followed_by_its_tests(tmp_path: Path) -> None:
 def test_a_call_that_went_wrong_is_no_measurement(
     outputs: list[str], words: str, tmp_path: Path
 ) -> None:
-    agent = Agent(OURS, None, tmp_path, [1] * len(outputs), outputs)
+    agent = Agent(OURS, None, tmp_path, gaps_ns=[1] * len(outputs), outputs=outputs)
     with pytest.raises(NotStarted, match=words):
         check(agent, [shell("true", ("true",))])
 
@@ -50,4 +50,4 @@ def test_calls_that_went_well_pass(tmp_path: Path) -> None:
     calls = [shell("true", ("true",)), Call("apply_patch", "apply_patch", "", None)]
     calls.append(shell(TESTS, ("python",)))
     outputs = ["Exit code: 0\nOutput:", "Success. Updated", "....\n20 passed in 0.03s"]
-    check(Agent(OURS, None, tmp_path, [1, 1, 1], outputs), calls)
+    check(Agent(OURS, None, tmp_path, gaps_ns=[1, 1, 1], outputs=outputs), calls)

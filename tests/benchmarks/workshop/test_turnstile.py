@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -58,12 +58,12 @@ class Upstream:
 
 @asynccontextmanager
 async def connected(
-    turns: Turns,
+    turns: Turns, keeping: Sequence[int] = ()
 ) -> AsyncIterator[tuple[Upstream, Turnstile, aiohttp.ClientWebSocketResponse]]:
     """An upstream, the turnstile before it, and an agent's socket to that."""
     async with (
         Upstream() as upstream,
-        Turnstile(upstream.url, turns, "agent") as turnstile,
+        Turnstile(upstream.url, turns, "agent", keeping) as turnstile,
         aiohttp.ClientSession() as session,
         session.ws_connect(turnstile.url + "/responses") as socket,
     ):
@@ -94,6 +94,22 @@ async def test_a_gap_lasts_from_the_call_to_its_output_and_not_while_others_have
     assert all(gap > 0 for gap in turnstile.gaps_ns)
     assert sum(turnstile.gaps_ns) < ended_ns - started_ns
     assert upstream.asked == [FIRST, OUTPUT, OUTPUT]
+
+
+async def test_a_turn_goes_on_after_a_call_that_keeps_it() -> None:
+    """The next request passes at once; after the call that follows, it is the other one's turn."""
+    turns = Turns(["agent", "other"])
+    async with connected(turns, keeping=[0]) as (upstream, turnstile, socket):
+        await socket.send_json(FIRST)
+        await socket.receive_json()
+        await socket.send_json(OUTPUT)
+        assert await socket.receive_json() == CALL
+        assert len(upstream.asked) == 2
+        await socket.send_json(OUTPUT)
+        await turns.take("other")
+        assert len(turnstile.gaps_ns) == 2
+        assert len(upstream.asked) == 2
+        await turns.leave("other")
 
 
 async def test_what_ends_its_connection_takes_no_more_turns() -> None:
