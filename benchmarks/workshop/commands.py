@@ -10,8 +10,7 @@ from benchmarks.lab.processes import NotStarted
 from benchmarks.lab.record import Experiment, this_machine
 from benchmarks.workshop import codex
 from benchmarks.workshop.interleaved import Sample, Table, in_turn, timed
-from benchmarks.workshop.programs import spawn, spawn_at_once, versions
-from tightloop import __version__
+from benchmarks.workshop.programs import own_version, spawn, spawn_at_once, versions
 from tightloop.sandbox.interface import Command, Policy
 from tightloop.sandbox.isolation import open_sandbox
 from tightloop.sandbox.pool import SandboxPool
@@ -113,7 +112,7 @@ def run_experiment(*, is_quick: bool) -> Experiment:
         title="One command, `true`: sandboxes beside plain child processes",
         settings={"quick": is_quick, "rounds": rounds, "dear rounds": dear_rounds},
         machine=this_machine(),
-        versions={"tightloop": __version__, **versions("bwrap", "bash"), **codex.versions()},
+        versions={"tightloop": own_version(), **versions("bwrap", "bash"), **codex.versions()},
         rows=table.rows,
         ratios=table.ratios,
         notes=[

@@ -9,8 +9,7 @@ from benchmarks.lab.processes import NotStarted
 from benchmarks.lab.record import Experiment, this_machine
 from benchmarks.workshop import codex
 from benchmarks.workshop.interleaved import Sample, Table, in_turn, timed
-from benchmarks.workshop.programs import spawn, versions
-from tightloop import __version__
+from benchmarks.workshop.programs import own_version, spawn, versions
 from tightloop.agent.patch.apply import PatchStream
 from tightloop.agent.patch.plan import ChunkLocated
 from tightloop.trace.clock import now_ns
@@ -151,7 +150,7 @@ def run_experiment(*, is_quick: bool) -> Experiment:
         title="One patch of one chunk near the end of a file",
         settings={"quick": is_quick, "rounds": rounds, "delta characters": DELTA_CHARS},
         machine=this_machine(),
-        versions={"tightloop": __version__, **versions("git"), **codex.versions()},
+        versions={"tightloop": own_version(), **versions("git"), **codex.versions()},
         rows=table.rows,
         ratios=table.ratios,
         notes=[

@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.lab.processes import NotStarted
+from tightloop import __version__
+
+HERE = Path(__file__).resolve().parent
 
 CLEAN = {
     **{key: value for key, value in os.environ.items() if not key.startswith("GIT_")},
@@ -40,6 +43,13 @@ def spawn_at_once(program: str) -> None:
     """A program without arguments, started and waited for by system calls alone."""
     pid = os.posix_spawn(program, [program], os.environ)
     os.waitpid(pid, 0)
+
+
+def own_version() -> str:
+    """Ours, and the commit that is checked out; a ``+`` says that files differ from it."""
+    argv = ["git", "describe", "--always", "--exclude=*", "--dirty=+"]
+    said = subprocess.run(argv, cwd=HERE, capture_output=True, text=True, check=False)
+    return f"{__version__} at {said.stdout.strip()}" if said.returncode == 0 else __version__
 
 
 def versions(*programs: str) -> dict[str, str]:

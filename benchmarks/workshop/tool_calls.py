@@ -22,10 +22,10 @@ from benchmarks.lab.processes import NotStarted
 from benchmarks.lab.record import Experiment, Row, this_machine
 from benchmarks.workshop import codex
 from benchmarks.workshop.interleaved import Table
+from benchmarks.workshop.programs import own_version
 from benchmarks.workshop.projects import PYTEST, edit_patch, make_project, write_edit
 from benchmarks.workshop.turns import Turns
 from benchmarks.workshop.turnstile import Turnstile
-from tightloop import __version__
 from tightloop.bench.serve_process import ServeProcess
 from tightloop.trace.clock import now_ns
 
@@ -221,7 +221,7 @@ def run_experiment(*, is_quick: bool) -> Experiment:
         title="Tool calls of whole agents, the same script from the same server",
         settings={"quick": is_quick, "calls": num_calls, "tests": num_tests},
         machine=this_machine(),
-        versions={"tightloop": __version__, **codex.versions()},
+        versions={"tightloop": own_version(), **codex.versions()},
         rows=[*table.rows, *missing],
         ratios=table.ratios,
         notes=NOTES,

@@ -15,9 +15,8 @@ from benchmarks.lab.processes import NotStarted
 from benchmarks.lab.record import Experiment, this_machine
 from benchmarks.warm.projects import PROJECTS, copy
 from benchmarks.workshop.interleaved import Sample, Table, in_turn
-from benchmarks.workshop.programs import CLEAN, spawn
+from benchmarks.workshop.programs import CLEAN, own_version, spawn
 from benchmarks.workshop.projects import PYTEST, make_project, write_edit
-from tightloop import __version__
 from tightloop.sandbox.interface import Command, Policy
 from tightloop.sandbox.isolation import open_sandbox
 from tightloop.sandbox.session import PersistentSandbox
@@ -203,7 +202,7 @@ def run_experiment(*, is_quick: bool) -> Experiment:
         title="A test run after an edit of a function's body",
         settings={"quick": is_quick, "rounds": rounds},
         machine=this_machine(),
-        versions={"tightloop": __version__, "pytest": version("pytest")},
+        versions={"tightloop": own_version(), "pytest": version("pytest")},
         rows=table.rows,
         ratios=table.ratios,
         notes=[

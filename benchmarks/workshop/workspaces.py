@@ -9,10 +9,9 @@ from pathlib import Path
 
 from benchmarks.lab.record import Experiment, this_machine
 from benchmarks.workshop.interleaved import Sample, Table, in_turn, timed
-from benchmarks.workshop.programs import spawn, versions
+from benchmarks.workshop.programs import own_version, spawn, versions
 from benchmarks.workshop.projects import IDENTITY, git
 from benchmarks.workshop.trees import LARGE, SMALL, change, make_tree
-from tightloop import __version__
 from tightloop.sandbox import own_namespace
 from tightloop.sandbox.candidates import CandidatePool
 from tightloop.sandbox.interface import Command, Policy
@@ -236,7 +235,7 @@ def run_experiment(*, is_quick: bool) -> Experiment:
             "files in memory": place is not None,
         },
         machine=this_machine(),
-        versions={"tightloop": __version__, **versions("git", "cp", "bwrap")},
+        versions={"tightloop": own_version(), **versions("git", "cp", "bwrap")},
         rows=table.rows,
         ratios=table.ratios,
         notes=[

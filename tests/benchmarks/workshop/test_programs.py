@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.lab.processes import NotStarted
-from benchmarks.workshop.programs import spawn, spawn_at_once, versions
+from benchmarks.workshop.programs import own_version, spawn, spawn_at_once, versions
+from tightloop import __version__
 
 
 async def test_output_is_returned_and_a_failure_is_no_measurement(tmp_path: Path) -> None:
@@ -23,3 +24,8 @@ def test_versions_are_numbers_and_only_of_what_is_there() -> None:
     found = versions("git", "no-such-program")
     assert list(found) == ["git"]
     assert found["git"][0].isdigit()
+
+
+def test_our_version_names_the_commit() -> None:
+    """Where there is one: a checkout without git has none."""
+    assert own_version().startswith(__version__)
