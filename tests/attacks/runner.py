@@ -28,7 +28,7 @@ _PREFIXES = {
 """Whoever can has mounts and a network of his own, to lay out a small world: far_network.py."""
 AGENTS_SECRET = "hush-hush-key"
 """A variable of the process that owns the sandboxes."""
-_LIMIT_S = 900.0
+LIMIT_S = 900.0
 _AT_ONCE = 2
 
 
@@ -84,7 +84,7 @@ def _run_owner(setting: Setting, names: list[str], path: str | None) -> dict[str
         },
         capture_output=True,
         check=False,
-        timeout=_LIMIT_S,
+        timeout=LIMIT_S,
         user=user,
         group=user,
         extra_groups=[] if is_changing else None,

@@ -8,6 +8,8 @@ from tests.attacks import catalog, runner
 from tests.attacks.attack import BACKENDS, CONTROL, Probe, Setting, available_settings
 
 PROBES = catalog.probes()
+# Whoever asks first waits for all probes in all settings; the owners have a time limit of their own.
+pytestmark = pytest.mark.timeout(runner.LIMIT_S * 2)
 
 
 @dataclass(frozen=True, slots=True)
