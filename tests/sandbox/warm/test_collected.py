@@ -176,6 +176,22 @@ def test_every_way_to_run_gives_the_text_of_a_cold_run(
 
 
 @pytest.mark.slow
+def test_nothing_of_ours_is_left_to_warn(shared: Started, project: Path) -> None:
+    """Runs right after each other: with a spare child that is not ready, with one, with none."""
+    edit(project, "pytest.ini", "[pytest]", "[pytest]\nfilterwarnings = error")
+    edit(
+        project,
+        "tests/test_it.py",
+        "def test_state",
+        "import gc\n\n\ndef test_gone():\n    gc.collect()\n\n\ndef test_state",
+    )
+    args = "-q -rA -p no:cacheprovider"
+    cold = shared.cold(args).said
+    assert shared.resident(args).said == cold
+    assert [shared.run(args).said == cold for _ in range(8)] == [True] * 8
+
+
+@pytest.mark.slow
 def test_what_ran_until_the_first_test_is_not_swapped(shared: Started, project: Path) -> None:
     """``cases`` ran for parametrize: the tests themselves would be others."""
     args = "-q -rA -p no:cacheprovider"
@@ -191,10 +207,23 @@ def test_what_ran_until_the_first_test_is_not_swapped(shared: Started, project: 
 def test_earlier_runs_may_not_decide_what_is_collected(shared: Started, project: Path) -> None:
     """Also where the configuration asks for it."""
     edit(project, "pytest.ini", "[pytest]", "[pytest]\naddopts = --ff")
-    shared.run("-q -rA")
+    shared.run("-q -rA --maxfail=50")
     shared.settle()
-    ran = shared.run("-q -rA")
-    assert (ran.level, ran.said) == ("l0", shared.cold("-q -rA").said)
+    ran = shared.run("-q -rA --maxfail=50")
+    assert (ran.level, ran.said) == ("l0", shared.cold("-q -rA --maxfail=50").said)
+
+
+@pytest.mark.slow
+def test_a_process_that_waits_runs_nothing_of_the_project(shared: Started, project: Path) -> None:
+    """As it would at each end of a run, if a test file handles that signal."""
+    edit(project, "tests/test_it.py", "import sys\n", "import signal\nimport sys\n")
+    edit(
+        project, "tests/test_it.py", "SEEN = []", "SEEN = []\nsignal.signal(signal.SIGCHLD, print)"
+    )
+    shared.run("-q -rA --maxfail=51")
+    shared.settle()
+    ran = shared.run("-q -rA --maxfail=51")
+    assert (ran.level, ran.said) == ("l0", shared.cold("-q -rA --maxfail=51").said)
 
 
 @pytest.mark.slow
@@ -240,7 +269,10 @@ def test_a_plugin_that_may_keep_a_seed_keeps_pytest_from_starting_early(
 ) -> None:
     """Only what is known to keep nothing of the kind may be there; the rest goes colder."""
     (packages,) = project.glob(".venv/lib/*/site-packages")
+    # without these there is a process with the modules alone
+    edit(project, "tests/test_it.py", 'os.environ["FROM_CONFTEST"] + ', "'1' + ")
     edit(project, "tests/conftest.py", 'os.environ["FROM_CONFTEST"] = "1"\n', "")
+    edit(project, "tests/test_it.py", 'print("said while collecting")\n', "")
     (packages / "seeding.py").write_text("import random\nSEED = random.random()\n")
     info = packages / "seeding-1.dist-info"
     info.mkdir()

@@ -67,6 +67,20 @@ def test_configured_plugins_are_declined(tmp_path: Path) -> None:
     assert "setup.cfg" in unsure_config(str(below), str(tmp_path))
 
 
+def test_what_is_configured_for_other_tools_does_not_count(tmp_path: Path) -> None:
+    """Files that pytest shares: only its own sections, wherever they stand."""
+    place, others = str(tmp_path), "[testenv]\ncommands =\n    pytest -n auto --cov=pkg\n"
+    (tmp_path / "tox.ini").write_text(f"[pytest]\naddopts = -q\n{others}")
+    (tmp_path / "pyproject.toml").write_text('[tool.x]\nrun = ["pytest", "-n", "4"]\n')
+    assert unsure_config(place, place) == ""
+    (tmp_path / "tox.ini").write_text(f"{others}[pytest]  # here\naddopts =\n    -q\n    -n 4\n")
+    assert "tox.ini" in unsure_config(place, place)
+    (tmp_path / "tox.ini").unlink()
+    text = '[tool.pytest.ini_options]\naddopts = [\n    "-q",\n    "-n", "4",\n]\n'
+    (tmp_path / "pyproject.toml").write_text(text)
+    assert "pyproject.toml" in unsure_config(place, place)
+
+
 def test_a_file_that_hides_a_resident_module_is_declined(tmp_path: Path) -> None:
     """A package with code, a module, not a plain directory of that name."""
     names = frozenset(("json", "queue"))

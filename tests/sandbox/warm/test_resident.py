@@ -317,6 +317,10 @@ REFUSED = {
     "process": ("import subprocess\nsubprocess.run(['true'])\n", "subprocess.Popen"),
     "profiler": ("import sys\nsys.setprofile(None)\n", "profiler"),
     "clock": ("import time\nSTARTED = time.time()\n", "time in "),
+    "lock of several processes": (
+        "import multiprocessing\nLOCK = multiprocessing.Lock()\n",
+        "shares memory",
+    ),
     "day": ("import datetime\nSTARTED = datetime.date.today()\n", "date.today in "),
     "process number": ("import os\nMINE = os.getpid()\n", "getpid in "),
 }

@@ -1,6 +1,7 @@
 """A child that waits for a run must hold what its parent held, and end with it."""
 
 import os
+import select
 import socket
 
 from tightloop.sandbox.warm.spare import Spare, own_pages
@@ -23,12 +24,19 @@ def test_an_answer_is_its_own_and_a_dead_one_gives_none() -> None:
     pid = os.fork()
     if not pid:
         ours.close()
+        receive(theirs)
+        theirs.send(b"r")
         request, fds = receive(theirs)
         send(theirs, {"state": "colder", "reason": f"{request and request['id']} {len(fds)}"})
         receive(theirs)
         os._exit(0)
     theirs.close()
     spare = Spare(pid, ours)
+    assert not spare.is_ready()
+    send(ours, {})
+    select.select([ours], [], [])
+    assert spare.is_ready()
+    assert spare.is_ready()
     assert spare.ask({"id": 1}, [0]) == {"state": "colder", "reason": "1 1"}
     assert spare.ask({"id": 2}, [0]) is None
     spare.end()

@@ -111,7 +111,7 @@ def build(lesson: Lesson, workspace: str) -> State:
             recorder.stop()
     if said:
         raise Refusal(f"importing warns: {said[0].message}")
-    state.random.note()
+    state.random.note(recorder.executed)
     sys.path[:] = search_path
     del os.environ["PYTEST_VERSION"]
     for place in set(sys.path_importer_cache) - importers:

@@ -9,6 +9,7 @@ good, makes runs go colder. What children cannot share ends it before it happens
 
 import fcntl
 import os
+import signal
 import socket
 import sys
 import traceback
@@ -49,8 +50,10 @@ class Collected(Resident):
         output, wait_fd, *report = fds
         if not os.read(wait_fd, 1):
             os._exit(0)  # nobody could announce this run: it goes colder
-        self.link.detach()  # closed below, by their numbers
         self.poll.close()
+        self.link.detach()  # closed below, by their numbers; an object left over would warn
+        if self.spare is not None:
+            self.spare.link.detach()
         output = raised(output)
         kept = [output, *map(raised, report[:1])]
         self.descriptors.hand_over(output, kept)
@@ -80,6 +83,7 @@ class Start:
         self.state = State(workspace, Tree(workspace))
         self.recorder = self.state.recorder = Recorder(self.state.is_project, self.refuse)
         self.before = set(sys.modules)
+        self.interrupts = interrupts()
         self.end = end_of_collection(self.on_collected)
 
     def run(self) -> int:
@@ -104,6 +108,8 @@ class Start:
                 raise error
             self.recorder.rest()
             check_session(session, self.state)
+            if interrupts() != self.interrupts:
+                raise Refusal("a signal would run the project's code here")
             self.take_stock(session)
             collected = Collected(self, self.state, session)
             say_built(self.link, self.lesson, self.state)
@@ -117,7 +123,7 @@ class Start:
         cached = refreshing.cached_files(session.config)
         for path in cached & recorder.opened.keys():
             del recorder.opened[path]
-        state.random.note()
+        state.random.note(recorder.executed)
         new = {name: sys.modules[name] for name in sys.modules if name not in self.before}
         state.read |= {os.path.realpath(path) for path in defining_files(session)}
         take_stock(state, recorder, new)
@@ -143,6 +149,13 @@ class Start:
             manager.unregister(self.outcomes)
         else:
             self.outcomes.lines.fd = report_fd
+
+
+def interrupts() -> list[Any]:
+    """What the end of a child, a pause or a timer would run in a process that only waits."""
+    numbers = (signal.SIGCHLD, signal.SIGCONT, signal.SIGALRM, signal.SIGPROF, signal.SIGVTALRM)
+    timers = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+    return [*map(signal.getsignal, numbers), *(signal.getitimer(timer) for timer in timers)]
 
 
 def check_session(session: Any, state: State) -> None:

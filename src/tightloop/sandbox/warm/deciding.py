@@ -53,9 +53,11 @@ def decide_file(state: State, path: str) -> Swaps:
     if real in state.suspended:
         raise Colder(f"{path} has a live generator or coroutine")
     source = state.recorder.sources[real]
-    with contextlib.suppress(SyntaxError, ValueError, RecursionError):
-        source.outline = source.outline or edits.outline(source.text)
-    plan = edits.plan(source.text, text, source.code, source.outline)
+    if source.planned is None or source.planned[0] != text:
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+            source.outline = source.outline or edits.outline(source.text)
+        source.planned = (text, edits.plan(source.text, text, source.code, source.outline))
+    plan = source.planned[1]
     if plan.reason:
         raise Colder(f"{path}: {plan.reason}")
     return find_functions(state, source.code.co_filename, plan)

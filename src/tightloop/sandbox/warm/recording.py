@@ -13,12 +13,12 @@ import random
 import sys
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from importlib import _bootstrap_external
 from typing import Any
 
-from .edits import Outline
+from .edits import Outline, Plan
 
 _PLACES_WITHOUT_STAMPS = ("/proc", "/sys", "/dev")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -56,12 +56,16 @@ class ChangedMeanwhile(Refusal):
 
 @dataclass(slots=True)
 class Source:
-    """One project file that was imported: its text, and the code import made of that very text."""
+    """One project file that was imported: its text, and the code import made of that very text.
+
+    ``outline`` and ``planned``, the last text that it was compared with, save doing that again.
+    """
 
     text: bytes
     code: types.CodeType
     num_loads: int = 1
     outline: Outline | None = None
+    planned: tuple[bytes, Plan] | None = None
 
 
 @dataclass(slots=True)
@@ -124,6 +128,9 @@ class Recorder:
             raise Refusal(f"importing does {self.acts[0]}")
         if len(os.listdir("/proc/self/task")) > 1:
             raise Refusal("importing starts a thread")
+        with open("/proc/self/maps", "rb") as file:
+            if any(line.split(maxsplit=2)[1] == b"rw-s" for line in file):
+                raise Refusal("importing shares memory")
         found = sorted(_UNSWAPPABLE & sys.modules.keys())
         if found:
             raise Refusal(f"{found[0]} is imported")
@@ -280,10 +287,15 @@ class RandomState:
         self._before = random.getstate()
         self.touched: tuple[Any, ...] | None = None
 
-    def note(self) -> None:
-        """To be called when everything is imported."""
+    def note(self, executed: Container[int]) -> None:
+        """To be called when everything is imported.
+
+        Who only took numbers would take others in a cold run, as in a fork.
+        """
         after = random.getstate()
-        self.touched = None if after == self._before else after
+        setters = (random.Random.seed, random.Random.setstate)
+        is_set = any(id(setter.__code__) in executed for setter in setters)
+        self.touched = after if is_set and after != self._before else None
 
     def restore(self) -> None:
         """In the child."""

@@ -72,12 +72,13 @@ class Resident:
     def on_request(self, request: dict[str, Any], fds: list[int]) -> bool:
         """Forks, or hands the run back; True in a child that goes on."""
         number = request["id"]
-        answer = self.spare.ask(request, fds) if self.spare is not None else None
-        if answer is not None and answer["state"] == "colder":
-            send(self.link, {"state": "colder", "id": number, "reason": answer["reason"]})
-            return False
-        if self.spare is not None:
-            spare, self.spare = self.spare, None
+        spare = self.spare
+        if spare is not None and spare.is_ready():
+            answer = spare.ask(request, fds)
+            if answer is not None and answer["state"] == "colder":
+                send(self.link, {"state": "colder", "id": number, "reason": answer["reason"]})
+                return False
+            self.spare = None
             if answer is not None:
                 spare.link.close()
                 self.forked(request, spare.pid, answer["level"])
@@ -125,6 +126,7 @@ class Resident:
     def be_spare(self, link: socket.socket) -> None:
         """In the child: wait for a run that is for this process, be it."""
         own_pages()
+        link.send(b"r")
         while True:
             request, fds = receive(link)
             if request is None:
