@@ -67,6 +67,19 @@ def test_files_and_directories_may_have_changed_places(repository: Path, tmp_pat
     assert (base / "link" / "deep" / "file").read_text() == "now a directory\n"
 
 
+def test_what_a_link_of_the_user_leads_to_is_left_alone(repository: Path, tmp_path: Path) -> None:
+    """Where a directory was, and files of it are elsewhere now: they are gone from the tree."""
+    elsewhere = tmp_path / "elsewhere"
+    (repository / "sub").rename(elsewhere)
+    (elsewhere / "deep" / "file").chmod(0o600)
+    before = (elsewhere / "deep" / "file").stat()
+    (repository / "sub").symlink_to(elsewhere)
+    base = base_for(repository, tmp_path / "state" / "bases")
+    assert str(elsewhere) == os.readlink(base / "sub")
+    after = (elsewhere / "deep" / "file").stat()
+    assert (before.st_mode, before.st_mtime_ns) == (after.st_mode, after.st_mtime_ns)
+
+
 def test_two_makers_make_one(repository: Path, tmp_path: Path) -> None:
     """Whoever comes second waits and takes what is there; no lock and no half-made base is left."""
     bases = tmp_path / "state" / "bases"

@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
-from tightloop.sandbox.entries import Change, Entry, compare, read_entry
+import pytest
+
+from tightloop.sandbox.entries import Change, Entry, compare, read_below, read_entry
 
 
 def test_entries_are_files_and_links_only(tmp_path: Path) -> None:
@@ -24,6 +26,31 @@ def test_entries_are_files_and_links_only(tmp_path: Path) -> None:
         None,
         None,
     ]
+
+
+def test_what_lies_behind_a_link_is_not_of_the_tree(tmp_path: Path) -> None:
+    """A path of the tree is never read elsewhere; a missing tree is an error."""
+    tree, elsewhere = tmp_path / "tree", tmp_path / "elsewhere"
+    for place in (tree / "real" / "deep", elsewhere / "deep"):
+        place.mkdir(parents=True)
+        (place / "file").write_bytes(b"x")
+    for name, target in (("out", elsewhere), ("in", "real"), ("real/around", "..")):
+        (tree / name).symlink_to(target)
+    names = ("real/deep/file", "out", "out/deep/file", "in/deep/file", "real/around/out", "no/file")
+    assert [read_below(tree, name) for name in names] == [
+        Entry(b"x"),
+        Entry(os.fsencode(elsewhere), is_link=True),
+        None,
+        None,
+        None,
+        None,
+    ]
+    before = len(os.listdir("/proc/self/fd"))
+    for name in names:
+        read_below(tree, name)
+    assert before == len(os.listdir("/proc/self/fd"))
+    with pytest.raises(FileNotFoundError):
+        read_below(tmp_path / "gone", "file")
 
 
 def test_caches_count_only_where_they_were_before(tmp_path: Path) -> None:

@@ -85,3 +85,21 @@ async def test_what_cannot_be_told(workspace_: Workspace, repository: Path, tmp_
 def test_the_difference_of_two_listings() -> None:
     assert changed_between({"a": b"1", "b": b"1"}, {"b": b"2", "c": b"1"}) == ["a", "b", "c"]
     assert Tree({"a": b"1"}, {"c": b"1"}).is_same(Tree({"a": b"1"}, {}))
+
+
+async def test_a_directory_in_the_place_of_a_link_counts_with_its_files(
+    repository: Path, tmp_path: Path
+) -> None:
+    """Also those that are like what the link led to."""
+    (repository / "behind").mkdir()
+    (repository / "behind" / "file").write_text("same\n")
+    (repository / "pointer").symlink_to("behind")
+    workspace = await open_workspace(repository, state_dir=tmp_path / "state", kind="overlay")
+    try:
+        (workspace.path / "pointer").unlink()
+        (workspace.path / "pointer").mkdir()
+        without = read_tree(workspace)
+        (workspace.path / "pointer" / "file").write_text("same\n")
+        assert changed_between(without.entries, read_tree(workspace).entries) == ["pointer/file"]
+    finally:
+        await workspace.discard()

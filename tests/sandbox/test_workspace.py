@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -529,3 +530,46 @@ async def test_forks_can_be_prepared(kind: str, repository: Path, tmp_path: Path
     await workspace.discard()
     assert os.listdir(state / "workspaces") == [fork.path.parents[1].name]
     await fork.discard()
+
+
+async def test_directories_and_links_change_places(
+    kind: str, repository: Path, open_one: OpenWorkspace, tmp_path: Path
+) -> None:
+    """What a link leads to is not taken for a file of the workspace, nor for one of the repository.
+
+    Neither is a file of the host shown in a diff, nor a new one left out for being equal to what
+    lay behind the link that it replaces.
+    """
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "deep").mkdir(parents=True)
+    (elsewhere / "deep" / "file").write_text("of the host\n")
+    (repository / "behind").mkdir()
+    (repository / "behind" / "file").write_text("same\n")
+    (repository / "pointer").symlink_to("behind")
+    commit(repository)
+    workspace = await open_one(kind)
+    shutil.rmtree(workspace.path / "sub")
+    (workspace.path / "sub").symlink_to(elsewhere)
+    (workspace.path / "pointer").unlink()
+    shutil.copytree(workspace.path / "behind", workspace.path / "pointer")
+    expected = ["pointer", "pointer/file", "sub", "sub/deep/file"]
+    assert expected == await workspace.changed_files()
+    assert "of the host" not in await workspace.diff()
+    assert sorted(expected) == sorted(await workspace.apply())
+    assert tree(workspace.path) == tree(repository)
+    assert (repository / "pointer" / "file").read_text() == "same\n"
+    assert (elsewhere / "deep" / "file").read_text() == "of the host\n"
+
+
+async def test_a_fork_in_which_links_changed_places_is_taken(
+    kind: str, repository: Path, open_one: OpenWorkspace
+) -> None:
+    """As into the repository."""
+    workspace = await open_one(kind)
+    async with forks_of(workspace, 1) as [fork]:
+        (fork.path / "other" / "deep").mkdir(parents=True)
+        shutil.copy(fork.path / "sub" / "deep" / "file", fork.path / "other" / "deep" / "file")
+        shutil.rmtree(fork.path / "sub")
+        (fork.path / "sub").symlink_to("other")
+        assert sorted(await workspace.take(fork)) == ["other/deep/file", "sub", "sub/deep/file"]
+        assert tree(workspace.path) == tree(fork.path)

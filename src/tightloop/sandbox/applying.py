@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from tightloop.sandbox.entries import Change, Entry, read_entry
+from tightloop.sandbox.entries import Change, Entry, read_below
 from tightloop.sandbox.interface import SandboxError
 
 _PREFIX = "tightloop-apply-"
@@ -60,7 +60,7 @@ def apply_changes(changes: Sequence[Change], tree: Path, *, force: bool = False)
     or a file that stays. A file that is replaced is never missing in between.
     """
     with _alone(tree):
-        pending = [change for change in changes if read_entry(tree / change.path) != change.after]
+        pending = [change for change in changes if read_below(tree, change.path) != change.after]
         seen = {change.path: _signature(tree / change.path) for change in pending}
         _check(pending, tree, force)
         if not pending:
@@ -131,7 +131,7 @@ def _check(pending: Sequence[Change], tree: Path, force: bool) -> None:
     conflicts = []
     for change in pending:
         target = tree / change.path
-        if (not force and read_entry(target) != change.before) or (
+        if (not force and read_below(tree, change.path) != change.before) or (
             change.after is not None
             and (_is_blocked(change.path, tree, removed) or _stays_directory(target, tree, removed))
         ):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from tightloop.sandbox.entries import CACHE_DIRECTORIES, Entry, files_below, read_entry
+from tightloop.sandbox.entries import CACHE_DIRECTORIES, Entry, files_below, read_below, read_entry
 from tightloop.sandbox.interface import SandboxError
 from tightloop.sandbox.layers import size_of
 from tightloop.sandbox.locks import locked
@@ -207,7 +207,7 @@ def _git_state(repository: Path) -> TreeState | None:
         if num_fields is not None:
             path = os.fsdecode(line.split(b" ", num_fields)[num_fields])
             if not path.endswith("/"):  # a repository inside the repository
-                overrides[path] = read_entry(repository / path)
+                overrides[path] = read_below(repository, path)
     return TreeState(repository, commit, overrides)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tightloop.sandbox.entries import CACHE_DIRECTORIES, read_entry
+from tightloop.sandbox.entries import CACHE_DIRECTORIES, read_below, read_entry
 from tightloop.sandbox.interface import SandboxError
 from tightloop.sandbox.workspace import Workspace
 
@@ -68,7 +68,7 @@ def read_tree(workspace: Workspace, max_bytes: int = MAX_BYTES) -> Tree:
         num_left -= status.st_size if stat.S_ISREG(status.st_mode) else 0
         if num_left < 0:
             raise SandboxError(f"more than {max_bytes} bytes were changed in the workspace")
-        value = _value(base / name, upper / name, status)
+        value = _value(base, upper / name, name, status)
         if value is None or name == _GIT_INDEX:
             continue
         is_cache = bool(CACHE_DIRECTORIES.intersection(name.split("/")))
@@ -90,9 +90,10 @@ def _walk(upper: Path) -> Iterator[tuple[str, os.stat_result]]:
                 yield name, status
 
 
-def _value(below: Path, path: Path, status: os.stat_result) -> bytes | None:
+def _value(base: Path, path: Path, name: str, status: os.stat_result) -> bytes | None:
     """What tells this entry of the layer from others; None when it is as in the base."""
     mode = status.st_mode
+    below = base / name
     if stat.S_ISDIR(mode):
         mark = b"opaque" if _is_opaque(path) else b""
         if not mark and below.is_dir() and not below.is_symlink():
@@ -103,7 +104,7 @@ def _value(below: Path, path: Path, status: os.stat_result) -> bytes | None:
     entry = read_entry(path)
     if entry is None:
         raise SandboxError(f"{str(path)!r} changes while the tree is read")
-    old = read_entry(below)
+    old = read_below(base, name)
     if old == entry and stat.S_IMODE(os.lstat(below).st_mode) == stat.S_IMODE(mode):
         return None
     kind = b"link" if entry.is_link else b"file %o" % stat.S_IMODE(mode)

@@ -12,7 +12,7 @@ from pathlib import Path
 from tightloop.sandbox import applying, collecting, layers, layouts, overlay
 from tightloop.sandbox.applying import WorkspaceConflict
 from tightloop.sandbox.bases import find_base, make_base, run_git, tree_state
-from tightloop.sandbox.entries import Change, Entry, compare, files_below, read_entry
+from tightloop.sandbox.entries import Change, Entry, compare, files_below, read_below
 from tightloop.sandbox.environments import Environment, Found, find_environment
 from tightloop.sandbox.interface import Policy, SandboxError
 from tightloop.sandbox.layouts import Layout
@@ -201,8 +201,8 @@ class Workspace:
         changes = {change.path: change for change in self._changes()}
         for path in self._applied:
             if path not in changes:  # applied before, then taken back here
-                before = read_entry(self._base / path)
-                changes[path] = Change(path, before, read_entry(self.path / path))
+                before = read_below(self._base, path)
+                changes[path] = Change(path, before, read_below(self.path, path))
         expected = [
             Change(path, self._applied.get(path, change.before), change.after)
             for path, change in sorted(changes.items())
@@ -214,7 +214,7 @@ class Workspace:
     def _take(self, other: "Workspace") -> list[str]:
         paths = {change.path for change in (*self._changes(), *other._changes())}
         changes = [
-            Change(path, read_entry(self.path / path), read_entry(other.path / path))
+            Change(path, read_below(self.path, path), read_below(other.path, path))
             for path in sorted(paths)
         ]
         return applying.apply_changes(changes, self.path)
