@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.sandbox.conftest import OpenSandbox
-from tightloop.sandbox.interface import Command, Policy, SandboxError
+from tightloop.sandbox.interface import Command, Policy, SandboxError, Terminal
 from tightloop.sandbox.isolation import KINDS, open_sandbox
 from tightloop.sandbox.session import PersistentSandbox
 
@@ -55,6 +55,25 @@ async def test_programs_that_cannot_start_are_results_not_errors(opened: OpenSan
     assert forbidden.exit_code == 126
     elsewhere = await sandbox.run(Command(argv=["true"], cwd="missing"))
     assert (elsewhere.exit_code, "missing" in elsewhere.output) == (127, True)
+
+
+@pytest.mark.parametrize("terminal", [None, Terminal()], ids=["pipe", "terminal"])
+async def test_what_no_program_can_be_given_is_a_result_too(
+    opened: OpenSandbox, terminal: Terminal | None
+) -> None:
+    """A model may write such characters; the sandbox goes on."""
+    sandbox = await opened()
+    for command in (
+        Command(script="echo a\0b", terminal=terminal),
+        Command(argv=["echo", "\ud800"], terminal=terminal),
+        Command(argv=["\ud800"], terminal=terminal),
+        Command(argv=["true"], environment={"A=B": "x"}, terminal=terminal),
+        Command(argv=["true"], cwd="a\0b", terminal=terminal),
+    ):
+        result = await sandbox.run(command)
+        assert (result.exit_code, result.output == "") == (126, False)
+        result.output.encode()
+    assert (await sandbox.run(Command(argv=["true"]))).exit_code == 0
 
 
 async def test_cwd_and_environment_are_those_of_the_command(
@@ -276,3 +295,73 @@ async def test_what_the_program_said_is_in_the_error(
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with pytest.raises(SandboxError, match=r"No permissions to create new namespace.*AppArmor"):
         await open_sandbox(Policy(workspace, warm_tests=False), kind="bubblewrap")
+
+
+class Stopped:
+    """The exec server of a sandbox without isolation, which does nothing meanwhile."""
+
+    def __init__(self, sandbox: PersistentSandbox) -> None:
+        assert sandbox.pid is not None
+        self._pid = sandbox.pid
+
+    def __enter__(self) -> None:
+        os.kill(self._pid, signal.SIGSTOP)
+
+    def __exit__(self, *_: object) -> None:
+        os.kill(self._pid, signal.SIGCONT)
+
+
+LONG = "# " + 120_000 * "x" + "\n"
+
+
+async def test_more_than_the_connection_holds_at_once_waits_for_room(opened: OpenSandbox) -> None:
+    """Each command runs then; one that is given up meanwhile takes nothing else with it."""
+    sandbox = await opened("none")
+    with Stopped(sandbox):
+        runs = [
+            asyncio.create_task(sandbox.run(Command(script=f"{LONG}echo {number}")))
+            for number in range(5)
+        ]
+        await asyncio.sleep(0)  # each has come as far as it can
+        assert sandbox._room is not None
+        runs[0].cancel()  # it is on its way: a message that it ends finds no room
+        await asyncio.wait(runs[:1])
+    assert [(await run).output for run in runs[1:]] == ["1\n", "2\n", "3\n", "4\n"]
+    assert sandbox.is_alive
+
+
+async def test_what_waits_for_room_ends_with_the_sandbox(opened: OpenSandbox) -> None:
+    """All of it, not only what came last."""
+    sandbox = await opened("none")
+    with Stopped(sandbox):
+        runs = [asyncio.create_task(sandbox.run(Command(script=LONG))) for _ in range(5)]
+        await asyncio.sleep(0)  # each has come as far as it can
+        assert sandbox._room is not None
+        closing = asyncio.create_task(sandbox.close())
+        for run in runs:
+            with pytest.raises(SandboxError, match="was closed"):
+                await run
+    await closing
+
+
+async def test_questions_to_a_sandbox_that_is_over_are_errors(opened: OpenSandbox) -> None:
+    """Every time they are asked."""
+    sandbox = await opened("none")
+    await sandbox.close()
+    for _ in range(2):
+        with pytest.raises(SandboxError, match="was closed"):
+            await sandbox.settled()
+        with pytest.raises(SandboxError, match="was closed"):
+            await sandbox.clear()
+
+
+async def test_a_server_that_does_not_clear_is_not_waited_for(
+    opened: OpenSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command may have stopped it; nothing is asked of this sandbox again."""
+    sandbox = await opened("none")
+    monkeypatch.setattr("tightloop.sandbox.session.KILL_LIMIT_S", 0.05)
+    with Stopped(sandbox):
+        with pytest.raises(SandboxError, match="did not clear"):
+            await sandbox.clear()
+        assert not sandbox.is_alive

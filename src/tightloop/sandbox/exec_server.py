@@ -243,10 +243,9 @@ class Server:
                     setpgroup=0,
                     setsigdef=_RESTORED_SIGNALS,
                 )
-        except OSError as error:
+        except (OSError, ValueError) as error:
             del self.running[number]
-            code = 127 if error.errno == errno.ENOENT else 126
-            text = f"{error.filename or message['argv'][0]}: {error.strerror}"
+            code, text = why_not_started(error, message["argv"][0])
             self.send({"op": "failed", "id": number, "code": code, "message": text})
             self.clear_if_idle()
             return
@@ -525,6 +524,14 @@ def find_program(name: str, path: str) -> str:
         if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
             return candidate
     raise FileNotFoundError(errno.ENOENT, "command not found", name)
+
+
+def why_not_started(error: OSError | ValueError, program: str) -> tuple[int, str]:
+    """Exit code and words, as a shell has them. A NUL in an argument is a ValueError."""
+    if not isinstance(error, OSError):
+        return 126, f"no program can be started with this command: {error}"
+    code = 127 if error.errno == errno.ENOENT else 126
+    return code, f"{error.filename or program}: {error.strerror}"
 
 
 def has_marker(pid: int, entry: bytes) -> bool:

@@ -3,6 +3,7 @@
 Standard library only: the exec server loads this file by its path, where it is needed at all.
 """
 
+import errno
 import fcntl
 import os
 import socket
@@ -45,7 +46,7 @@ def fork_and_exec(
             set_up_streams(streams)
             prepare()
             os.execve(program, argv, environment)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             tell(writing, error)
         finally:
             os._exit(127)
@@ -71,6 +72,7 @@ def set_up_streams(streams: tuple[int, int, bool]) -> None:
     os.dup2(write, 2)
 
 
-def tell(writing: int, error: OSError) -> None:
+def tell(writing: int, error: OSError | ValueError) -> None:
     """In the child: the parent gets the number of what stands in the way."""
-    os.write(writing, str(error.errno).encode())
+    number = error.errno if isinstance(error, OSError) else errno.EINVAL
+    os.write(writing, str(number).encode())

@@ -50,6 +50,8 @@ class PersistentSandbox:
         self._ready: asyncio.Future[dict[str, Any]] | None = None
         self._warm: asyncio.Future[bool] | None = None
         self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._room: asyncio.Future[None] | None = None
+        self._late: set[asyncio.Task[None]] = set()
         self._failure = ""
         self.warm_refusal = ""
         """Why there is no warm test process, once ``warm_tests_ready`` has said so."""
@@ -187,7 +189,12 @@ class PersistentSandbox:
         """
         for run in list(self._runs.values()):
             run.kill()
-        reason = (await self._ask("clear", "cleared"))["reason"]
+        try:
+            async with asyncio.timeout(KILL_LIMIT_S):
+                reason = (await self._ask("clear", "cleared"))["reason"]
+        except TimeoutError:  # a command may have stopped it
+            self._disconnect(SandboxError("the exec server inside the sandbox did not clear it"))
+            raise SandboxError(self._failure) from None
         if reason:
             raise SandboxError(f"the sandbox cannot be used again: {reason}")
 
@@ -197,10 +204,12 @@ class PersistentSandbox:
 
     async def _ask(self, question: str, answer: str) -> dict[str, Any]:
         """One question of a kind at a time. Raises SandboxError when the sandbox is over."""
+        if self._control is None:
+            raise SandboxError(self._failure or "the sandbox is not running: start it first")
         waiting = self._answers.get(answer)
         if waiting is None or waiting.done():
             waiting = self._answers[answer] = asyncio.get_running_loop().create_future()
-            await self._send({"op": question})
+            self._post({"op": question})
         return await asyncio.shield(waiting)
 
     async def run(
@@ -338,12 +347,32 @@ class PersistentSandbox:
                 else:
                     self._control.send(data)
             except BlockingIOError:
-                await _writable(self._control)
+                await self._has_room()
             except (BrokenPipeError, ConnectionResetError) as error:
                 self._disconnect(SandboxError("the exec server inside the sandbox has died"))
                 raise SandboxError(self._failure) from error
             else:
                 return
+
+    async def _has_room(self) -> None:
+        """Something can be sent, or the connection is over."""
+        if self._room is None and self._control is not None:
+            loop = asyncio.get_running_loop()
+            self._room = loop.create_future()
+            loop.add_writer(self._control.fileno(), self._on_room)
+        if self._room is not None:
+            await asyncio.shield(self._room)
+
+    def _on_room(self) -> None:
+        room, self._room = self._room, None
+        if room is not None:
+            assert self._control is not None
+            asyncio.get_running_loop().remove_writer(self._control.fileno())
+            room.set_result(None)
+
+    async def _send_later(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(SandboxError):
+            await self._send(message)
 
     def _on_message(self) -> None:
         assert self._control is not None
@@ -368,8 +397,10 @@ class PersistentSandbox:
             run = self._runs.pop(number, None) if isinstance(number, int) else None
             if run is not None:
                 run.finish(message)
-        elif operation in self._answers and not self._answers[operation].done():
-            self._answers[operation].set_result({"reason": "", **message})
+        elif isinstance(operation, str):
+            waiting = self._answers.get(operation)
+            if waiting is not None and not waiting.done():
+                waiting.set_result({"reason": "", **message})
 
     def _on_no_answer(self) -> None:
         """A server that does not answer is killed with everything inside."""
@@ -380,12 +411,17 @@ class PersistentSandbox:
             return
         try:
             self._control.send(json.dumps(message).encode())
+        except BlockingIOError:  # it is busy, which is no reason to end everything
+            task = asyncio.ensure_future(self._send_later(message))
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
         except OSError:
             self._disconnect(SandboxError("the exec server inside the sandbox does not answer"))
 
     def _disconnect(self, reason: SandboxError) -> None:
         """No more commands; those under way fail with the reason. The server sees the end."""
         if self._control is not None:
+            self._on_room()
             asyncio.get_running_loop().remove_reader(self._control.fileno())
             self._control.close()
             self._control = None
@@ -401,21 +437,6 @@ class PersistentSandbox:
             else:
                 future.set_exception(reason)
                 future.exception()  # seen here: whoever waits for it sees it too
-
-
-async def _writable(connection: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-    loop.add_writer(connection.fileno(), _set, done)
-    try:
-        await done
-    finally:
-        loop.remove_writer(connection.fileno())
-
-
-def _set(done: asyncio.Future[None]) -> None:
-    if not done.done():
-        done.set_result(None)
 
 
 def _limits(policy: Policy) -> dict[str, int]:
