@@ -92,24 +92,18 @@ PROJECTS = {
 def copy(project: Project, into: Path) -> Path:
     """A scratch copy with an environment of its own that imports from the copy.
 
-    The environment's files are links to the installed ones; nothing writes them.
+    Real copies: a hard link changes the times of what it links to, and resident processes that
+    watch those files would take them for newly installed.
     """
     source, target = project.folder, into / project.name
     left_out = shutil.ignore_patterns(".venv", ".git", "__pycache__", ".pytest_cache", ".complete")
     shutil.copytree(source, target, symlinks=True, ignore=left_out)
-    shutil.copytree(source / ".venv", target / ".venv", symlinks=True, copy_function=_link_or_copy)
+    shutil.copytree(source / ".venv", target / ".venv", symlinks=True)
     for path in (target / ".venv" / "lib").glob(f"python*/site-packages/{project.name}.pth"):
         text = path.read_text("utf-8").replace(str(source), str(target))
         path.unlink()
         path.write_text(text, "utf-8")
     return target
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def add_data(project: Project, copy: Path) -> None:
