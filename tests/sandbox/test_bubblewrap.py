@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,34 @@ def test_a_workspace_that_may_only_be_read(tmp_path: Path) -> None:
         os.close(fd)
     assert f"--ro-bind {tmp_path} {tmp_path}" in " ".join(launch.argv)
     assert "--bind" not in launch.argv
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, "{0}/workspace"),
+        ({"is_read_only": True}, None),
+        ({"shown_from": "{0}/fork"}, "{0}"),
+    ],
+    ids=["own", "read-only", "a fork, mounted later"],
+)
+def test_the_second_wall_leaves_the_workspace_and_private_places(
+    fields: dict[str, Any], expected: str | None, tmp_path: Path
+) -> None:
+    """Of a fork that comes later only what holds it is known."""
+    for name in ("workspace", "fork"):
+        (tmp_path / name).mkdir()
+    if "shown_from" in fields:
+        fields = {"shown_from": Path(fields["shown_from"].format(tmp_path))}
+    policy = Policy(tmp_path / "workspace", hidden=(Path("/opt"),), **fields)
+    launch = prepare(policy, {}, 9)
+    for fd in launch.fds:
+        os.close(fd)
+    assert launch.writable is not None
+    assert {"/tmp", "/opt", "/dev", "/proc"} <= set(launch.writable)
+    assert "/" not in launch.writable
+    own = {path for path in launch.writable if path.startswith(str(tmp_path))}
+    assert own == ({expected.format(tmp_path)} if expected else set())
 
 
 def test_the_way_out_stands_before_the_server(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.sandbox.conftest import OpenSandbox
-from tightloop.sandbox.confine import prepare
+from tightloop.sandbox.confine import prepare, readable_roots
 from tightloop.sandbox.interface import Command, Policy, SandboxError
 
 
@@ -38,6 +38,18 @@ def test_a_list_of_hosts_is_refused(tmp_path: Path) -> None:
     """Ports can be named to the kernel, addresses cannot."""
     with pytest.raises(SandboxError, match="needs bubblewrap"):
         prepare(Policy(tmp_path, proxy_socket=tmp_path / "s"), {}, 9)
+
+
+def test_roots_cover_all_but_the_hidden(tmp_path: Path) -> None:
+    """A directory is replaced by its other entries only where it must be."""
+    for name in ("a/x", "a/hidden/y", "b/z"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "a" / "file").write_text("")
+    (tmp_path / "link").symlink_to("a")
+    roots = readable_roots([tmp_path / "a" / "hidden"], tmp_path)
+    assert roots == [tmp_path / "a" / "file", tmp_path / "a" / "x", tmp_path / "b"]
+    assert readable_roots([], tmp_path) == [tmp_path]
+    assert readable_roots([tmp_path], tmp_path) == []
 
 
 async def test_git_works_beside_a_home_directory_that_cannot_be_read(

@@ -2,6 +2,7 @@
 
 import os
 import resource
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from tightloop.sandbox.cgroup import Delegation
 from tightloop.sandbox.interface import Policy
 from tightloop.sandbox.isolation import Finding
+from tightloop.sandbox.landlock import NO_SECOND_LAYER
 from tightloop.sandbox.policies import config_of
 from tightloop.sandbox.probes import (
     Check,
@@ -17,6 +19,7 @@ from tightloop.sandbox.probes import (
     check_cgroup,
     check_fallback,
     check_gaps,
+    check_layers,
     check_level,
     check_limits,
     check_namespace,
@@ -58,6 +61,17 @@ def test_what_works_needs_no_fix(tmp_path: Path) -> None:
     said = {"ok": True, "seen": "made"}
     assert check_namespace("n", said, tmp_path) == Check("n", Status.OK, "made")
     assert check_overlay("o", Path("/x"), said) == Check("o", Status.OK, "/x: made")
+
+
+def test_a_missing_second_layer_is_weaker() -> None:
+    """bubblewrap works without Landlock; the line names what would bring it."""
+    whole = check_layers(WORKS["bubblewrap"], "entered")
+    assert (whole.status, whole.seen) == (Status.OK, "entered; Landlock beneath the mounts")
+    lacking = replace(WORKS["bubblewrap"], lacks=NO_SECOND_LAYER)
+    part = check_layers(lacking, "entered")
+    assert part.status is Status.WEAKER
+    assert "no Landlock beneath the mounts" in part.seen
+    assert "Linux 5.19" in part.fix
     assert check_cgroup(Delegation(Path("/cg"))).status is Status.OK
 
 

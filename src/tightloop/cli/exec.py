@@ -185,6 +185,8 @@ async def _run(arguments: argparse.Namespace, prompt: str, report: Report) -> in
             report.note("no isolation: commands can read and change whatever you can")
         elif sandbox.not_stronger:
             report.note(f"weaker isolation than possible: {printable(sandbox.not_stronger)}")
+        if sandbox.lacks:
+            report.note(f"one layer of isolation is missing: {sandbox.lacks}")
         if workspace.note:
             report.note(printable(workspace.note))
 

@@ -50,8 +50,9 @@ def prepare(policy: Policy, environment: dict[str, str], server_fd: int) -> Laun
     if bwrap is None:
         raise SandboxError(f"bwrap is not on the PATH: {REMEDY}")
     fds: list[int] = []
+    hidden = places.hidden_directories(policy)
     try:
-        mounts = _mounts(policy, environment, fds)
+        mounts = _mounts(policy, hidden, environment, fds)
     except BaseException:
         for fd in fds:
             os.close(fd)
@@ -61,9 +62,23 @@ def prepare(policy: Policy, environment: dict[str, str], server_fd: int) -> Laun
     argv += ["--chdir", "/", "--clearenv", "--seccomp", str(filter_fd), "--"]
     argv += [*_way_out(policy, environment), *server_argv(server_fd)]
     group = cgroup.make_group(policy, cgroup.find_delegation())
+    launch = Launch(argv, (filter_fd, *fds), writable=_writable(policy, hidden))
     if group is None:
-        return Launch(argv, (filter_fd, *fds))
-    return Launch(group.entering(argv), (filter_fd, *fds), clean_up=group.remove)
+        return launch
+    return replace(launch, argv=group.entering(argv), clean_up=group.remove)
+
+
+def _writable(policy: Policy, hidden: list[Path]) -> list[str]:
+    """What the second wall leaves open, by names inside: it does not ask how things are mounted.
+
+    Landlock looks for a rule of the place itself, then of the directories above, and skips what a
+    mount covers. So a tree that is mounted over the workspace later is found by the directory above
+    it only, which is not writable by its mount, or private.
+    """
+    found = [*hidden, Path("/dev"), Path("/proc")]
+    if not policy.is_read_only:
+        found.append(policy.workspace.parent if policy.shown_from else policy.workspace)
+    return [str(path) for path in found]
 
 
 def _way_out(policy: Policy, environment: dict[str, str]) -> list[str]:
@@ -94,12 +109,13 @@ def _namespaces(policy: Policy) -> list[str]:
     return [*line, "--share-net"] if policy.allow_network else line
 
 
-def _mounts(policy: Policy, environment: Mapping[str, str], fds: list[int]) -> list[str]:
+def _mounts(
+    policy: Policy, hidden: list[Path], environment: Mapping[str, str], fds: list[int]
+) -> list[str]:
     """Later mounts lie on top: root, hidden places, tools back, workspace, then what it lacks.
 
     ``fds`` gets the descriptors that are named in the line.
     """
-    hidden = places.hidden_directories(policy)
     line = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
     for path in (Path("/proc", name) for name in _KERNEL_SETTINGS):
         if path.exists():

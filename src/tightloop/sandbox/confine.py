@@ -11,6 +11,7 @@ import ctypes
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tightloop.sandbox import cgroup, landlock, places, seccomp
@@ -41,9 +42,9 @@ def prepare(policy: Policy, environment: dict[str, str], server_fd: int) -> Laun
     environment.setdefault("GIT_CONFIG_GLOBAL", os.devnull)
     hidden = [*places.hidden_directories(policy), *places.secret_files()]
     # Not /dev: disks and virtual machines are open to uid 0, and reading is enough to harm.
-    read = landlock.readable_roots([*hidden, policy.workspace, Path("/dev")])
+    read = readable_roots([*hidden, policy.workspace, Path("/dev")])
     for place in places.tool_chains(policy, environment):
-        read += landlock.readable_roots([path for path in hidden if path != place], place)
+        read += readable_roots([path for path in hidden if path != place], place)
     write: list[Path] = []
     (read if policy.is_read_only else write).append(policy.workspace)
     plan = {
@@ -79,14 +80,31 @@ def main() -> None:
         os.setsid()
     drop_capabilities()
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    landlock.restrict(
-        [Path(path) for path in plan["read"]],
-        [Path(path) for path in plan["write"]],
-        allow_network=plan["allow_network"],
-    )
+    landlock.restrict(plan["read"], plan["write"], allow_network=plan["allow_network"])
     network = (seccomp.AF_INET, seccomp.AF_INET6) if plan["allow_network"] else ()
     seccomp.install(seccomp.program(network, has_queues=False))
     os.execve(plan["argv"][0], plan["argv"], {})
+
+
+def readable_roots(hidden: Sequence[Path], root: Path = Path("/")) -> list[Path]:
+    """The fewest directories and files that cover ``root`` except everything in ``hidden``.
+
+    A rule covers a whole subtree, so a directory that holds a hidden one is replaced by its
+    other entries.
+    """
+    if root in hidden:
+        return []
+    if not any(path.is_relative_to(root) for path in hidden):
+        return [root]
+    roots: list[Path] = []
+    try:
+        entries = sorted(os.scandir(root), key=lambda entry: entry.name)
+    except PermissionError:  # closed to this user anyway
+        return []
+    for entry in entries:
+        if not entry.is_symlink():
+            roots += readable_roots(hidden, Path(entry.path))
+    return roots
 
 
 def drop_capabilities() -> None:

@@ -6,7 +6,8 @@ so that output never passes through this process.
 
 In::
 
-    {"op": "config", "environment": {}, "limits": {"NPROC": n}, "zygote": [argv] or null, "tag": n}
+    {"op": "config", "environment": {}, "limits": {"NPROC": n}, "zygote": [argv] or null, "tag": n,
+     "writable": [paths] or null}              with descriptors of more: the second wall from here on
     {"op": "run", "id", "argv", "cwd", "environment", "warm": {...} or null,
      "terminal": [rows, columns], "limits": {"CPU": n}, "report": true}   + see ``Running.fds``
     {"op": "signal", "id", "number"}
@@ -18,7 +19,7 @@ In::
 
 Out::
 
-    {"op": "ready", "status": {"CapEff": "0000", ...}, "has_terminals": true}
+    {"op": "ready", "status": {"CapEff": "0000", ...}, "has_terminals": true, "landlock": abi or 0}
     {"op": "exit", "id", "code", "how"}        after every process of the command is gone
     {"op": "failed", "id", "code", "message"}  the program could not be started
     {"op": "zygote", "state"}                  ready, refused or gone
@@ -29,6 +30,7 @@ Out::
 import array
 import ctypes
 import errno
+import importlib.machinery
 import json
 import os
 import resource
@@ -137,7 +139,7 @@ class Server:
         elif message["op"] == "signal":
             self.on_signal(message["id"], message["number"])
         elif message["op"] == "config":
-            self.on_config(message)
+            self.on_config(message, fds)
         elif message["op"] in ("refresh", "settle"):
             self.tell_zygote(message["op"])
         elif message["op"] == "remember":
@@ -145,7 +147,12 @@ class Server:
         elif message["op"] == "clear":
             self.on_clear()
 
-    def on_config(self, message: dict[str, Any]) -> None:
+    def on_config(self, message: dict[str, Any], fds: list[int]) -> None:
+        version = 0
+        if message.get("writable") is not None:
+            version = sibling("landlock").restrict_writing([*message["writable"], *fds])
+        for fd in fds:
+            os.close(fd)
         self.environment = message["environment"]
         for name, value in message["limits"].items():
             lower_limit(name, value)
@@ -153,7 +160,8 @@ class Server:
             fields = dict(line.rstrip("\n").split(":\t", 1) for line in lines if ":\t" in line)
         wanted = ("CapEff", "CapPrm", "NoNewPrivs", "Seccomp")
         status = {name: fields.get(name, "") for name in wanted}
-        self.send({"op": "ready", "status": status, "has_terminals": has_terminals()})
+        answer = {"status": status, "has_terminals": has_terminals(), "landlock": version}
+        self.send({"op": "ready", **answer})
         hard = resource.getrlimit(resource.RLIMIT_RTTIME)[1]
         self.tag = message["tag"] if hard == resource.RLIM_INFINITY else 0
         self.zygote_argv = message.get("zygote")
@@ -463,14 +471,9 @@ def sibling(name: str) -> types.ModuleType:
     """
     known = sys.modules.get(name)
     if known is None:
-        import importlib.util
-
         path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".py")
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        known = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(known)
+        known = sys.modules[name] = types.ModuleType(name)
+        importlib.machinery.SourceFileLoader(name, path).exec_module(known)
     return known
 
 

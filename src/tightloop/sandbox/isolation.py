@@ -21,12 +21,16 @@ KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Whether one kind works here; ``detail`` says what was seen, ``remedy`` what would help."""
+    """Whether one kind works here; ``detail`` says what was seen, ``remedy`` what would help.
+
+    ``lacks`` is a layer that the kind goes without here.
+    """
 
     kind: str
     works: bool
     detail: str
     remedy: str = ""
+    lacks: str = ""
 
 
 async def open_sandbox(
@@ -105,7 +109,8 @@ async def _probe_one(name: str) -> Finding:
     if result.exit_code != 0:
         detail = f"'true' ended with {result.exit_code} inside: {result.output.strip()}"
         return Finding(name, False, detail, KINDS[name].remedy)
-    return Finding(name, True, "entered; no capabilities, no new privileges, seccomp filter on")
+    seen = "entered; no capabilities, no new privileges, seccomp filter on"
+    return Finding(name, True, seen, lacks=sandbox.lacks)
 
 
 async def describe() -> str:
@@ -114,6 +119,7 @@ async def describe() -> str:
     for finding in await probe():
         if finding.works:
             reason = f" ({'; '.join(weaker)})" if weaker else ""
-            return f"isolation: {finding.kind}, {finding.detail}{reason}"
+            lacks = f"; {finding.lacks}" if finding.lacks else ""
+            return f"isolation: {finding.kind}, {finding.detail}{lacks}{reason}"
         weaker.append(f"{finding.kind} does not work: {finding.detail}")
     return f"isolation: none possible ({'; '.join(weaker)})"

@@ -1,5 +1,8 @@
 """Landlock through its three system calls; no external program.
 
+The only wall of one kind of isolation (``confine.py``), the second one of bubblewrap's, where the
+exec server loads this file by its path: standard library only, and no module that is slow to import.
+
 Facts: Linux ``include/uapi/linux/landlock.h`` and Documentation/userspace-api/landlock.rst.
 Not covered by any ABI so far: chmod, utime, setxattr, stat; UDP; unix sockets with a path
 before ABI 9; subtrees that are stricter than their parent. The seccomp filter stands beside it.
@@ -7,9 +10,9 @@ before ABI 9; subtrees that are stricter than their parent. The seccomp filter s
 
 import ctypes
 import os
+import stat
 import struct
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 
 _CREATE, _ADD_RULE, _RESTRICT = 444, 445, 446
 _RULE_PATH = 1
@@ -17,6 +20,7 @@ _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
 _FILE_RIGHTS = _EXECUTE | _WRITE_FILE | _READ_FILE | 1 << 14 | 1 << 15  # truncate, ioctl_dev
 _FS_BY_ABI = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 4: 0x7FFF}
 _FS_NEWEST = 0xFFFF
+_FIRST_WITH_REFER = 2
 _SIZE_BY_ABI = {1: 8, 2: 8, 3: 8, 4: 16, 5: 16}
 NOT_COVERED = (
     "chmod, utime and extended attributes of your files outside",
@@ -26,6 +30,8 @@ NOT_COVERED = (
 )
 """What it leaves open as the only layer, whatever its version."""
 READ = _EXECUTE | _READ_FILE | _READ_DIR
+SECOND_LAYER_REMEDY = "Linux 5.19 or later with 'landlock' in the kernel's lsm= list has it"
+NO_SECOND_LAYER = "no Landlock beneath the mounts, so one mistake in them is enough"
 
 
 def _call(number: int, *arguments: object) -> int:
@@ -50,7 +56,7 @@ def handled_rights(version: int) -> int:
     return _FS_BY_ABI.get(version, _FS_NEWEST)
 
 
-def restrict(read: Iterable[Path], write: Iterable[Path], *, allow_network: bool) -> None:
+def restrict(read: Iterable[str], write: Iterable[str], *, allow_network: bool) -> None:
     """This process and its children may use only these places from now on.
 
     Paths that do not exist are left out. Needs no_new_privs. Raises OSError where Landlock is
@@ -61,47 +67,46 @@ def restrict(read: Iterable[Path], write: Iterable[Path], *, allow_network: bool
     network = 0 if allow_network or version < 4 else 3
     scopes = 3 if version >= 6 else 0
     attributes = struct.pack("<QQQ", rights, network, scopes)[: _SIZE_BY_ABI.get(version, 24)]
+    rules = [(path, READ & rights) for path in read] + [(path, rights) for path in write]
+    _restrict(attributes, rules)
+
+
+def restrict_writing(places: Iterable[str | int]) -> int:
+    """Elsewhere this process and its children can write, make, rename and remove nothing any more.
+
+    A place is a path, left out where there is none, or an open directory. Reading is not handled at
+    all rather than allowed everywhere: opening a file to read it costs nothing more then. Returns
+    the version of Landlock, or 0 when nothing was done: before version 2 nothing could be renamed
+    from one directory to another. Needs no_new_privs; raises OSError when it is refused.
+    """
+    version = abi()
+    if version < _FIRST_WITH_REFER:
+        return 0
+    rights = handled_rights(version) & ~READ
+    attributes = struct.pack("<Q", rights)
+    _restrict(attributes, [(place, rights) for place in places])
+    return version
+
+
+def _restrict(attributes: bytes, rules: Iterable[tuple[str | int, int]]) -> None:
     ruleset = _call(_CREATE, attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint32(0))
     try:
-        for path in read:
-            _allow(ruleset, path, READ & rights)
-        for path in write:
-            _allow(ruleset, path, rights)
+        for place, rights in rules:
+            _allow(ruleset, place, rights)
         _call(_RESTRICT, ctypes.c_int(ruleset), ctypes.c_uint32(0))
     finally:
         os.close(ruleset)
 
 
-def _allow(ruleset: int, path: Path, rights: int) -> None:
+def _allow(ruleset: int, place: str | int, rights: int) -> None:
     try:
-        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        fd = os.open(place, os.O_PATH | os.O_CLOEXEC) if isinstance(place, str) else os.dup(place)
     except OSError:
         return
     try:
-        if not path.is_dir():
+        if not stat.S_ISDIR(os.fstat(fd).st_mode):
             rights &= _FILE_RIGHTS
-        rule = struct.pack("<Qi", rights, place)
+        rule = struct.pack("<Qi", rights, fd)
         _call(_ADD_RULE, ctypes.c_int(ruleset), _RULE_PATH, rule, ctypes.c_uint32(0))
     finally:
-        os.close(place)
-
-
-def readable_roots(hidden: Sequence[Path], root: Path = Path("/")) -> list[Path]:
-    """The fewest directories and files that cover ``root`` except everything in ``hidden``.
-
-    A rule covers a whole subtree, so a directory that holds a hidden one is replaced by its
-    other entries.
-    """
-    if root in hidden:
-        return []
-    if not any(path.is_relative_to(root) for path in hidden):
-        return [root]
-    roots: list[Path] = []
-    try:
-        entries = sorted(os.scandir(root), key=lambda entry: entry.name)
-    except PermissionError:  # closed to this user anyway
-        return []
-    for entry in entries:
-        if not entry.is_symlink():
-            roots += readable_roots(hidden, Path(entry.path))
-    return roots
+        os.close(fd)

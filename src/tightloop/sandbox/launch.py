@@ -15,7 +15,9 @@ class Launch:
     """How to start one exec server.
 
     ``fds`` stay open in the new process and are closed here afterwards. ``note_tag`` is called
-    before the start with the tag of its processes, ``clean_up`` when the sandbox has ended.
+    before the start with the tag of its processes, ``clean_up`` when the sandbox has ended. The
+    exec server gives up writing anywhere but in ``writable`` before it serves, with Landlock; None
+    for a kind that does without, or has done so already.
     """
 
     argv: Sequence[str]
@@ -23,6 +25,7 @@ class Launch:
     extra_environment: dict[str, str] = field(default_factory=dict)
     clean_up: Callable[[], None] = lambda: None
     note_tag: Callable[[int], None] = lambda tag: None
+    writable: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

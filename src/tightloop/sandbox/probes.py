@@ -123,7 +123,7 @@ async def _bubblewrap(finding: Finding, namespaces: list[Check]) -> Check:
         )
     version = (await _output_of([program, "--version"])).strip()
     if finding.works:
-        return Check("bubblewrap", Status.OK, f"{version}; default line entered, CapEff=0 inside")
+        return check_layers(finding, f"{version}; default line entered, CapEff=0 inside")
     causes = [check.fix for check in namespaces if check.fix]
     return Check(
         "bubblewrap",
@@ -131,6 +131,14 @@ async def _bubblewrap(finding: Finding, namespaces: list[Check]) -> Check:
         f"{version}; {_without_remedy(finding)}",
         causes[0] if causes else finding.remedy,
     )
+
+
+def check_layers(finding: Finding, seen: str) -> Check:
+    """The result for bubblewrap where it works, by the layers that it has."""
+    if finding.lacks:
+        fix = landlock.SECOND_LAYER_REMEDY
+        return Check("bubblewrap", Status.WEAKER, f"{seen}; {finding.lacks}", fix)
+    return Check("bubblewrap", Status.OK, f"{seen}; Landlock beneath the mounts")
 
 
 async def _namespace_checks() -> list[Check]:

@@ -17,6 +17,7 @@ from typing import Any
 from tightloop.sandbox.command_run import KILL_LIMIT_S, CommandRun
 from tightloop.sandbox.exec_server import MAX_MESSAGE_BYTES, NUM_TAGS
 from tightloop.sandbox.interface import Command, CommandResult, Limits, Policy, SandboxError
+from tightloop.sandbox.landlock import NO_SECOND_LAYER
 from tightloop.sandbox.launch import Kind, Launch
 from tightloop.sandbox.pytest_command import warm_request, zygote_argv
 from tightloop.sandbox.redaction import Redactor
@@ -61,6 +62,8 @@ class PersistentSandbox:
         """What is made unreadable in output: whoever passes on other text can use it too."""
         self.not_stronger = ""
         """Why a stronger kind was not taken; empty when there is none or it was not asked for."""
+        self.lacks = ""
+        """Which layer of this kind the kernel does not offer; empty when all are there."""
 
     async def start(self) -> None:
         """Be ready for commands. Raises SandboxError naming what is missing and the fix."""
@@ -82,7 +85,7 @@ class PersistentSandbox:
         self._warm = loop.create_future()
         loop.add_reader(ours.fileno(), self._on_message)
         try:
-            await self._configure()
+            await self._configure(self._launch.writable)
         except BaseException:
             await self.close()
             raise
@@ -109,7 +112,7 @@ class PersistentSandbox:
             for fd in launch.fds:
                 os.close(fd)
 
-    async def _configure(self) -> None:
+    async def _configure(self, writable: Sequence[str] | None) -> None:
         assert self._ready is not None
         assert self._warm is not None
         argv = None
@@ -123,14 +126,21 @@ class PersistentSandbox:
             "limits": _limits(self._policy),
             "zygote": argv,
             "tag": self._tag,
+            "writable": writable,
         }
+        terminals = [] if writable is None else _own_terminals()
         try:
-            await self._send(message)
+            await self._send(message, terminals)
             async with asyncio.timeout(_START_LIMIT_S):
                 ready = await self._ready
         except (TimeoutError, SandboxError) as error:
             raise SandboxError(await self._why_not_started(error)) from error
+        finally:
+            for fd in terminals:
+                os.close(fd)
         self._check_confinement(ready["status"])
+        if writable is not None and not ready.get("landlock"):
+            self.lacks = NO_SECOND_LAYER
         self._has_terminals = bool(ready.get("has_terminals"))
 
     async def _why_not_started(self, error: Exception) -> str:
@@ -437,6 +447,14 @@ class PersistentSandbox:
             else:
                 future.set_exception(reason)
                 future.exception()  # seen here: whoever waits for it sees it too
+
+
+def _own_terminals() -> list[int]:
+    """What a command opens again by ``/dev/stdout`` when its output is a terminal made here."""
+    try:
+        return [os.open("/dev/pts", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)]
+    except OSError:
+        return []
 
 
 def _limits(policy: Policy) -> dict[str, int]:
