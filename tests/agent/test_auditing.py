@@ -1,8 +1,19 @@
 """Wrong warm verdicts are found, told and end warm runs; right ones cost the model nothing."""
 
+import asyncio
+import json
 from pathlib import Path
 
-from tests.agent.bench_rig import PYTEST, PYTHON_FILES, RIGHT, WRONG, liar, rig_with
+from tests.agent.bench_owner import twin_of
+from tests.agent.bench_rig import (
+    PYTEST,
+    PYTHON_FILES,
+    RIGHT,
+    WRONG,
+    bench_over,
+    liar,
+    rig_with,
+)
 from tightloop.sandbox.verdicts import ShutOff
 
 __all__ = ["liar"]
@@ -90,3 +101,53 @@ async def test_a_command_that_cannot_be_checked_is_named(liar: Path) -> None:
         assert await rig.bench.objections() == []
         assert any("not checked: the fresh run was ended" in note for note in rig.notes)
         assert rig.sandbox.allows_warm
+
+
+async def test_a_change_where_trees_cannot_be_told_apart(liar: Path, tmp_path: Path) -> None:
+    """On a copy nobody knows what a verdict was about but by counting: nothing follows for warm runs."""
+    (liar / "lie").write_text(json.dumps(WRONG))
+    place = tmp_path / "place"
+    place.mkdir()
+    files = {**PYTHON_FILES, "m.py": "def two():\n    return 2\n"}
+    policy = {"read_only": (liar,)}
+    async with bench_over(
+        place, files, warm_tests=True, policy=policy, speculates=False, workspace_kind="copy"
+    ) as rig:
+        assert await rig.sandbox.warm_tests_ready()
+        await rig.run(PYTEST)
+        rig.change("m.py", PYTHON_FILES["m.py"])
+        told = await rig.bench.objections()
+        assert told is not None
+        assert "because files have changed since it was run last" in told[0]
+        assert rig.sandbox.allows_warm
+        assert ShutOff(rig.state).reason(rig.repository) == ""
+        await rig.run(PYTEST)
+        wrong = await rig.bench.objections()
+        assert wrong is not None
+        assert "had been kept warm, and was wrong" in wrong[0]
+        assert not rig.sandbox.allows_warm
+
+
+async def test_a_warm_result_ahead_goes_with_the_trust_in_warm_runs(
+    liar: Path, tmp_path: Path
+) -> None:
+    """What a warm process said ahead is not given out once warm runs were wrong."""
+    (liar / "lie").write_text(json.dumps(WRONG))
+    place = tmp_path / "place"
+    place.mkdir()
+    policy = {"read_only": (liar,)}
+    async with bench_over(
+        place, PYTHON_FILES, warm_tests=True, policy=policy, make_aside=twin_of
+    ) as rig:
+        assert (await rig.run(PYTEST)).how == "warm-pytest-l1"
+        while len(await asyncio.to_thread(_views, rig.state)) < 2:  # the check has its copy
+            pass
+        rig.change("m.py", "def two():\n    return 3\n")
+        await rig.bench.quiet()
+        assert not rig.sandbox.allows_warm
+        result = await rig.run(PYTEST)
+        assert (result.exit_code, "warm" in result.how) == (1, False)
+
+
+def _views(state: Path) -> list[Path]:
+    return [view for view in state.glob("workspaces/*/view/*") if view.is_mount()]

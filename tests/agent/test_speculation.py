@@ -11,9 +11,9 @@ import pytest
 from tests.agent.bench_owner import MARK, STEPS, processes_with
 from tests.agent.bench_rig import FILES, GOOD, PYTEST, TEST, bench_over
 from tests.sandbox.conftest import git
-from tightloop.agent.speculation import MAX_WASTED_IN_A_ROW
+from tightloop.agent.speculation import MAX_WASTED_IN_A_ROW, Scratch
 from tightloop.agent.tools.exec_command import DEFAULT_TIMEOUT_S
-from tightloop.sandbox.interface import Command
+from tightloop.sandbox.interface import Command, CommandResult
 from tightloop.sandbox.workspace import open_workspace
 from tightloop.trace.speculation import Try, sum_up
 
@@ -321,3 +321,72 @@ async def _the_fork(state: Path, workspace: Path) -> Path:
 def _other(state: Path, workspace: Path) -> Path | None:
     views = [view for view in state.glob("workspaces/*/view/*") if view != workspace]
     return views[0] if views and os.path.ismount(views[0]) else None
+
+
+async def test_what_a_command_leaves_while_something_runs_ahead(tmp_path: Path) -> None:
+    """A run ahead that begins and ends beside a command has not seen what that one leaves."""
+    waiting = "until test -e .pytest_cache/go; do :; done; touch /tmp/there"
+    async with bench_over(tmp_path, {**FILES, "m": "test -e /tmp/there"}) as rig:
+        caches = rig.workspace.path / ".pytest_cache"
+        caches.mkdir()
+        assert (await rig.run()).exit_code == 1
+        beside = asyncio.create_task(rig.run(Command(script=waiting)))
+        await asyncio.sleep(0)
+        rig.change("m", "test -e /tmp/there #")
+        await rig.bench.quiet()
+        (caches / "go").touch()
+        await beside
+        result = await rig.run()
+        assert (result.exit_code, result.how) == (0, "spawn")
+        (one,) = await rig.tries()
+        assert one.reason == "earlier commands left files outside of the workspace"
+
+
+class Listing:
+    """Stands for a sandbox that lists what lies in it, as slowly as one likes."""
+
+    kind = "none"
+
+    def __init__(self) -> None:
+        self.output = ""
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def start(self) -> None:
+        """Nothing to do."""
+
+    async def close(self) -> None:
+        """Nothing to do."""
+
+    async def run(self, command: Command, on_output: object = None) -> CommandResult:
+        await self.gate.wait()
+        return CommandResult(0, self.output, 0, 0)
+
+
+async def test_a_look_that_was_cut_short_tells_nothing() -> None:
+    """The next one looks again, and sees what has been left."""
+    listing = Listing()
+    scratch = Scratch(listing, TEST)
+    await scratch.remember()
+    assert await scratch.is_untouched()
+    listing.output = "left"
+    scratch.note_command()
+    listing.gate.clear()
+    looking = asyncio.create_task(scratch.is_untouched())
+    await asyncio.sleep(0)
+    looking.cancel()
+    await asyncio.wait([looking])
+    listing.gate.set()
+    assert not await scratch.is_untouched()
+
+
+async def test_files_that_were_written_again(tmp_path: Path) -> None:
+    """They hold the same, but what make builds depends on how old they are."""
+    async with bench_over(tmp_path) as rig:
+        await rig.run()
+        rig.change("m", GOOD)
+        await rig.bench.quiet()
+        await rig.run(Command(script="touch pytest"))
+        assert (await rig.run()).how == "spawn"
+        (one,) = await rig.tries()
+        assert one.reason == "files were written again"

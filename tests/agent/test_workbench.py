@@ -9,10 +9,11 @@ import pytest
 
 from tests.agent.bench_owner import twin_of
 from tests.agent.bench_rig import GOOD, PYTEST, PYTHON_FILES, TEST, bench_over
+from tightloop.agent.events import CHECK
 from tightloop.agent.patch.apply import PatchStream
 from tightloop.agent.tools.exec_command import DEFAULT_TIMEOUT_S
 from tightloop.sandbox.aside import Aside
-from tightloop.sandbox.interface import Command, Policy, SandboxError
+from tightloop.sandbox.interface import Command, CommandResult, Policy, SandboxError
 from tightloop.sandbox.workspace import Workspace
 
 
@@ -139,3 +140,25 @@ async def test_commands_run_in_what_the_setting_names(tmp_path: Path) -> None:
     async with bench_over(tmp_path) as rig:
         assert (await rig.bench.run(Command(argv=["echo", "hi"]))).output == "hi\n"
         assert rig.bench.kind == "bubblewrap"
+
+
+async def test_warm_commands_that_fail_cold_speak_against_success(tmp_path: Path) -> None:
+    """The model is told; a check that cannot be made is told to a person."""
+    cold = CommandResult(1, "it is red\n", 0, 0)
+    answers: list[list[tuple[Command, CommandResult]] | None] = [None, [], [(TEST, cold)]]
+
+    async def confirm() -> list[tuple[Command, CommandResult]] | None:
+        if not answers:
+            raise SandboxError("gone")
+        return answers.pop(0)
+
+    async with bench_over(tmp_path, confirm=confirm) as rig:
+        assert await rig.bench.objections() is None
+        assert await rig.bench.objections() == []
+        told = await rig.bench.objections()
+        assert told is not None
+        assert told[0].startswith(f"{CHECK} `./pytest` was run once more")
+        assert told[0].endswith("it is red\n\nProcess exited with code 1")
+        assert rig.notes == []
+        assert await rig.bench.objections() == []
+        assert rig.notes == ["warm commands: not checked: gone"]

@@ -96,3 +96,27 @@ async def test_warm_tests_that_were_wrong_stay_off(tmp_path: Path) -> None:
         assert workshop.bench.no_speculation == "it is switched off"
     (note,) = notes
     assert note.startswith("warm tests are off for this repository: test_m.py::test_a: passed warm")
+
+
+@pytest.mark.parametrize("more", ['start = "sleep 1000"', ""])
+async def test_nothing_runs_ahead_beside_warm_commands(tmp_path: Path, more: str) -> None:
+    """A copy has none of their daemons, and their checks leave files that nobody counts."""
+    repository, state = tmp_path / "repo", tmp_path / "state"
+    repository.mkdir()
+    table = f'[warm.look]\ncold = "cat answer"\nwarm = "echo one"\n{more}\n'
+    (repository / ".tightloop.toml").write_text(table)
+    async with AsyncExitStack() as stack:
+        workspace = await open_workspace(repository, state_dir=state)
+        stack.push_async_callback(workspace.discard)
+        workshop = await open_workshop(
+            stack,
+            workspace,
+            workspace.completed(Policy(workspace.path)),
+            kind="bubblewrap",
+            source=None,
+            state_dir=state,
+            speculates=True,
+            note=print,
+        )
+        reason = "warm commands of the project run beside the others"
+        assert workshop.bench.no_speculation == reason

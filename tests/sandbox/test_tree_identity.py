@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.sandbox.conftest import git
 from tightloop.sandbox.interface import SandboxError
-from tightloop.sandbox.tree_identity import Tree, changed_between, read_tree
+from tightloop.sandbox.tree_identity import Tree, changed_between, read_tree, staged_in
 from tightloop.sandbox.workspace import Workspace, open_workspace
 
 
@@ -28,6 +29,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "an ignored file": lambda view: (view / "x.o").touch(),
     "a new directory": lambda view: (view / "empty").mkdir(),
     "a deletion": lambda view: (view / "lines").unlink(),
+    "the mode of a directory": lambda view: (view / "sub").chmod(0o700),
     "a link": lambda view: (view / "link2").symlink_to("lines"),
     "a fifo": lambda view: os.mkfifo(view / "fifo"),
     "a name": lambda view: (view / "lines").rename(view / "rows"),
@@ -103,3 +105,46 @@ async def test_a_directory_in_the_place_of_a_link_counts_with_its_files(
         assert changed_between(without.entries, read_tree(workspace).entries) == ["pointer/file"]
     finally:
         await workspace.discard()
+
+
+async def test_what_git_has_staged_counts(workspace_: Workspace) -> None:
+    """Not what it notes of files' status: git status writes that, and shows the same afterwards."""
+    view = workspace_.path
+    (view / "script").touch()
+    await asyncio.to_thread(git, view, "status")
+    before = read_tree(workspace_)
+    os.utime(view / "lines", ns=(1, 1))
+    await asyncio.to_thread(git, view, "status")
+    assert read_tree(workspace_).is_same(before)
+    await asyncio.to_thread(git, view, "rm", "-q", "--cached", "lines")
+    after = read_tree(workspace_)
+    assert changed_between(before.entries, after.entries) == [".git/index"]
+
+
+async def test_an_index_is_understood_or_taken_as_it_is(workspace_: Workspace) -> None:
+    """Flags of an entry count; a version that is not known, and half an index, are all bytes."""
+    view, index = workspace_.path, workspace_.path / ".git" / "index"
+    plain = staged_in(index.read_bytes())
+    assert plain.count(b"\0") >= 1
+    assert b"lines\0" in plain
+    await asyncio.to_thread(git, view, "update-index", "--assume-unchanged", "lines")
+    assert staged_in(index.read_bytes()) != plain
+    data = index.read_bytes()
+    assert staged_in(data[:100]) == data[:100]
+    assert staged_in(b"DIRC\0\0\0\x09" + data[8:]) == b"DIRC\0\0\0\x09" + data[8:]
+
+
+async def test_times_are_those_of_written_files(workspace_: Workspace) -> None:
+    """A fork has the same; caches and git's own files have none."""
+    view = workspace_.path
+    before = read_tree(workspace_)
+    (view / "script").touch()
+    after = read_tree(workspace_)
+    assert after.is_same(before)
+    assert not after.has_same_times(before)
+    assert list(after.times) == ["script"]
+    fork = (await workspace_.fork())[0]
+    try:
+        assert read_tree(fork).has_same_times(after)
+    finally:
+        await fork.discard()

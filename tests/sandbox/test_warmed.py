@@ -148,3 +148,23 @@ async def test_a_real_checkers_daemon_says_what_it_says(
         await one.close()
     look = Command(script="grep -hz '[d]mypy' /proc/[0-9]*/cmdline 2>/dev/null")
     assert (await sandbox.run(look)).output == ""
+
+
+async def test_a_warm_pass_is_not_the_last_word(place: Place, sandbox: PersistentSandbox) -> None:
+    """What passed warm is run cold before it is relied on, once; a warm failure needs no proof."""
+    table = '[warm.look]\ncold = "test -e there"\nwarm = "exit 0"\n'
+    table += '[warm.fail]\ncold = "true"\nwarm = "exit 1"\n'
+    (place.workspace / ".tightloop.toml").write_text(table)
+    async with with_warm_commands(sandbox, place, print, quiet_s=1000.0) as warmed:
+        assert isinstance(warmed, WarmedSandbox)
+        assert await warmed.confirm() is None
+        look = Command(script="test -e there")
+        assert (await warmed.run(look)).exit_code == 0
+        assert (await warmed.run(Command(script="true"))).exit_code == 1
+        confirmed = await warmed.confirm()
+        assert confirmed is not None
+        assert [(asked, cold.exit_code) for asked, cold in confirmed] == [(look, 1)]
+        assert await warmed.confirm() is None
+        (place.workspace / "there").touch()
+        await warmed.run(look)
+        assert await warmed.confirm() == []

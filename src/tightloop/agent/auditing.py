@@ -6,10 +6,12 @@ off for the repository from then on.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tightloop.agent.events import CHECK
 from tightloop.agent.speculation import words_of
 from tightloop.agent.tools.output import shorten_output
 from tightloop.sandbox.aside import Aside
@@ -24,6 +26,7 @@ MAX_FINAL = 3
 """So many selections at most are run again before a turn is called a success: the last ones."""
 
 _NOT_STARTED = (126, 127)
+_MAX_KNOWN = 32  # verdicts, each with its output and its tree
 _CHECKED_ELSEWHERE = "warm-command-"  # a project's own daemons, see sandbox.warm_commands
 
 
@@ -70,7 +73,7 @@ class Contradiction:
         output = shorten_output(self.cold.output)
         differing = "\n".join(f"- {one.what}: now {one.cold}" for one in self.found[:10])
         return (
-            f"[check by tightloop, not by the user] `{self.warm.shown}` was run once more in a fresh "
+            f"{CHECK} `{self.warm.shown}` was run once more in a fresh "
             f"process, because {why}. The fresh run counts:\n\n{output}\n"
             f"Process exited with code {self.cold.exit_code}\n\nDifferent from before:\n{differing}"
         )
@@ -96,9 +99,9 @@ class Auditor:
         self._on_wrong = on_wrong
         self._sample = AuditSample()
         self._latest: dict[str, Warm] = {}
-        self._checked: list[Warm] = []
+        self._checked: deque[Warm] = deque(maxlen=_MAX_KNOWN)
         self._running: dict[asyncio.Task[None], Warm] = {}
-        self._told: list[Contradiction] = []
+        self._told: deque[Contradiction] = deque(maxlen=_MAX_KNOWN)
         self._pids: set[int] = set()
         self._news: list[Contradiction] = []
         self.notes: list[str] = []
@@ -110,6 +113,10 @@ class Auditor:
         if not is_warm(result) or result.how.startswith(_CHECKED_ELSEWHERE):
             return
         warm = self._latest[words_of(command)] = Warm(command, result, tree, age)
+        if len(self._latest) > _MAX_KNOWN:
+            del self._latest[next(iter(self._latest))]
+        if tree is None:
+            return  # by the time of a check nobody could tell whether the tree has moved on
         if self._sample.is_due(warm.key, Verdict(result.exit_code, read_report(result.report))):
             task = self._group.create_task(self._check_aside(warm), name="audit")
             self._running[task] = warm
@@ -134,7 +141,7 @@ class Auditor:
             is_checked = any(warm is one for one in self._checked) and _holds(warm, now, age)
             if is_checked or any(warm is one.warm for one in self._told):
                 continue  # the model may end its turn although it was told
-            await self._check_aside(warm, is_final=True)
+            await self._check_aside(warm, final_age=age)
         return self.take_news()
 
     async def quiet(self) -> None:
@@ -157,9 +164,9 @@ class Auditor:
                 take_turns(pid)  # somebody waits for it now
             await asyncio.wait(under_way)
 
-    async def _check_aside(self, warm: Warm, *, is_final: bool = False) -> None:
+    async def _check_aside(self, warm: Warm, *, final_age: int | None = None) -> None:
         try:
-            found = await self._check(warm, is_final=is_final)
+            found = await self._check(warm, final_age)
         except (SandboxError, OSError) as error:
             self.notes.append(f"{warm.shown}: not checked: {error}")
             return
@@ -174,13 +181,17 @@ class Auditor:
         self._news.append(found)
         self._told.append(found)
 
-    async def _check(self, warm: Warm, *, is_final: bool) -> Contradiction | None:
-        """Runs cold, and once more where that differs; None when there is nothing to tell."""
+    async def _check(self, warm: Warm, final_age: int | None) -> Contradiction | None:
+        """Runs cold, and once more where that differs; None when there is nothing to tell.
+
+        ``final_age`` is that of the tree when nothing changes it any more.
+        """
+        is_final = final_age is not None
         fork = (await self._workspace.fork())[0]
         try:
             tree = await asyncio.to_thread(tree_of, fork)
-            is_same_tree = warm.tree is not None and tree is not None and warm.tree.is_same(tree)
-            if not is_same_tree and warm.tree is not None and not is_final:
+            is_same_tree = _holds(warm, tree, final_age)
+            if not is_same_tree and not is_final:
                 self._sample.again(warm.key)  # the tree has moved on: the next one is checked
                 return None
             cold = await self._cold(warm.command, fork, is_final=is_final)
@@ -188,7 +199,7 @@ class Auditor:
             found = compare(warm.result, cold)
             if not found:
                 return None
-            if not is_same_tree and warm.tree is not None:
+            if not is_same_tree:
                 is_worse = cold.exit_code != 0 and warm.result.exit_code == 0
                 return Contradiction(warm, cold, found, False, False) if is_worse else None
             # A test that two fresh runs tell differently proves nothing against warm ones.
@@ -221,6 +232,16 @@ class Auditor:
         return cold.result
 
 
+def cold_text(command: Command, cold: CommandResult) -> str:
+    """What the model is told of a warm command that has passed, and fails when it is cold."""
+    line = command.script or " ".join(command.argv or ())
+    return (
+        f"{CHECK} `{line}` was run once more without what keeps it warm, and does not "
+        f"pass. The new run counts:\n\n{shorten_output(cold.output)}\n"
+        f"Process exited with code {cold.exit_code}"
+    )
+
+
 def tree_of(workspace: Workspace) -> Tree | None:
     """What the workspace holds, None when that cannot be told at a reasonable cost."""
     try:
@@ -229,7 +250,7 @@ def tree_of(workspace: Workspace) -> Tree | None:
         return None
 
 
-def _holds(warm: Warm, now: Tree | None, age: int) -> bool:
+def _holds(warm: Warm, now: Tree | None, age: int | None) -> bool:
     """Whether the verdict is about the tree as it is."""
     if warm.tree is None or now is None:
         return warm.age == age

@@ -64,6 +64,10 @@ class ReasoningItem(Struct, frozen=True, tag_field="type", tag="reasoning"):
     text: str
 
 
+CHECK = "[check by tightloop, not by the user]"
+"""How the message of an ``ErrorItem`` begins that tells the model of a fresh run."""
+
+
 class ErrorItem(Struct, frozen=True, tag_field="type", tag="error"):
     """Something went wrong without ending the turn."""
 

@@ -11,6 +11,7 @@ that is really asked for never waits for a try that is expected to end later tha
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from tightloop.sandbox.applying import apply_changes
 from tightloop.sandbox.aside import Aside
-from tightloop.sandbox.entries import Change, read_entry
+from tightloop.sandbox.entries import Change, read_below
 from tightloop.sandbox.interface import Command, CommandResult, Sandbox, SandboxError
 from tightloop.sandbox.processes import cpu_s, give_way, take_turns
 from tightloop.sandbox.tree_identity import Tree, changed_between, read_tree
@@ -30,6 +31,7 @@ Output = Callable[[bytes], None]
 
 NUM_PLENTY_OF_CORES = 4
 MAX_WASTED_IN_A_ROW = 4
+_MAX_TRIED = 32
 _MAX_CACHE_BYTES = 1 << 20
 _MAX_SAID_BYTES = 4 << 20
 _KEPT_CACHES = (".pytest_cache", ".hypothesis")  # later runs are told from these what to do
@@ -40,7 +42,10 @@ AHEAD = "ahead"
 
 @dataclass(slots=True)
 class Attempt:
-    """One try. ``tree`` and ``outcome`` come while it goes on; None when it came to nothing."""
+    """One try. ``tree`` and ``outcome`` come while it goes on; None when it came to nothing.
+
+    ``is_leaving``: all that is left to do is to tidy up, which must not be cut short.
+    """
 
     command: Command
     started_ns: int
@@ -53,6 +58,7 @@ class Attempt:
     asked_ns: int = 0
     cpu_s: float = 0.0
     is_used: bool = False
+    is_leaving: bool = False
     is_recorded: bool = False
     pid: int | None = None
     num_said: int = 0
@@ -115,7 +121,7 @@ class Speculator:
         self._has_few_cores = cores < NUM_PLENTY_OF_CORES
         self._attempt: Attempt | None = None
         self._ending: set[asyncio.Task[None]] = set()
-        self._tried: list[tuple[Command, Tree]] = []
+        self._tried: deque[tuple[Command, Tree]] = deque(maxlen=_MAX_TRIED)
         self._real_s: dict[str, float] = {}
         self._ahead_s: dict[str, float] = {}
         self._clean: set[str] = set()
@@ -186,13 +192,20 @@ class Speculator:
         tree = await asyncio.shield(attempt.tree)
         if tree is None or not tree.is_same(now):
             return None
+        if not tree.has_same_times(now):
+            attempt.reason = "files were written again"  # make looks at that
+            return None
         if attempt.pid is not None and not attempt.outcome.done():
             take_turns(attempt.pid)  # somebody waits for it now
         # Before anything is known of the command's habits its output is held back: should it turn
         # out to leave files, it has to be run again, and would be heard twice.
         if words_of(attempt.command) in self._clean and not attempt.is_too_long:
             attempt.stream_to(on_output)
-            return await asyncio.shield(attempt.outcome)
+            try:
+                return await asyncio.shield(attempt.outcome)
+            except asyncio.CancelledError:
+                attempt.stream_to(None)  # it ends a little later, and nobody listens any more
+                raise
         # Nor is it known how long it takes: a run of its own is put off by its own length at most.
         try:
             async with asyncio.timeout(self._real_s.get(words_of(attempt.command))):
@@ -239,7 +252,8 @@ class Speculator:
         attempt.reason = attempt.reason or reason
         self._num_wasted_in_a_row += 1
         if attempt.task is not None and not attempt.task.done():
-            attempt.task.cancel()
+            if not attempt.is_leaving:
+                attempt.task.cancel()
             self._ending.add(attempt.task)
         else:
             self._settle(attempt)
@@ -315,6 +329,7 @@ class Speculator:
             attempt.tree.set_result(tree)
             await self._run(attempt, fork, tree)
         finally:
+            attempt.is_leaving = True
             await fork.discard()
 
     def _was_tried(self, command: Command, tree: Tree) -> bool:
@@ -345,6 +360,7 @@ class Speculator:
             if attempt.is_too_long and attempt.listener is None:
                 attempt.reason = attempt.reason or "it printed more than is kept"
             caches = [] if attempt.reason else self._kept(fork, before, after)
+            attempt.is_leaving = True
             attempt.outcome.set_result(None if attempt.reason else Outcome(result, caches))
 
     def _meter(self, pid: int | None) -> Callable[[], float]:
@@ -367,12 +383,12 @@ class Speculator:
         for path in changed_between(before.caches, after.caches):
             if path.endswith("/") or not set(path.split("/")).intersection(_KEPT_CACHES):
                 continue
-            entry = read_entry(fork.path / path)
+            entry = read_below(fork.path, path)
             num_bytes += len(entry.content) if entry is not None else 0
             if num_bytes > _MAX_CACHE_BYTES:
                 return []
             with suppress(OSError):
-                changes.append(Change(path, read_entry(self._workspace.path / path), entry))
+                changes.append(Change(path, read_below(self._workspace.path, path), entry))
         return changes
 
 
@@ -391,24 +407,28 @@ class Scratch:
         self.command = command
         self._sandbox = sandbox
         self._untouched: str | None = None
-        self._is_known = False
+        self._num_noted = 0
+        self._num_seen = -1  # ``_is_untouched`` is of that time
         self._is_untouched = False
 
     async def remember(self) -> None:
         """No command has run yet: this is how it looks untouched."""
         listed = await self._sandbox.run(self.command)
         self._untouched = None if listed.is_truncated else listed.output
-        self._is_known = self._is_untouched = self._untouched is not None
+        self._is_untouched = self._untouched is not None
+        self._num_seen = self._num_noted
 
     def note_command(self) -> None:
-        """A command has run, who knows what it left."""
-        self._is_known = False
+        """A command begins or has ended, who knows what it leaves."""
+        self._num_noted += 1
 
     async def is_untouched(self) -> bool:
         """Whether it is as it was at first. Cheap while no command has run since it was asked."""
-        if not self._is_known and self._untouched is not None:
-            self._is_known = True  # a command that runs meanwhile takes it back
-            self._is_untouched = (await self._sandbox.run(self.command)).output == self._untouched
+        if self._num_seen != self._num_noted and self._untouched is not None:
+            asked_at = self._num_noted
+            listed = await self._sandbox.run(self.command)
+            self._is_untouched = listed.output == self._untouched
+            self._num_seen = asked_at  # not if cut short, and not for a command that runs meanwhile
         return self._is_untouched
 
 

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tightloop.agent.auditing import Auditor, Contradiction, tree_of
+from tightloop.agent.auditing import Auditor, Contradiction, cold_text, tree_of
 from tightloop.agent.guess import TestCommands
 from tightloop.agent.patch.apply import Impossible, StreamEvent
 from tightloop.agent.patch.operations import FileSeen, PatchEnded
@@ -25,6 +25,9 @@ from tightloop.sandbox.workspace import Workspace
 from tightloop.trace.clock import Clock, MonotonicClock
 from tightloop.trace.speculation import Speculation, Try, sum_up
 
+Confirm = Callable[[], Awaitable[list[tuple[Command, CommandResult]] | None]]
+"""See ``sandbox.warmed.WarmedSandbox.confirm``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -32,6 +35,9 @@ class Setting:
     policy; ``policy`` is the one that ``persistent`` was opened with. ``sandbox`` is what runs the
     commands, if that is not ``persistent`` itself.
 
+    ``confirm`` runs cold what passed warm there and is confirmed by nobody else.
+    ``has_others``: in ``sandbox`` more runs than was asked for here, such as daemons and checks of
+    warm commands.
     ``speculates`` wants tests run ahead, in what ``open_aside`` opens, else each in a new isolation;
     ``test_command`` is the one to expect before the model has run any. ``note`` is told what a person
     should know.
@@ -43,6 +49,8 @@ class Setting:
     open_one: Open
     state_dir: Path
     sandbox: Sandbox | None = None
+    confirm: Confirm | None = None
+    has_others: bool = False
     speculates: bool = True
     test_command: str | None = None
     clock: Clock = field(default_factory=MonotonicClock)
@@ -99,7 +107,7 @@ class Workbench:
             self._aside = RenewedAside(setting.open_aside)
             try:
                 await self._aside.ready()
-            except SandboxError as error:
+            except (SandboxError, OSError) as error:
                 setting.note(f"tests that run ahead are cold: {error}")
                 self._aside = None
         self._speculator = Speculator(
@@ -111,6 +119,7 @@ class Workbench:
             self._tries.append,
             setting.num_cores,
         )
+        self._speculator.allows_warm = self._persistent.allows_warm
         if self._expected is not None:
             self._speculator.start(self._expected)
 
@@ -147,7 +156,10 @@ class Workbench:
         self._scratch.note_command()
         if self._speculator is not None:
             self._speculator.yield_cores()
-        return await self._sandbox.run(command, on_output)
+        try:
+            return await self._sandbox.run(command, on_output)
+        finally:
+            self._scratch.note_command()  # who looked meanwhile has not seen all of it
 
     async def _run_test(self, command: Command, on_output: Output | None) -> CommandResult:
         self._commands.note(command)
@@ -162,7 +174,10 @@ class Workbench:
             return ahead
         self._scratch.note_command()
         is_reporting = self._persistent.allows_warm
-        result = await self._sandbox.run(replace(command, is_reporting=is_reporting), on_output)
+        try:
+            result = await self._sandbox.run(replace(command, is_reporting=is_reporting), on_output)
+        finally:
+            self._scratch.note_command()
         if self._speculator is not None:
             self._speculator.note_real(command, result)
         self._auditor.note(command, result, await reading, self._age)
@@ -209,7 +224,22 @@ class Workbench:
             self._speculator.drop("nobody asked for it")
         found = await self._auditor.final(self._age)
         self._tell_notes()
-        return None if found is None else [one.as_text() for one in found]
+        others = await self._failing_cold()
+        if found is None and others is None:
+            return None
+        return [*(one.as_text() for one in found or ()), *(others or ())]
+
+    async def _failing_cold(self) -> list[str] | None:
+        """Warm commands of the project that fail when they are cold."""
+        if self._setting.confirm is None:
+            return None
+        try:
+            failed = await self._setting.confirm()
+        except SandboxError as error:
+            self._setting.note(f"warm commands: not checked: {error}")
+            return []
+        self._scratch.note_command()
+        return None if failed is None else [cold_text(*one) for one in failed]
 
     async def finish_turn(self) -> list[Try]:
         """See ``Overseer.finish_turn``."""
@@ -231,6 +261,7 @@ class Workbench:
         self._persistent.allows_warm = False
         if self._speculator is not None:
             self._speculator.allows_warm = False
+            self._speculator.drop("warm runs were wrong")
         differing = "; ".join(map(str, found.found[:3]))
         self._setting.note(
             f"warm tests are off for this repository: {found.warm.shown}: {differing}"
@@ -248,6 +279,8 @@ def _why_not(setting: Setting) -> str:
         return "commands can reach a network"
     if setting.workspace.layers is None:
         return "the workspace is a copy"
+    if setting.has_others:
+        return "warm commands of the project run beside the others"
     return "nothing may be changed" if policy.is_read_only else ""
 
 

@@ -15,7 +15,7 @@ from tightloop.sandbox.session import PersistentSandbox
 from tightloop.sandbox.set_up import CONFIG_NAME
 from tightloop.sandbox.slots import open_twin
 from tightloop.sandbox.verdicts import ShutOff
-from tightloop.sandbox.warmed import Place, with_warm_commands
+from tightloop.sandbox.warmed import Place, WarmedSandbox, with_warm_commands
 from tightloop.sandbox.workspace import Workspace
 
 
@@ -61,6 +61,8 @@ async def open_workshop(
         open_one,
         state_dir,
         sandbox=inner,
+        confirm=inner.confirm if isinstance(inner, WarmedSandbox) else None,
+        has_others=inner is not sandbox,
         speculates=speculates,
         test_command=test_command,
         note=note,

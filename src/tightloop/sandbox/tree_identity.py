@@ -9,7 +9,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tightloop.sandbox.entries import CACHE_DIRECTORIES, read_below, read_entry
@@ -17,7 +17,7 @@ from tightloop.sandbox.interface import SandboxError
 from tightloop.sandbox.workspace import Workspace
 
 MAX_BYTES = 64 << 20
-_GIT_INDEX = ".git/index"  # git status rewrites it, and the tree is the same
+_GIT_INDEX = ".git/index"
 _OPAQUE = "user.overlay.opaque"
 
 
@@ -25,11 +25,13 @@ _OPAQUE = "user.overlay.opaque"
 class Tree:
     """``entries`` by relative path, directories with a slash behind; ``caches`` likewise.
 
-    A value is kind, mode and content, the latter as its whole BLAKE2b digest.
+    A value is kind, mode and content, the latter as its whole BLAKE2b digest. ``times`` in ns of
+    files that were written, if only with what they held before; not of caches nor of git's own.
     """
 
     entries: Mapping[str, bytes]
     caches: Mapping[str, bytes]
+    times: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -42,6 +44,10 @@ class Tree:
     def is_same(self, other: "Tree") -> bool:
         """Whether a command finds the same files in both."""
         return self.entries == other.entries
+
+    def has_same_times(self, other: "Tree") -> bool:
+        """Whether it also finds them equally old, which decides what make builds."""
+        return self.times == other.times
 
 
 def changed_between(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> list[str]:
@@ -63,18 +69,23 @@ def read_tree(workspace: Workspace, max_bytes: int = MAX_BYTES) -> Tree:
     base, upper = workspace.layers
     entries: dict[str, bytes] = {}
     caches: dict[str, bytes] = {}
+    times: dict[str, int] = {}
     num_left = max_bytes
     for name, status in _walk(upper):
         num_left -= status.st_size if stat.S_ISREG(status.st_mode) else 0
         if num_left < 0:
             raise SandboxError(f"more than {max_bytes} bytes were changed in the workspace")
         value = _value(base, upper / name, name, status)
-        if value is None or name == _GIT_INDEX:
-            continue
+        if value is not None and name == _GIT_INDEX:
+            value = _index_value(base, upper / name)
         is_cache = bool(CACHE_DIRECTORIES.intersection(name.split("/")))
+        if stat.S_ISREG(status.st_mode) and not is_cache and not name.startswith(".git/"):
+            times[name] = status.st_mtime_ns
+        if value is None:
+            continue
         shown = f"{name}/" if stat.S_ISDIR(status.st_mode) else name
         (caches if is_cache and not os.path.lexists(base / name) else entries)[shown] = value
-    return Tree(entries, caches)
+    return Tree(entries, caches, times)
 
 
 def _walk(upper: Path) -> Iterator[tuple[str, os.stat_result]]:
@@ -96,7 +107,7 @@ def _value(base: Path, path: Path, name: str, status: os.stat_result) -> bytes |
     below = base / name
     if stat.S_ISDIR(mode):
         mark = b"opaque" if _is_opaque(path) else b""
-        if not mark and below.is_dir() and not below.is_symlink():
+        if not mark and _is_directory_with(below, stat.S_IMODE(mode)):
             return None
         return b"directory %o " % stat.S_IMODE(mode) + mark
     if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
@@ -109,6 +120,43 @@ def _value(base: Path, path: Path, name: str, status: os.stat_result) -> bytes |
         return None
     kind = b"link" if entry.is_link else b"file %o" % stat.S_IMODE(mode)
     return kind + b" " + hashlib.blake2b(entry.content).digest()
+
+
+def _is_directory_with(place: Path, mode: int) -> bool:
+    try:
+        status = os.lstat(place)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return stat.S_ISDIR(status.st_mode) and stat.S_IMODE(status.st_mode) == mode
+
+
+def _index_value(base: Path, path: Path) -> bytes | None:
+    """What git's index says, if that is another thing than in the base; git status rewrites it."""
+    old, new = read_below(base, _GIT_INDEX), read_entry(path)
+    told = [staged_in(entry.content) if entry is not None else b"" for entry in (old, new)]
+    return None if told[0] == told[1] else b"index " + hashlib.blake2b(told[1]).digest()
+
+
+def staged_in(index: bytes) -> bytes:
+    """An index without what git notes of the files' status: names, modes, contents and flags.
+
+    As it is when it is not understood: other versions than 2 and 3, or other hashes than SHA-1.
+    See gitformat-index(5).
+    """
+    if index[:4] != b"DIRC" or int.from_bytes(index[4:8]) not in (2, 3):
+        return index
+    kept = []
+    at = 12
+    for _ in range(int.from_bytes(index[8:12])):
+        flags = int.from_bytes(index[at + 60 : at + 62])
+        name_at = at + 62 + (2 if flags & 0x4000 else 0)
+        end = index.find(b"\0", name_at)
+        length = flags & 0xFFF
+        if end < 0 or (length < 0xFFF and end - name_at != length):
+            return index
+        kept += (index[at + 24 : at + 28], index[at + 40 : end + 1])
+        at += (end - at + 8) // 8 * 8
+    return b"".join(kept)
 
 
 def _is_opaque(directory: Path) -> bool:

@@ -141,6 +141,7 @@ class WarmedSandbox:
         self._sandbox = sandbox
         self._commands = commands
         self._note = note
+        self._unconfirmed: dict[str, Command] = {}
 
     async def start(self) -> None:
         """Every daemon is being started; the sandbox was started by whoever opened it."""
@@ -154,10 +155,30 @@ class WarmedSandbox:
         if one is None:
             return await self._sandbox.run(command, on_output)
         checked = await one.run(command, on_output, runner=self._sandbox)
+        self._unconfirmed.pop(one.command.name, None)
+        if checked.answer.is_warm and checked.result.exit_code == 0:
+            self._unconfirmed[one.command.name] = command
         while one.checks.news:
             check = one.checks.news.pop(0)
             self._note(f"warm command {one.command.name}: {_as_news(check)}")
         return checked.result
+
+    async def confirm(self) -> list[tuple[Command, CommandResult]] | None:
+        """Runs cold what passed warm last, before somebody relies on it; None for nothing.
+
+        Returns the commands that failed then, each with its cold run: it tells what holds now.
+        Raises SandboxError.
+        """
+        if not self._unconfirmed:
+            return None
+        failed = []
+        while self._unconfirmed:
+            name, command = self._unconfirmed.popitem()
+            await self._commands[name].checks.give_way(is_last=True)
+            cold = await self._sandbox.run(command)
+            if cold.exit_code != 0:
+                failed.append((command, cold))
+        return failed
 
     async def checked(self) -> None:
         """No check is under way."""

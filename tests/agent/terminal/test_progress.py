@@ -3,6 +3,7 @@
 import io
 
 from tightloop.agent.events import (
+    CHECK,
     AgentMessage,
     ChangedPath,
     CommandExecution,
@@ -32,6 +33,7 @@ def test_lines() -> None:
     show(ItemCompleted(FileChange("item_1", changes)))
     show(ItemCompleted(FileChange("item_2", (), "failed", "ambiguous\nmore")))
     show(ItemCompleted(ErrorItem("item_3", "no tool")))
+    show(ItemCompleted(ErrorItem("item_3", f"{CHECK} `pytest` was run once more\nmore")))
     show(ItemStarted(CommandExecution("item_4", "true\nfalse")))
     show(ItemCompleted(CommandExecution("item_4", "true\nfalse", "", 0, "completed")))
     show(ItemCompleted(CommandExecution("item_5", "sleep 9", "interrupted", None, "failed")))
@@ -45,6 +47,7 @@ def test_lines() -> None:
         "patch: M a.py, A b.py",
         "patch refused: ambiguous ...",
         "refused: no tool",
+        "check: `pytest` was run once more ...",
         "$ true ...",
         "  exit 0, 0.00 s",
         "  no exit, 0.00 s, interrupted",

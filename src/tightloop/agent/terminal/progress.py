@@ -3,6 +3,7 @@
 from typing import TextIO
 
 from tightloop.agent.events import (
+    CHECK,
     AgentMessage,
     CommandExecution,
     ErrorItem,
@@ -48,6 +49,8 @@ class ProgressPrinter:
             self._line(f"patch: {files}")
         elif isinstance(item, FileChange):
             self._line(f"patch refused: {_one_line(item.message or '')}")
+        elif isinstance(item, ErrorItem) and item.message.startswith(CHECK):
+            self._line(f"check: {_one_line(item.message.removeprefix(CHECK))}")
         elif isinstance(item, ErrorItem):
             self._line(f"refused: {_one_line(item.message)}")
         elif isinstance(item, AgentMessage):
