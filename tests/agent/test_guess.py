@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tightloop.agent import guess
 from tightloop.agent.guess import TestCommands, commands_in, naming_files
 from tightloop.agent.tools.exec_command import DEFAULT_TIMEOUT_S
 from tightloop.sandbox.interface import Command
@@ -69,4 +70,19 @@ def test_what_is_no_ordinary_file_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "test_link.py").symlink_to("/etc/passwd")
     (tmp_path / "test_dir.py").mkdir()
     (tmp_path / "test_a b.py").write_text("import m\n")
+    assert naming_files(tmp_path, ["m.py"]) == []
+
+
+def test_a_file_of_blank_lines_takes_no_time(tmp_path: Path) -> None:
+    """Each line is looked at once, not with all that follow."""
+    (tmp_path / "test_blank.py").write_text("\n" * 190_000 + "import m\n")
+    assert naming_files(tmp_path, ["m.py"]) == ["test_blank.py"]
+
+
+def test_a_huge_tree_is_not_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything else waits meanwhile."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "test_m.py").write_text("import m\n")
+    assert naming_files(tmp_path, ["m.py"]) == ["sub/test_m.py"]
+    monkeypatch.setattr(guess, "_MAX_ENTRIES", 1)
     assert naming_files(tmp_path, ["m.py"]) == []

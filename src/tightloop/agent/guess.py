@@ -14,6 +14,7 @@ from tightloop.sandbox.interface import Command
 _QUOTED = re.compile(r"`([^`\n]{1,200})`")
 _FENCED = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _MAX_TEST_FILES = 400
+_MAX_ENTRIES = 20_000  # looked at, while everything else waits
 _MAX_FILE_BYTES = 200_000
 _MAX_SELECTED = 3
 
@@ -74,7 +75,7 @@ def naming_files(workspace: Path, changed: Iterable[str]) -> list[str]:
     names -= {PurePosixPath(path).stem for path in found}
     if names:
         wanted = re.compile(
-            rf"^\s*(?:from|import)\s[^\n#]*\b(?:{'|'.join(map(re.escape, sorted(names)))})\b",
+            rf"^[ \t]*(?:from|import)[ \t][^\n#]*\b(?:{'|'.join(map(re.escape, sorted(names)))})\b",
             re.MULTILINE,
         )
         found |= {
@@ -91,7 +92,7 @@ def _is_test(name: str) -> bool:
 
 
 def _test_files(workspace: Path) -> Iterator[Path]:
-    num_seen = 0
+    num_seen = num_entries = 0
     waiting = [workspace]
     while waiting:
         directory = waiting.pop()
@@ -99,6 +100,9 @@ def _test_files(workspace: Path) -> Iterator[Path]:
             entries = sorted(directory.iterdir())
         except OSError:
             continue
+        num_entries += len(entries)
+        if num_entries > _MAX_ENTRIES:
+            return
         for entry in entries:
             if entry.is_symlink() or entry.name.startswith(".") or entry.name == "node_modules":
                 continue
