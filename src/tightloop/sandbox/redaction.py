@@ -20,6 +20,24 @@ _NAME: Final = re.compile(
     r"|PASSWORD|PASSPHRASE|PASSWD|^MYSQL_PWD$",
     re.IGNORECASE,
 )
+_NO_SECRETS: Final = frozenset(
+    [
+        "anonymous",
+        "changeme",
+        "development",
+        "disabled",
+        "localhost",
+        "minioadmin",
+        "password",
+        "postgres",
+        "postgresql",
+        "production",
+        "rabbitmq",
+        "undefined",
+        "username",
+    ]
+)
+"""What services and examples are set up with: everybody knows them, and source code is full of them."""
 _IN_URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s:]*:([^/?#@\s]+)@", re.IGNORECASE)
 
 
@@ -29,9 +47,13 @@ def is_secret_name(name: str) -> bool:
 
 
 def secret_values(variables: Mapping[str, str]) -> list[str]:
-    """What must not be shown of these variables: secrets by name, and passwords in addresses."""
+    """What must not be shown of these variables: secrets by name, and passwords in addresses.
+
+    Well-known defaults are none: a model that reads ``***`` for ``postgres`` writes wrong patches.
+    """
     found = [value for name, value in variables.items() if is_secret_name(name)]
-    return found + [match[1] for value in variables.values() for match in _IN_URL.finditer(value)]
+    found += [match[1] for value in variables.values() for match in _IN_URL.finditer(value)]
+    return [value for value in found if value.lower() not in _NO_SECRETS]
 
 
 class Redactor:
