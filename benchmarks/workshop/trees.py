@@ -16,10 +16,10 @@ def make_tree(place: Path, num_files: int) -> None:
         if number % PER_FOLDER == 0:
             file.parent.mkdir(parents=True)
         file.write_text(f"VALUE_{number} = {number}\n" * (30 + number % 90), "utf-8")
+    git(place, "init", "-q")
+    git(place, "config", "gc.auto", "0")  # nothing is tidied up while it is measured
     commit(place)
-    # As fetched repositories are; and nothing is tidied up while it is measured.
-    git(place, "gc", "--quiet")
-    git(place, "config", "gc.auto", "0")
+    git(place, "gc", "--quiet")  # as fetched repositories are
 
 
 def change(place: Path, mark: str) -> None:
