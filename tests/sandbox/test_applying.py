@@ -1,8 +1,10 @@
 """All or nothing, also when the tree resists or the process dies."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,14 +44,14 @@ def test_an_error_half_way_is_undone(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """What was moved goes back; new directories go away."""
     (tmp_path / "a").write_text("old")
     (tmp_path / "blocked").mkdir()
-    original = Path.rename
+    original = os.rename
 
-    def failing(self: Path, target: Path) -> Path:
-        if target.name == "z":
+    def failing(source: str, target: str, **places: int) -> None:
+        if Path(target).name == "z":
             raise OSError(28, "No space left on device")
-        return original(self, target)
+        original(source, target, **places)
 
-    monkeypatch.setattr(Path, "rename", failing)
+    monkeypatch.setattr(os, "rename", failing)
     changes = [
         Change("a", Entry(b"old"), Entry(b"new")),
         Change("dir/sub/b", None, Entry(b"new")),
@@ -310,3 +312,55 @@ def test_two_processes_do_not_undo_each_other(tmp_path: Path) -> None:
     os.close(read_end)
     os.close(write_end)
     assert names(tmp_path) == ["a"]
+
+
+def test_a_link_in_the_place_of_a_staged_file_is_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that runs in the tree may put one there in time."""
+    tree, victim = tmp_path / "tree", tmp_path / "victim"
+    tree.mkdir()
+    victim.write_text("of the host")
+    make = tempfile.mkdtemp
+
+    def planted(**wanted: str) -> str:
+        staging = make(**wanted)
+        os.symlink(victim, os.path.join(staging, "new-0"))
+        return staging
+
+    monkeypatch.setattr(tempfile, "mkdtemp", planted)
+    with pytest.raises(FileExistsError):
+        apply_changes([Change("file", None, Entry(b"of the inside"))], tree)
+    assert victim.read_text() == "of the host"
+    assert list(tree.iterdir()) == []
+
+
+@pytest.mark.parametrize("change", ["new", "changed", "removed", "directory"])
+def test_a_directory_that_becomes_a_link_meanwhile_leads_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """After everything was checked: nothing is written, saved or removed behind it."""
+    tree, elsewhere = tmp_path / "tree", tmp_path / "elsewhere"
+    for place in (tree / "sub", elsewhere):
+        place.mkdir(parents=True)
+        (place / "file").write_bytes(b"old")
+    write_journal = applying._write_journal
+
+    def exchange(*arguments: Any) -> None:
+        write_journal(*arguments)
+        (tree / "sub").rename(tree / "moved")
+        (tree / "sub").symlink_to(elsewhere)
+
+    monkeypatch.setattr(applying, "_write_journal", exchange)
+    monkeypatch.setattr(applying, "_signature", lambda place: None)  # the last look saw nothing yet
+    wanted = {
+        "new": Change("sub/other", None, Entry(b"new")),
+        "changed": Change("sub/file", Entry(b"old"), Entry(b"new")),
+        "removed": Change("sub/file", Entry(b"old"), None),
+        "directory": Change("sub/deep/file", None, Entry(b"new")),
+    }
+    with pytest.raises(WorkspaceConflict, match="sub"):
+        apply_changes([wanted[change]], tree)
+    assert [path.name for path in elsewhere.iterdir()] == ["file"]
+    assert (elsewhere / "file").read_bytes() == b"old"
+    assert (elsewhere / "file").stat().st_nlink == 1

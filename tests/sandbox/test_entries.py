@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tightloop.sandbox.entries import Change, Entry, compare, read_below, read_entry
+from tightloop.sandbox.entries import Change, Entry, TooLarge, compare, read_below, read_entry
 
 
 def test_entries_are_files_and_links_only(tmp_path: Path) -> None:
@@ -62,3 +62,20 @@ def test_caches_count_only_where_they_were_before(tmp_path: Path) -> None:
     (after / "__pycache__" / "new").write_text("x")
     changes = compare(before, after, {"__pycache__/kept", "__pycache__/new", ".git/config"})
     assert changes == [Change("__pycache__/kept", Entry(b"1"), Entry(b"2"))]
+
+
+def test_a_result_has_a_limit(tmp_path: Path) -> None:
+    """Files that take no room on the disk would take it in memory; what is as before is not counted."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    for place in (before, after):
+        place.mkdir()
+        (place / "same").write_bytes(bytes(90))
+    (after / "a").write_bytes(bytes(60))
+    (after / "b").write_bytes(bytes(60))
+    candidates = {"same", "a", "b"}
+    assert [change.path for change in compare(before, after, candidates, max_bytes=200)] == [
+        "a",
+        "b",
+    ]
+    with pytest.raises(TooLarge, match="more than 100 bytes were changed, not all of 'b'"):
+        compare(before, after, candidates - {"same"}, max_bytes=100)

@@ -1,6 +1,7 @@
 """A written layer becomes one that only adds."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,51 @@ def test_a_copy_writes_through_no_link(tmp_path: Path) -> None:
     layers.copy_tree(source, target)
     assert (other / "file").read_text() == "old"
     assert (target / "file").read_text() == "new"
+
+
+def test_a_link_that_comes_meanwhile_is_not_copied_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in the place of a file nor of a directory above it; nor is a fifo waited for."""
+    source, elsewhere = tmp_path / "source", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "file").write_text("of the host")
+    listed = layers._few_entries
+
+    def exchange(number: int) -> None:
+        if number == 0:
+            shutil.rmtree(source / "sub")
+            (source / "sub").symlink_to(elsewhere)
+            return
+        (source / "sub" / "file").unlink()
+        if number == 1:
+            (source / "sub" / "file").symlink_to(elsewhere / "file")
+        else:
+            os.mkfifo(source / "sub" / "file")
+
+    for number in range(3):
+        (source / "sub").mkdir(parents=True)
+        (source / "sub" / "file").write_text("of the inside")
+        target = tmp_path / f"target-{number}"
+        target.mkdir()
+
+        def then_exchanged(place: Path, number: int = number) -> object:
+            found = listed(place)
+            exchange(number)
+            return found
+
+        monkeypatch.setattr(layers, "_few_entries", then_exchanged)
+        if number < 2:
+            with pytest.raises(SandboxError, match="copying"):
+                layers.copy_tree(source, target)
+        else:
+            layers.copy_tree(source, target)
+        assert "of the host" not in [path.read_text() for path in target.rglob("file")]
+        monkeypatch.undo()
+        _away(source)
+
+
+def _away(source: Path) -> None:
+    if (source / "sub").is_symlink():
+        (source / "sub").unlink()
+    shutil.rmtree(source)

@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from tests.sandbox.conftest import OpenSandbox, commit, git
 from tests.sandbox.kills import is_killed
-from tightloop.sandbox import layouts
+from tightloop.sandbox import entries, layouts, locks
 from tightloop.sandbox import workspace as workspace_module
 from tightloop.sandbox.bases import base_for
 from tightloop.sandbox.collecting import Limits, collect
@@ -243,6 +243,21 @@ async def test_discard_leaves_nothing(kind: str, state: Path, open_one: OpenWork
     assert str(state) not in mounts()
     with pytest.raises(SandboxError, match="discarded"):
         await workspace.diff()
+
+
+async def test_a_discard_that_nobody_waits_for_comes_to_its_end(
+    kind: str, state: Path, open_one: OpenWorkspace
+) -> None:
+    """It counts from its beginning, and nothing of it is left open or lying about."""
+    workspace = await open_one(kind)
+    discarding = asyncio.create_task(workspace.discard())
+    await asyncio.sleep(0)
+    discarding.cancel()
+    await asyncio.wait([discarding])
+    with pytest.raises(SandboxError, match="discarded"):
+        await workspace.diff()
+    while await asyncio.to_thread(os.listdir, state / "workspaces"):
+        pass
 
 
 async def test_workspaces_do_not_see_each_other(kind: str, open_one: OpenWorkspace) -> None:
@@ -573,3 +588,66 @@ async def test_a_fork_in_which_links_changed_places_is_taken(
         (fork.path / "sub").symlink_to("other")
         assert sorted(await workspace.take(fork)) == ["other/deep/file", "sub", "sub/deep/file"]
         assert tree(workspace.path) == tree(fork.path)
+
+
+async def test_what_git_ignores_is_not_read(
+    kind: str, open_one: OpenWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However large it is; what is not ignored and too large is named."""
+    monkeypatch.setattr(entries.compare, "__kwdefaults__", {"max_bytes": 1000})
+    workspace = await open_one(kind)
+    (workspace.path / "built.o").write_bytes(bytes(2000))
+    (workspace.path / "small").write_text("x")
+    assert await workspace.changed_files() == ["small"]
+    (workspace.path / "large").write_bytes(bytes(2000))
+    with pytest.raises(SandboxError, match="'large' among them: delete large files"):
+        await workspace.diff()
+
+
+async def test_two_may_discard_it_at_once(kind: str, repository: Path, state: Path) -> None:
+    """And one that is cancelled meanwhile has done it all the same; nothing is left."""
+    workspace = await open_workspace(repository, state_dir=state, kind=kind)
+    await workspace.prepare_forks(2)
+    assert workspace.num_prepared_forks == 2
+    ends = [asyncio.create_task(workspace.discard()) for _ in range(3)]
+    await asyncio.sleep(0)
+    ends[0].cancel()
+    await asyncio.wait(ends)
+    assert [end.cancelled() for end in ends] == [True, False, False]
+    assert [end.result() for end in ends[1:]] == [None, None]
+    assert os.listdir(state / "workspaces") == []
+    assert workspace.num_prepared_forks == 0
+
+
+async def test_what_is_prepared_too_late_goes_as_well(repository: Path, state: Path) -> None:
+    """A discard overtakes it, or its caller is cancelled; the directories have no other owner."""
+    workspace = await open_workspace(repository, state_dir=state, kind="copy")
+    with locks.locked(state / "lock"):
+        preparing = asyncio.create_task(workspace.prepare_forks())
+        await asyncio.sleep(0)
+        preparing.cancel()
+        await workspace.discard()
+    await asyncio.wait([preparing])
+    assert preparing.cancelled()
+    assert os.listdir(state / "workspaces") == []
+
+
+async def test_names_that_no_mount_option_can_hold_make_a_copy(
+    repository: Path, tmp_path: Path
+) -> None:
+    """With the reason; asked for an overlay it is an error."""
+    state = tmp_path / "a,b"
+    workspace = await open_workspace(repository, state_dir=state)
+    assert (workspace.kind, "has a comma" in workspace.reason) == ("copy", True)
+    await workspace.discard()
+    with pytest.raises(SandboxError, match="has a comma"):
+        await open_workspace(repository, state_dir=state, kind="overlay")
+
+
+async def test_names_that_are_no_text_are_refused(repository: Path, tmp_path: Path) -> None:
+    """Records and messages could not hold them."""
+    name = os.fsdecode(b"a\xe9")
+    (tmp_path / name).mkdir()
+    for place, state in ((tmp_path / name, tmp_path / "state"), (repository, tmp_path / name)):
+        with pytest.raises(SandboxError, match="not UTF-8"):
+            await open_workspace(place, state_dir=state)

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from tightloop.sandbox.entries import Change, Entry, read_below
+from tightloop.sandbox.entries import Change, Entry, open_parent, read_below
 from tightloop.sandbox.interface import SandboxError
 
 _PREFIX = "tightloop-apply-"
@@ -197,21 +197,25 @@ def _stage(path: Path, entry: Entry, target: Path) -> None:
     if entry.is_link:
         path.symlink_to(os.fsdecode(entry.content))
         return
-    with open(path, "wb") as file:
+    # Commands may be running in a workspace: what they put there meanwhile is not written to.
+    with open(path, "xb") as file:
         file.write(entry.content)
         file.flush()
         os.fsync(file.fileno())  # else a power cut may leave an empty file behind the rename
-    like = target if target.exists() and not target.is_symlink() else None
-    mode = like.stat().st_mode & 0o777 if like else 0o644
-    path.chmod(mode | (mode & 0o444) >> 2 if entry.is_executable else mode & ~0o111)
-    _give_to_owner(path, (target, *target.parents))
+        like = target if target.exists() and not target.is_symlink() else None
+        mode = like.stat().st_mode & 0o777 if like else 0o644
+        mode = mode | (mode & 0o444) >> 2 if entry.is_executable else mode & ~0o111
+        os.fchmod(file.fileno(), mode)
+        owner = _owner((target, *target.parents))
+        if owner is not None:
+            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
 
 
-def _give_to_owner(path: Path, places: Sequence[Path]) -> None:
-    """Root leaves no files of its own in somebody's tree."""
-    if os.geteuid() == 0:
-        owner = next(place for place in places if place.exists()).stat()
-        os.chown(path, owner.st_uid, owner.st_gid)
+def _owner(places: Sequence[Path]) -> os.stat_result | None:
+    """Of the first that is there: root leaves no files of its own in somebody's tree."""
+    if os.geteuid() != 0:
+        return None
+    return next(place for place in places if place.exists()).stat()
 
 
 def _write_journal(staging: Path, plan: _Plan) -> None:
@@ -269,13 +273,17 @@ def _move_all(
         if move.path in seen and _signature(target) != seen[move.path]:
             raise WorkspaceConflict([move.path])
         if move.has_old:
-            _save(target, staging / f"old-{move.number}")
+            with _parent(tree, move.path) as (directory, name):
+                _save(directory, name, staging / f"old-{move.number}")
     for move in plan.moves:
         if move.has_old and not move.has_new:
-            (tree / move.path).unlink(missing_ok=True)
-    for name in plan.made:
-        (tree / name).mkdir(exist_ok=True)
-        _give_to_owner(tree / name, [(tree / name).parent])
+            with (
+                _parent(tree, move.path) as (directory, name),
+                contextlib.suppress(FileNotFoundError),
+            ):
+                os.unlink(name, dir_fd=directory)
+    for path in plan.made:
+        _make_directory(tree, path)
     for move in plan.moves:
         if not move.has_new:
             continue
@@ -284,15 +292,38 @@ def _move_all(
             _set_aside(target, staging / f"dir-{move.number}")
         elif not move.has_old and os.path.lexists(target):
             raise WorkspaceConflict([move.path])
-        (staging / f"new-{move.number}").rename(target)
+        with _parent(tree, move.path) as (directory, name):
+            os.rename(staging / f"new-{move.number}", name, dst_dir_fd=directory)
 
 
-def _save(target: Path, saved: Path) -> None:
+@contextlib.contextmanager
+def _parent(tree: Path, path: str) -> Iterator[tuple[int, str]]:
+    """The directory that holds it and its name there; no link leads out of the tree on the way."""
+    directory = open_parent(tree, path)
+    if directory is None:  # it was there when everything was checked
+        raise WorkspaceConflict([path])
+    try:
+        yield directory, path.rpartition("/")[2]
+    finally:
+        os.close(directory)
+
+
+def _make_directory(tree: Path, path: str) -> None:
+    with _parent(tree, path) as (directory, name):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, dir_fd=directory)
+        owner = _owner([(tree / path).parent])
+        if owner is not None:
+            ids = (owner.st_uid, owner.st_gid)
+            os.chown(name, *ids, dir_fd=directory, follow_symlinks=False)
+
+
+def _save(directory: int, name: str, saved: Path) -> None:
     """A second name for the old file, so that it need not go away before the new one comes."""
     try:
-        os.link(target, saved, follow_symlinks=False)
+        os.link(name, saved, src_dir_fd=directory, follow_symlinks=False)
     except OSError:  # a file system without hard links, or a file of somebody else
-        target.rename(saved)
+        os.rename(name, saved, src_dir_fd=directory)
 
 
 def _set_aside(directory: Path, saved: Path) -> None:

@@ -1,16 +1,18 @@
 """Makes of a written layer one that can lie under others: it only adds, and carries no marks."""
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
 import subprocess
 from pathlib import Path
 
-from tightloop.sandbox.entries import read_entry
+from tightloop.sandbox.entries import open_parent, read_entry
 from tightloop.sandbox.interface import SandboxError
 
 _MAX_FEW, _MAX_FEW_BYTES = 200, 8 << 20
+_COPIED_BYTES = 1 << 20
 
 
 def keep_what_is_new(layer: Path, base: Path) -> list[str]:
@@ -145,7 +147,7 @@ def copy_tree(source: Path, target: Path) -> None:
             is_plain = (at_target.st_uid, at_target.st_gid) == ours
             is_plain = is_plain and not at_target.st_mode & stat.S_ISGID
             for name, status in entries:
-                _copy(source / name, target / name, status)
+                _copy(source, name, target / name, status)
                 if ours[0] == 0 and not (is_plain and (status.st_uid, status.st_gid) == ours):
                     _give(target / name, status)
             for name, status in reversed(entries):  # writing into a directory changes its times
@@ -192,8 +194,9 @@ def _is_copied_here(status: os.stat_result) -> bool:
     return is_plain and status.st_nlink == 1
 
 
-def _copy(source: Path, target: Path, status: os.stat_result) -> None:
+def _copy(tree: Path, name: str, target: Path, status: os.stat_result) -> None:
     """One entry with its mode, times and attributes."""
+    source = tree / name
     kind = stat.S_IFMT(status.st_mode)
     if os.path.islink(target) or kind != stat.S_IFDIR:
         target.unlink(missing_ok=True)  # writing there would reach what a link leads to
@@ -204,9 +207,23 @@ def _copy(source: Path, target: Path, status: os.stat_result) -> None:
     elif kind == stat.S_IFCHR:
         os.mknod(target, status.st_mode, status.st_rdev)
     else:
-        shutil.copyfile(source, target, follow_symlinks=False)
+        _copy_content(tree, name, target)
     if kind != stat.S_IFDIR:
         shutil.copystat(source, target, follow_symlinks=False)
+
+
+def _copy_content(tree: Path, name: str, target: Path) -> None:
+    """Never that of another file: a command that goes on may put a link or a fifo there."""
+    directory = open_parent(tree, name)
+    if directory is None:
+        raise OSError(errno.ESTALE, "it is changed meanwhile", str(tree / name))
+    try:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(name.rpartition("/")[2], flags, dir_fd=directory)
+    finally:
+        os.close(directory)
+    with open(fd, "rb") as reading, open(target, "xb") as writing:
+        shutil.copyfileobj(reading, writing, _COPIED_BYTES)
 
 
 def _give(target: Path, status: os.stat_result) -> None:

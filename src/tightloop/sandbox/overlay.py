@@ -47,23 +47,33 @@ def changed_candidates(base: Path, upper: Path) -> set[str]:
     Raises SandboxError for marks of nested overlays, which cannot be trusted here.
     """
     found: set[str] = set()
-    waiting = [""]
+    waiting = [("", True)]
     while waiting:
-        directory = waiting.pop()
+        directory, is_in_base = waiting.pop()
         with os.scandir(upper / directory) as entries:
             for entry in entries:
                 name = f"{directory}/{entry.name}" if directory else entry.name
-                below = base / name
+                below = (
+                    _mode(base / name) if is_in_base else 0
+                )  # what a link leads to is not base's
                 is_directory = entry.is_dir(follow_symlinks=False)
                 if is_directory:
-                    waiting.append(name)
+                    waiting.append((name, stat.S_ISDIR(below)))
                 if not is_directory or _is_opaque(upper / name):
                     found.add(name)
-                    if below.is_dir() and not below.is_symlink():
+                    if stat.S_ISDIR(below):
                         found |= files_below(base, name)
-                elif os.path.lexists(below) and (below.is_symlink() or not below.is_dir()):
+                elif below and not stat.S_ISDIR(below):
                     found.add(name)  # a file that became a directory
     return found
+
+
+def _mode(path: Path) -> int:
+    """Kind and permissions; 0 where nothing is."""
+    try:
+        return os.lstat(path).st_mode
+    except FileNotFoundError:
+        return 0
 
 
 def _is_opaque(directory: Path) -> bool:

@@ -1,7 +1,6 @@
 """Copy-on-write workspaces: the agent works on its own view, the user's tree stays untouched."""
 
 import asyncio
-import contextlib
 import os
 import threading
 from collections import deque
@@ -12,7 +11,8 @@ from pathlib import Path
 from tightloop.sandbox import applying, collecting, layers, layouts, overlay
 from tightloop.sandbox.applying import WorkspaceConflict
 from tightloop.sandbox.bases import find_base, make_base, run_git, tree_state
-from tightloop.sandbox.entries import Change, Entry, compare, files_below, read_below
+from tightloop.sandbox.completion import to_its_end
+from tightloop.sandbox.entries import Change, Entry, compare, files_below, has_entry, read_below
 from tightloop.sandbox.environments import Environment, Found, find_environment
 from tightloop.sandbox.interface import Policy, SandboxError
 from tightloop.sandbox.layouts import Layout
@@ -65,6 +65,7 @@ class Workspace:
         self._inherited: set[str] = set()
         self._added: frozenset[str] | None = None
         self._prepared: deque[tuple[Layout, int]] = deque()
+        self._discarding = asyncio.Lock()
 
     def completed(self, policy: Policy) -> Policy:
         """The policy with all that commands need for this workspace's environment."""
@@ -130,14 +131,20 @@ class Workspace:
 
     async def prepare_forks(self, count: int = 1) -> None:
         """So many forks more take less time later: what is the same for each is done."""
-        await asyncio.to_thread(self._prepare, count)
+        try:
+            await to_its_end(asyncio.to_thread(self._prepare, count))
+        finally:
+            if self._lock_fd < 0:  # discarded meanwhile
+                await self.drop_prepared_forks()
+
+    @property
+    def num_prepared_forks(self) -> int:
+        """How many forks find their directories made."""
+        return len(self._prepared)
 
     async def drop_prepared_forks(self) -> None:
         """What was prepared and not used is gone; a discard does it, too."""
-        while self._prepared:
-            layout, lock_fd = self._prepared.popleft()
-            await asyncio.to_thread(_discard, layout, self._origin.state_dir)
-            os.close(lock_fd)
+        await to_its_end(asyncio.to_thread(self._drop_prepared))
 
     async def take(self, other: "Workspace") -> list[str]:
         """This workspace holds the other's result, all of it or nothing; the paths that changed.
@@ -152,21 +159,39 @@ class Workspace:
         return await asyncio.to_thread(self._take, other)
 
     async def discard(self) -> None:
-        """The workspace is gone, at once whatever it holds. May be called twice.
+        """The workspace is gone, at once whatever it holds. May be called twice, also at once.
 
-        Its files are out of the way, and deleted by a thread that nobody waits for.
+        Its files are out of the way, and deleted by a thread that nobody waits for. A cancellation
+        counts once this is done.
         """
-        if self._lock_fd >= 0:
-            await asyncio.to_thread(_discard, self._layout, self._origin.state_dir)
-            os.close(self._lock_fd)
-            self._lock_fd = -1
-        await self.drop_prepared_forks()
+        async with self._discarding:
+            await to_its_end(asyncio.to_thread(self._end))
+
+    def _end(self) -> None:
+        lock_fd, self._lock_fd = self._lock_fd, -1
+        if lock_fd >= 0:
+            _give_up(self._layout, self._origin.state_dir, lock_fd)
+        self._drop_prepared()
+
+    def _drop_prepared(self) -> None:
+        while True:
+            try:
+                layout, lock_fd = self._prepared.popleft()
+            except IndexError:  # also where a fork has just taken the last one
+                return
+            _give_up(layout, self._origin.state_dir, lock_fd)
 
     def _changes(self) -> list[Change]:
         if self._lock_fd < 0:
             raise SandboxError("the workspace has been discarded")
-        changes = compare(self._base, self.path, self._candidates())
-        return self._without_ignored(changes)
+        try:
+            candidates = self._without_ignored(self._candidates())
+            return compare(self._base, self.path, candidates)
+        except OSError as error:
+            raise SandboxError(
+                f"the workspace cannot be read: {error}; end what is writing there, or give it "
+                f"its permissions back with 'chmod -R u+rwX {self.path}'"
+            ) from error
 
     def _candidates(self) -> set[str]:
         """Paths that may differ from the base; what belongs to the environment is not work."""
@@ -180,22 +205,25 @@ class Workspace:
             self._added = frozenset(layers.new_roots(self._origin.environment.layer, self._base))
         return {path for path in found if not self._added.intersection(_prefixes(path))}
 
-    def _without_ignored(self, changes: list[Change]) -> list[Change]:
-        """New files that git would ignore are build results, not part of the work.
+    def _without_ignored(self, candidates: set[str]) -> set[str]:
+        """New files that git would ignore are build results, not part of the work, nor read.
 
         git sees the base alone, never what the workspace made of it: a fifo in the place of a
         ``.gitignore`` would hold it for good.
         """
-        new = [change.path for change in changes if change.before is None]
+        new = sorted(
+            path
+            for path in candidates
+            if ".git" not in path.split("/") and not has_entry(self._base, path)
+        )
         if not new or not (self._base / ".git").is_dir():
-            return changes
+            return candidates
         arguments = [f"--git-dir={self._base / '.git'}", f"--work-tree={self._base}"]
         command = [*arguments, "check-ignore", "-z", "--stdin", "--no-index"]
         names = b"".join(b"./" + os.fsencode(name) + b"\0" for name in new)
         # 128: a name lies behind a link; then nothing counts as ignored
         listed = run_git(command, self._base, accepted=(0, 1, 128), text=names)
-        ignored = {os.fsdecode(name)[2:] for name in listed.split(b"\0") if name}
-        return [change for change in changes if change.path not in ignored]
+        return candidates - {os.fsdecode(name)[2:] for name in listed.split(b"\0") if name}
 
     def _apply(self, force: bool) -> list[str]:
         changes = {change.path: change for change in self._changes()}
@@ -282,10 +310,10 @@ async def _owned(make: Callable[[], list[Workspace]]) -> list[Workspace]:
     """What is made in a thread; when the caller is cancelled, nothing of it is left."""
     making = asyncio.ensure_future(asyncio.to_thread(make))
     try:
-        return await asyncio.shield(making)
-    except asyncio.CancelledError:  # the thread goes on; what it makes has no other owner
-        with contextlib.suppress(SandboxError, OSError):
-            for workspace in await making:
+        return await to_its_end(making)
+    except asyncio.CancelledError:  # what has been made all the same has no other owner
+        if not making.cancelled() and making.exception() is None:
+            for workspace in making.result():
                 await workspace.discard()
         raise
 
@@ -295,6 +323,9 @@ def _open(repository: Path, state_dir: Path, kind: str | None) -> Workspace:
     if not repository.is_dir():
         raise SandboxError(f"repository {str(repository)!r} is not a directory")
     state_dir = Path(os.path.realpath(state_dir))
+    for path in (repository, state_dir):
+        if any("\ud800" <= character <= "\udfff" for character in str(path)):
+            raise SandboxError(f"{str(path)!r} has a name that is not UTF-8: give it another one")
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     applying.recover(repository)
     state = tree_state(repository, exclude=state_dir)
@@ -330,12 +361,12 @@ def _shown(
     if kind != "copy":
         try:
             _mount(origin, layout)
-        except OSError as error:
+        except (OSError, SandboxError) as error:
+            reason = str(error.strerror) if isinstance(error, OSError) else str(error)
             if kind == "overlay":
                 raise SandboxError(
-                    f"no overlay possible: {error.strerror}; run as root or use kind 'copy'"
+                    f"no overlay possible: {reason}; run as root or use kind 'copy'"
                 ) from error
-            reason = str(error.strerror)
         else:
             return Workspace(origin, layout, lock_fd, "overlay", "", found.note)
     layers.copy_tree(origin.base, layout.view)
@@ -347,6 +378,13 @@ def _shown(
 def _mount(origin: _Origin, layout: Layout) -> None:
     between = [] if origin.environment is None else [origin.environment.layer]
     overlay.mount(origin.base, layout.upper, layout.work, layout.view, between=between)
+
+
+def _give_up(layout: Layout, state_dir: Path, lock_fd: int) -> None:
+    try:
+        _discard(layout, state_dir)
+    finally:
+        os.close(lock_fd)
 
 
 def _discard(layout: Layout, state_dir: Path) -> None:
