@@ -69,3 +69,51 @@ async def work(workspace, twin, fork):
 go(work)
 """
     ran(place, script, is_root=True)
+
+
+def test_a_pool_that_is_closed_while_it_prepares_leaves_nothing(place: Path) -> None:
+    """A sandbox that is not given back yet, and directories of a fork that nobody has taken yet."""
+    script = """
+from tightloop.sandbox.candidates import CandidatePool
+from tightloop.sandbox.processes import family
+async def work(workspace, twin, fork):
+    processes = len(family(os.getpid()))
+    pool = CandidatePool(workspace, Policy(workspace.path, warm_tests=False), size=2)
+    is_second, prepare = asyncio.Event(), workspace.prepare_forks
+    async def preparing():
+        if pool.num_ready:
+            is_second.set()
+        await prepare()
+    workspace.prepare_forks = preparing
+    await pool.start()
+    await is_second.wait()
+    await pool.close()
+    assert len(os.listdir(state / "workspaces")) == 2
+    assert len(os.listdir(state / "tightloop-slots")) == 1
+    assert len(family(os.getpid())) == processes
+go(work)
+"""
+    ran(place, script, is_root=True)
+
+
+def test_a_fork_goes_after_the_processes_that_write_to_it(place: Path) -> None:
+    """Else what they make while it is deleted would be left."""
+    script = """
+from tightloop.sandbox.candidates import CandidatePool
+from tightloop.sandbox.workspace import Workspace
+async def work(workspace, twin, fork):
+    pool = CandidatePool(workspace, Policy(workspace.path, warm_tests=False), size=1)
+    await pool.start()
+    seen, discard = [], Workspace.discard
+    async with pool.candidate() as candidate:
+        async def discarding(self):
+            seen.append(candidate.sandbox.pid)
+            await discard(self)
+        Workspace.discard = discarding
+        await candidate.sandbox.begin(Command(script="while :; do echo x > $RANDOM; done"))
+    await pool.close()
+    Workspace.discard = discard
+    assert seen == [None], seen
+go(work)
+"""
+    ran(place, script, is_root=True)

@@ -112,3 +112,17 @@ def test_root_stays_root_and_its_mounts_end_with_it(tmp_path: Path) -> None:
         assert (reason, users) == ("", os.readlink("/proc/self/ns/user"))
         assert seen != os.readlink("/proc/self/ns/mnt")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_changed_root_directory_is_no_reason_to_fail(place: Path) -> None:
+    """A root directory that is no mount cannot be told what to receive."""
+    script = """
+from tightloop.sandbox import mounts
+assert own_namespace.enter(state) == ""
+(repository / "proc").mkdir()
+mounts.bind(Path("/proc"), repository / "proc")
+os.chroot(repository)
+print(repr(own_namespace.enter(Path("/state"))))
+"""
+    done = run(place, script, is_root=True)
+    assert done.stdout == "''\n", done.stderr

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.sandbox.ordinary import place, run
 from tightloop.sandbox import places
 from tightloop.sandbox.interface import Command, Policy, SandboxError
 from tightloop.sandbox.isolation import open_sandbox
+
+__all__ = ["place"]
 
 
 def test_hidden_places_exist_and_spare_the_workspace(
@@ -134,3 +137,19 @@ def test_below_means_whole_components(path: str, directory: str, expected: bool)
     """As ``Path.is_relative_to`` has it."""
     assert places.is_below(Path(path), Path(directory)) is expected
     assert Path(path).is_relative_to(directory) is expected
+
+
+def test_mounts_may_have_any_name(place: Path) -> None:
+    """Names that are no text, or that hold what ends a line elsewhere, hide nothing from us."""
+    script = """
+from tightloop.sandbox import layouts, mounts, places
+assert own_namespace.enter(state) == ""
+for name in (b"a\\xe9", "a\u2028b c".encode(), b"a\\x0bb"):
+    late = Path(os.fsdecode(name), layouts.SLOTS).absolute()
+    (late / "one").mkdir(parents=True)
+    mounts.bind(late / "one", late / "one")
+    assert late in places.hidden_directories(Policy(repository)), name
+print("done")
+"""
+    done = run(place, script, is_root=True)
+    assert done.stdout == "done\n", done.stderr

@@ -233,3 +233,83 @@ asyncio.run(main())
     assert levels[0] == "l0"
     assert {levels[1], levels[4]} <= {"l1", "l2"}
     assert levels[2:4] == ["swap", "swap"]
+
+
+def test_a_slot_is_never_taken_for_one_that_was_left(place: Path) -> None:
+    """It has no lock at first; whoever looks for left-overs holds the state's lock, so it does, too."""
+    script = """
+from tightloop.sandbox import locks, slots
+state.mkdir()
+seen = []
+acquire = locks.acquire
+def looking(path, *, wait=True):
+    if path.parent.parent.name == "tightloop-slots":
+        seen.append(acquire(state / "lock", wait=False))
+    return acquire(path, wait=wait)
+assert own_namespace.enter(state) == ""
+locks.acquire = looking
+slots.Slot(state, "name").close()
+assert seen == [None], seen
+print("done")
+"""
+    ran(place, script, is_root=True)
+
+
+def test_a_live_workspace_is_shown_without_following_its_links(place: Path) -> None:
+    """A command of its own sandbox puts one where something protected is, right after the look."""
+    script = """
+from tightloop.sandbox import places
+elsewhere = Path("elsewhere").absolute()
+elsewhere.mkdir()
+found = places.protected_paths
+def then_exchanged(policy):
+    paths = found(policy)
+    kept = policy.workspace / "kept"
+    if not kept.is_symlink() and os.access(kept, os.W_OK):
+        kept.rmdir()
+        kept.symlink_to(elsewhere)
+    return paths
+
+async def main():
+    workspace = await open_workspace(repository, state_dir=state, kind="overlay")
+    (workspace.path / "kept").mkdir()
+    places.protected_paths = then_exchanged
+    policy = Policy(workspace.path, warm_tests=False, protected=(Path("kept"),))
+    try:
+        await (await open_twin(workspace, policy)).close()
+    except SandboxError as error:
+        print(error, file=sys.stderr)
+    assert below(elsewhere) == [], below(elsewhere)
+    (elsewhere / "file").write_text("")
+    await workspace.discard()
+    print("done")
+assert own_namespace.enter(state) == ""
+asyncio.run(main())
+"""
+    ran(place, script, is_root=True)
+
+
+@WHO
+def test_cancelled_twice_it_is_cleared_all_the_same(place: Path, is_root: bool) -> None:
+    """Nothing of the use is there in the next one."""
+    script = """
+async def work(workspace, twin, fork):
+    inside = asyncio.Event()
+    async def use():
+        async with twin.on(fork) as sandbox:
+            await said(sandbox, "echo x > /tmp/left")
+            inside.set()
+            await asyncio.Event().wait()
+    task = asyncio.create_task(use())
+    await inside.wait()
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0)
+    await asyncio.wait([task])
+    [other] = await workspace.fork()
+    async with twin.on(other) as sandbox:
+        assert await said(sandbox, "ls /tmp/left") != "/tmp/left\\n"
+    await other.discard()
+go(work)
+"""
+    ran(place, script, is_root=is_root)

@@ -44,9 +44,9 @@ class CandidatePool:
         """``policy`` and ``source`` are as for ``open_twin``."""
 
         async def open_one() -> Twin:
-            twin = await open_twin(workspace, policy, source=source)
-            await workspace.prepare_forks()
-            return twin
+            if workspace.num_prepared_forks < size:
+                await workspace.prepare_forks()
+            return await open_twin(workspace, policy, source=source)
 
         self._workspace = workspace
         self._reserve = Reserve(open_one, size=size)
@@ -83,7 +83,7 @@ class CandidatePool:
                 async with twin.on(fork, is_last=True) as sandbox:
                     yield Candidate(fork, sandbox)
             finally:
-                self._discard(fork)
+                self._end(twin, fork)
 
     async def run(
         self, command: Command, on_output: Callable[[bytes], None] | None = None
@@ -94,8 +94,12 @@ class CandidatePool:
             result = await candidate.sandbox.run(command, on_output)
         return replace(result, started_ns=started_ns, how="single-use")
 
-    def _discard(self, fork: Workspace) -> None:
-        task = asyncio.get_running_loop().create_task(fork.discard(), name="discard")
+    def _end(self, twin: Twin, fork: Workspace) -> None:
+        async def end() -> None:
+            await twin.close()  # first: its processes may be writing to the fork
+            await fork.discard()
+
+        task = asyncio.get_running_loop().create_task(end(), name="discard")
         self._discarding.add(task)
         task.add_done_callback(self._discarding.discard)
 

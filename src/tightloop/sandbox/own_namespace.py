@@ -10,6 +10,7 @@ not get the new rights: an ordinary user's capabilities end with ``execve``. Roo
 of mounts only, so that a kill leaves none behind.
 """
 
+import contextlib
 import ctypes
 import os
 import tempfile
@@ -54,7 +55,8 @@ def enter(state_dir: Path) -> str:
 def _leave_host_mounts() -> None:
     """What root mounts from here on ends with this process; what the host mounts still shows."""
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS) == 0:
-        mounts.set_all_receiving()
+        with contextlib.suppress(OSError):  # a root directory from chroot(2) is not a mount
+            mounts.set_all_receiving()
 
 
 def _can_mount() -> bool:

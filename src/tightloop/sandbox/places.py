@@ -40,7 +40,7 @@ def hidden_directories(policy: Policy) -> list[Path]:
     """Existing directories that must look empty inside, parents first."""
     home = home_directory()
     wanted = [Path(name) for name in (*_HIDDEN, *_SECRET_DIRECTORIES)] + ([home] if home else [])
-    mounted = Path("/proc/self/mountinfo").read_text().splitlines()
+    mounted = _lines(Path("/proc/self/mountinfo"))
     wanted += [*policy.hidden, *overlay_layers(policy.workspace, mounted), *late_places(mounted)]
     found = {path for path in wanted if os.path.isdir(path) and not os.path.islink(path)}
     return sorted(found - {policy.workspace})
@@ -193,6 +193,11 @@ def late_places(mounted: Iterable[str]) -> list[Path]:
     return sorted(found)
 
 
+def _lines(table: Path) -> list[str]:
+    """Of one of the kernel's tables: names in them may hold what is no text, or ends a line elsewhere."""
+    return os.fsdecode(table.read_bytes()).split("\n")[:-1]
+
+
 def _unescape(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
@@ -203,7 +208,7 @@ def listening_sockets() -> list[Path]:
     A network namespace does not stop them, and neither does a read-only root.
     """
     found = set()
-    for line in Path("/proc/net/unix").read_text(errors="surrogateescape").splitlines()[1:]:
+    for line in _lines(Path("/proc/net/unix"))[1:]:
         fields = line.split(maxsplit=7)
         if len(fields) == 8 and fields[7].startswith("/"):
             found.add(Path(fields[7]))

@@ -6,16 +6,17 @@ the same moment, by the machine for want of memory, say.
 """
 
 import os
-import shutil
 import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 from tightloop.sandbox import locks
+from tightloop.sandbox.layers import remove_tree
 from tightloop.sandbox.strays import end_tagged
 
-PREFIX = "tightloop-"
+PREFIX = "tightloop-private-"
+"""Nothing else is called so: whatever is, and has a free lock in it, is deleted."""
 
 
 class PrivatePlace:
@@ -42,7 +43,7 @@ class PrivatePlace:
     def close(self) -> None:
         """The directory is gone. May be called twice."""
         if self._lock_fd >= 0:
-            shutil.rmtree(self._root, ignore_errors=True)
+            remove_tree(self._root)
             os.close(self._lock_fd)
             self._lock_fd = -1
 
@@ -59,7 +60,7 @@ def remove_abandoned() -> list[Path]:
             lock_fd = locks.acquire(root / "lock", wait=False)
             if lock_fd is not None:
                 _end_processes(root)
-                shutil.rmtree(root, ignore_errors=True)
+                remove_tree(root)
                 os.close(lock_fd)
                 removed.append(root)
     return removed

@@ -7,16 +7,15 @@ is seen at the path of the workspace that it is a fork of.
 """
 
 import asyncio
-import fcntl
 import os
 import secrets
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from tightloop.sandbox import layouts, mounts, places
+from tightloop.sandbox import layouts, locks, mounts, places
+from tightloop.sandbox.completion import to_its_end
 from tightloop.sandbox.interface import Policy, SandboxError
 from tightloop.sandbox.isolation import open_sandbox
 from tightloop.sandbox.session import PersistentSandbox
@@ -36,9 +35,11 @@ class Slot:
         self._place = self._root / "place"
         self._staging = self._root / "staging"
         self.path = self._place / name
-        self._root.mkdir(parents=True)
-        self._lock_fd = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+        with locks.locked(state_dir / "lock"):  # nobody may take it for one that was left
+            self._root.mkdir(parents=True)
+            lock_fd = locks.acquire(self._root / "lock")
+        assert lock_fd is not None
+        self._lock_fd = lock_fd
         try:
             self.path.mkdir(parents=True)
             self._staging.mkdir()
@@ -54,9 +55,12 @@ class Slot:
         """The slot shows the policy's workspace, over what it showed before.
 
         All at once and complete: what is protected has never been writable there, and with
-        ``is_read_only`` nothing is. Raises SandboxError when a protected path goes through a link.
+        ``is_read_only`` nothing is. Otherwise nothing may be writing to the workspace meanwhile: what
+        is protected is mounted by its name, and a link put there would have our own mounts changed.
+        Raises SandboxError when a protected path goes through a link.
         """
-        protected = [path.relative_to(policy.workspace) for path in places.protected_paths(policy)]
+        protected = [] if policy.is_read_only else places.protected_paths(policy)
+        protected = [path.relative_to(policy.workspace) for path in protected]
         mounts.bind(policy.workspace, self._staging)
         try:
             mounts.set_private(self._staging)  # else the workspace itself would get what follows
@@ -126,13 +130,16 @@ class Twin:
             await self.sandbox.warm_tests_ready()
             if not self.is_alive:
                 raise SandboxError("the sandbox has ended: open another one")
-            self._slot.show(_moved(self._policy, fork.path))
+            try:
+                self._slot.show(_moved(self._policy, fork.path))
+            except OSError as error:
+                raise SandboxError(f"{str(fork.path)!r} cannot be shown: {error}") from error
             try:
                 self.sandbox.refresh()
                 yield self.sandbox
             finally:
                 if not is_last:
-                    await _to_its_end(self._leave())
+                    await to_its_end(self._leave())
 
     def _base(self) -> Path | None:
         return self._workspace.layers and self._workspace.layers[0]
@@ -185,16 +192,6 @@ async def open_twin(
             raise SandboxError(f"a sandbox for forks: {error}") from error
         raise
     return Twin(workspace, policy, slot, sandbox)
-
-
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Done, also when the caller is cancelled meanwhile."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await task
-        raise
 
 
 def _moved(policy: Policy, workspace: Path) -> Policy:
