@@ -289,8 +289,8 @@ BUDGETS = (
         "fresh copy-on-write workspace, locked sandbox, command",
         "at most 10 ms",
         fresh_workspace,
-        "most of it is the kernel's and git's: `git status` of the repository, the mounts of the view, then"
-        " the namespaces and mounts of the sandbox, made for this command",
+        "a candidate is a fork, a few mounts and a message to a sandbox that waits, each a matter of whether a"
+        " processor is free; the load at the time stands with the table of workspaces",
     ),
     Budget(
         "tests after an edit, cold pytest over warm",
