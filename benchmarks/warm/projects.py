@@ -100,7 +100,11 @@ def copy(project: Project, into: Path) -> Path:
     shutil.copytree(source, target, symlinks=True, ignore=left_out)
     shutil.copytree(source / ".venv", target / ".venv", symlinks=True)
     for path in (target / ".venv" / "lib").glob(f"python*/site-packages/{project.name}.pth"):
-        text = path.read_text("utf-8").replace(str(source), str(target))
+        text = path.read_text("utf-8").replace(os.path.realpath(source), str(target))
+        if str(target) not in text:
+            raise ValueError(
+                f"{str(path)!r} leads to {text.strip()!r}, not into the project: 'make projects'"
+            )
         path.unlink()
         path.write_text(text, "utf-8")
     return target
