@@ -275,6 +275,9 @@ def test_interrupt(repo: Path, number: signal.Signals) -> None:
     assert not Path(f"/proc/{pid}").exists()
     assert (repo / "m.py").read_text() == "x = 1\ny = 1\n"
     assert Path(started["tightloop"]["patch"]).read_text() == DIFF
+    logged = list(read_log(Path(started["tightloop"]["log"])))
+    (turn,) = [line for line in logged if line["kind"] == "turn"]
+    assert (turn["status"], turn["tries"]) == ("cancelled", [])
     assert not list((repo.parent / "state/workspaces").iterdir())
 
 

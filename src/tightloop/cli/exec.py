@@ -27,6 +27,7 @@ from tightloop.cli.backend import Backend, UsageError, open_backend
 from tightloop.cli.decisions import DecisionLog
 from tightloop.cli.outcome import BAD_USAGE, INTERRUPTED, Outcome, Report
 from tightloop.cli.reading_commands import ReadingCommands
+from tightloop.cli.side_notes import SideNotes
 from tightloop.client.session import Session
 from tightloop.sandbox.interface import SandboxError
 from tightloop.sandbox.policies import FULL_ACCESS, NETWORK, NamedPolicy, PolicyError, load_policy
@@ -138,7 +139,7 @@ async def _run(arguments: argparse.Namespace, prompt: str, report: Report) -> in
     if policy.is_read_only and arguments.apply:
         raise UsageError(f"--apply: the policy {policy.name!r} changes nothing")
     kind = policy.kind(arguments.sandbox)
-    decisions = DecisionLog(report)
+    decisions, notes = DecisionLog(report), SideNotes(report)
     async with AsyncExitStack() as stack:
         login = await LoginShell.begin(state_dir)  # it runs beside what follows
         stack.push_async_callback(login.close)
@@ -154,7 +155,7 @@ async def _run(arguments: argparse.Namespace, prompt: str, report: Report) -> in
             source=await login.environment(),
             state_dir=state_dir,
             speculates=not arguments.no_speculation,
-            note=lambda text: report.note(printable(text)),
+            note=notes,
         )
         sandbox = workshop.sandbox
         backend = await open_backend(
@@ -207,10 +208,12 @@ async def _run(arguments: argparse.Namespace, prompt: str, report: Report) -> in
         outcome = Outcome(report, workspace, log, state_dir)
         places = {"log": str(log.path), "patch": str(outcome.patch_path)}
         listen(said.ThreadStarted(agent.thread_id, labels | places))
+        notes.attach(log)
+        stack.callback(notes.detach)
         try:
             result = await agent.run_turn(prompt)
         except asyncio.CancelledError:
-            await outcome.keep_interrupted()
+            await outcome.keep_interrupted(agent.last_result)
             raise
         return await outcome.deliver(result, is_wanted=arguments.apply)
 

@@ -77,11 +77,7 @@ class Outcome:
 
     async def deliver(self, result: TurnResult, *, is_wanted: bool) -> int:
         """Show the result and, if it ``is_wanted``, write it into the repository; the status."""
-        self.log.write(
-            "turn", status=result.status.value, text=result.text, message=result.message,
-            start_ns=result.start_ns, end_ns=result.end_ns, usage=result.usage,
-            spans=result.spans, round_trips=result.round_trips, tries=result.tries,
-        )  # fmt: skip
+        self._log_turn(result)
         status = DONE if result.status is Status.COMPLETED else FAILED
         if not self.report.is_json:
             self.report.show_diff(await self.workspace.diff())
@@ -100,10 +96,19 @@ class Outcome:
             return BAD_USAGE
         return status
 
-    async def keep_interrupted(self) -> None:
-        """Save what there is; nothing is applied."""
+    async def keep_interrupted(self, result: TurnResult | None) -> None:
+        """Save what there is; nothing is applied. What the turn cost stands in the log all the same."""
+        if result is not None:
+            self._log_turn(result)
         if await self.keep():
             self.report.note(f"apply it with: {self._apply_command()}")
+
+    def _log_turn(self, result: TurnResult) -> None:
+        self.log.write(
+            "turn", status=result.status.value, text=result.text, message=result.message,
+            start_ns=result.start_ns, end_ns=result.end_ns, usage=result.usage,
+            spans=result.spans, round_trips=result.round_trips, tries=result.tries,
+        )  # fmt: skip
 
     async def keep(self) -> bool:
         """Save the changes as a patch file; whether there are any. Says what to look at."""
