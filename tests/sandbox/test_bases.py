@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.sandbox.conftest import git
+from tests.sandbox.ordinary import place, run
 from tightloop.sandbox.bases import (
     base_for,
     find_base,
@@ -17,6 +18,8 @@ from tightloop.sandbox.bases import (
     tree_state,
 )
 from tightloop.sandbox.interface import SandboxError
+
+__all__ = ["place"]
 
 
 def test_the_base_has_history_but_no_way_back(repository: Path, tmp_path: Path) -> None:
@@ -132,3 +135,27 @@ def test_git_speaks_for_itself_when_it_fails(tmp_path: Path) -> None:
     """The command, the place, its words."""
     with pytest.raises(SandboxError, match=r"git status in .* failed: fatal: not a git repository"):
         run_git(["status"], tmp_path)
+
+
+def test_a_repository_that_cannot_be_linked_is_sent(repository: Path, tmp_path: Path) -> None:
+    """git refuses to copy links among its objects; some tools make them."""
+    objects = repository / ".git" / "objects"
+    (objects / "pack" / "link").symlink_to(tmp_path)
+    base = base_for(repository, tmp_path / "bases")
+    assert git(base, "rev-parse", "HEAD") == git(repository, "rev-parse", "HEAD")
+    assert git(base, "status", "--porcelain") == ""
+    assert not (base / ".git" / "objects" / "pack" / "link").exists()
+
+
+def test_a_base_may_be_on_another_file_system(place: Path) -> None:
+    """Where objects cannot be links they are copied."""
+    script = """
+from tightloop.sandbox import mounts
+from tightloop.sandbox.bases import base_for
+assert own_namespace.enter(state) == ""
+state.mkdir(exist_ok=True)
+assert mounts.mount(b"tmpfs", state, b"tmpfs", 0, b"size=10m") == 0
+print(sorted(os.listdir(base_for(repository, state / "bases"))))
+"""
+    done = run(place, script, is_root=True)
+    assert done.stdout == "['.git', 'gone', 'lines']\n", done.stderr

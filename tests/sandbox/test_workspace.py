@@ -651,3 +651,10 @@ async def test_names_that_are_no_text_are_refused(repository: Path, tmp_path: Pa
     for place, state in ((tmp_path / name, tmp_path / "state"), (repository, tmp_path / name)):
         with pytest.raises(SandboxError, match="not UTF-8"):
             await open_workspace(place, state_dir=state)
+
+
+async def test_where_nothing_can_be_written_it_says_so(repository: Path, tmp_path: Path) -> None:
+    """Whatever stands in the way in the state directory."""
+    (tmp_path / "state").write_text("a file")
+    with pytest.raises(SandboxError, match="choose another state directory"):
+        await open_workspace(repository, state_dir=tmp_path / "state")

@@ -227,9 +227,17 @@ def _plain(repository: Path, exclude: Path) -> dict[str, Entry | None]:
 
 
 def _clone(repository: Path, target: Path, commit: str) -> None:
-    """A repository of its own: objects are hard links where possible, no hooks, no remote."""
-    arguments = ["clone", "-q", "--local", "--template=", str(repository), str(target)]
-    run_git(arguments, target.parent)
+    """A repository of its own: objects are hard links where possible, no hooks, no remote.
+
+    Not ``--local``, which insists on links: the state directory may be on another file system. What
+    git refuses to copy by files (links among its objects), or cannot because the user's git is tidying
+    up in this moment, it can still send to itself.
+    """
+    words = ["clone", "-q", "--template=", str(repository), str(target)]
+    try:
+        run_git(words, target.parent)
+    except SandboxError:
+        run_git([*words[:1], "--no-local", *words[1:]], target.parent)
     run_git(["remote", "remove", "origin"], target)
     if run_git(["rev-parse", "HEAD"], target).decode().strip() != commit:
         # Another commit was asked for, or the user made one in this moment.

@@ -303,7 +303,13 @@ async def open_workspace(
     """
     if kind not in (None, "overlay", "copy"):
         raise SandboxError(f"unknown workspace kind {kind!r}: known are overlay, copy")
-    return (await _owned(lambda: [_open(repository, state_dir, kind)]))[0]
+    try:
+        return (await _owned(lambda: [_open(repository, state_dir, kind)]))[0]
+    except OSError as error:
+        raise SandboxError(
+            f"no workspace can be made in {str(state_dir)!r}: {error}; choose another state "
+            "directory, or make it writable and have room in it"
+        ) from error
 
 
 async def _owned(make: Callable[[], list[Workspace]]) -> list[Workspace]:
