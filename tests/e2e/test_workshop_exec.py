@@ -3,6 +3,7 @@
 1. the model asks for what has run ahead: it gets that result, and the summary counts it as used
 2. the model says its last word instead: what runs ahead ends with the turn, and is counted as wasted
 3. the first in JSON: the figures stand in the closing event, nothing on standard error
+4. interrupted while a run ahead goes on: nothing is left of it, and the log counts it
 
 The model is a scripted one that waits; how far a run ahead has come is told by files: it waits itself
 until one appears in its copy of the workspace.
@@ -10,6 +11,7 @@ until one appears in its copy of the workspace.
 
 import asyncio
 import os
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -204,3 +206,20 @@ async def test_figures_in_json(repo: Path) -> None:
     ]
     said = (item["aggregated_output"], item["exit_code"], item["how"])
     assert said == ("testing\n", 0, "spawn ahead")
+
+
+async def test_an_interrupted_run_ahead_is_counted(repo: Path) -> None:
+    """Case 4. Nothing of it is left, and the log has its cost."""
+    hold = Hold()
+    async with run_of(repo, _calls(hold, text_answer("fixed"))) as run:
+        await hold.reached.wait()
+        await run.ahead()
+        run.process.send_signal(signal.SIGINT)
+        code, _, err = await run.end()
+    assert code == 130, err
+    turn = _turn(run.state)
+    (one,) = turn["tries"]
+    assert (turn["status"], one["is_used"]) == ("cancelled", False)
+    assert one["reason"] == "nobody asked for it"
+    assert one["cpu_s"] > 0
+    assert list((run.state / "workspaces").iterdir()) == []
