@@ -63,6 +63,8 @@ class State:
     tree: Tree
     tests: dict[str, bytes] = field(default_factory=dict)
     outside: dict[str, Seen] = field(default_factory=dict)
+    looked: dict[str, int] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
     functions: dict[str, list[types.FunctionType]] = field(default_factory=dict)
     suspended: set[str] = field(default_factory=set)
     read: set[str] = field(default_factory=set)
@@ -77,7 +79,9 @@ class State:
         if known is None:
             real = os.path.realpath(path)
             is_tool = is_below(real, os.path.realpath(sys.prefix))
-            known = self._places[path] = is_below(real, self.workspace) and not is_tool
+            is_ours = is_below(real, self.workspace) and not is_tool
+            # what Python brings along has no path, and would be found in this directory
+            known = self._places[path] = is_ours and not path.startswith("<frozen ")
         return known
 
 
@@ -192,6 +196,8 @@ def take_stock(state: State, recorder: Recorder, new: dict[str, Any]) -> None:
     state.read |= {os.path.realpath(path) for path in linecache.cache if path in state.tree.seen}
     outside = {path for path in state.read | files if path not in state.tree.seen}
     state.outside = {path: Seen(path) for path in outside}
+    state.looked, listed = recorder.looks.beside(state.tree, outside)
+    state.outside = listed | state.outside
     for path, source in recorder.sources.items():
         with contextlib.suppress(OSError), open(path, "rb") as opened:
             if opened.read() == source.text:
@@ -214,8 +220,11 @@ def watch_known(state: State) -> None:
     known = state.read | state.recorder.sources.keys() | state.tests.keys()
 
     def is_known(path: str) -> bool:
+        real = os.path.realpath(path)
+        if real != path:
+            state.links[path] = real
         is_configuration = os.path.basename(path) in CONFIG_FILES
-        return is_configuration or path in known or os.path.realpath(path) in known
+        return is_configuration or path in known or real in known or real != path
 
     state.tree.watch_only(is_known)
 

@@ -176,12 +176,14 @@ def defining_files(session: Any) -> Iterator[str]:
     """Where collected tests are written: their lines have been noted."""
     for item in session.items:
         yield str(item.path)
+        yield os.path.join(session.config.rootpath, item.location[0])
         function = getattr(item, "obj", None)
         while function is not None:
             code = getattr(function, "__code__", None)
             if code is not None:
                 yield code.co_filename
-            function = getattr(function, "__wrapped__", None)
+            wrapped = getattr(function, "__wrapped__", None)
+            function = wrapped or getattr(function, "func", None)  # of a partial
 
 
 def end_of_collection(on_collected: Any) -> Any:

@@ -8,6 +8,7 @@ import types
 from . import early, edits
 from .building import State
 from .declining import CONFIG_FILES
+from .looking import kind_of
 
 Swaps = list[tuple[types.FunctionType, types.CodeType]]
 
@@ -24,6 +25,9 @@ def decide(state: State) -> Swaps:
     for path, seen in state.outside.items():
         if seen.has_changed(path):
             raise Colder(f"{path} changed")
+    for path, kind in state.looked.items():
+        if kind_of(path) != kind:
+            raise Colder(f"{path} is new, gone or of another kind")
     swaps: Swaps = []
     for path in changed:
         swaps += decide_file(state, path)
@@ -33,6 +37,8 @@ def decide(state: State) -> Swaps:
 def decide_file(state: State, path: str) -> Swaps:
     """What one changed file asks for. Raises Colder."""
     real = os.path.realpath(path)
+    if real != state.links.get(path, path):
+        raise Colder(f"{path} leads elsewhere now")
     assert state.recorder is not None
     if real in state.read or path in state.read:
         raise Colder(f"{path} was read by an import")

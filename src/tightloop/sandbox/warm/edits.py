@@ -74,7 +74,7 @@ def plan(old: bytes, new: bytes, old_code: types.CodeType, before: Outline | Non
 def _plan(before: Outline, new: bytes, old_code: types.CodeType) -> Plan:
     after = outline(new)
     check_outlines(before, after)
-    new_code = compiled(new, old_code.co_filename)
+    new_code = Constants(old_code).in_code(compiled(new, old_code.co_filename))
     positions = dict(
         zip(
             ((function.name, function.first_line) for function in before.functions),
@@ -115,6 +115,46 @@ def _parsed(text: bytes) -> ast.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the compiler says them again
         return ast.parse(text)
+
+
+class Constants:
+    """Constants as import has made them: equal ones of a module are one object, and ``is`` tells."""
+
+    def __init__(self, code: types.CodeType) -> None:
+        self._known: dict[object, object] = {}
+        self._learn(code)
+
+    def _learn(self, value: object) -> None:
+        if isinstance(value, types.CodeType):
+            for constant in value.co_consts:
+                self._learn(constant)
+            return
+        self._known.setdefault(_as_written(value), value)
+        if isinstance(value, tuple):
+            for item in value:
+                self._learn(item)
+
+    def in_code(self, code: types.CodeType) -> types.CodeType:
+        """The same code with the known objects."""
+        return code.replace(co_consts=tuple(map(self._one, code.co_consts)))
+
+    def _one(self, value: object) -> object:
+        if isinstance(value, types.CodeType):
+            return self.in_code(value)
+        key = _as_written(value)
+        if key not in self._known:
+            made = tuple(map(self._one, value)) if isinstance(value, tuple) else value
+            self._known[key] = made
+        return self._known[key]
+
+
+def _as_written(value: object) -> object:
+    """Equal for constants that the compiler makes one of: not for 1 and True, or 0.0 and -0.0."""
+    if isinstance(value, tuple):
+        return (tuple, tuple(map(_as_written, value)))
+    if isinstance(value, frozenset):
+        return (frozenset, frozenset(map(_as_written, value)))
+    return (type(value), repr(value))
 
 
 def check_outlines(before: Outline, after: Outline) -> None:

@@ -19,6 +19,7 @@ from importlib import _bootstrap_external
 from typing import Any
 
 from .edits import Outline, Plan
+from .looking import Looks
 
 _PLACES_WITHOUT_STAMPS = ("/proc", "/sys", "/dev")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -28,6 +29,7 @@ _ACTS = (
     *("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link"),
     *("os.symlink", "os.truncate", "os.chmod", "os.chown", "os.utime", "shutil.", "tempfile."),
     *("sqlite3.connect", "mmap.", "signal.pthread_kill", "os.kill", "sys.addaudithook"),
+    *("sys.setprofile", "sys.settrace"),
 )
 _HARMLESS_ACTS = ("shutil.which",)
 _UNSWAPPABLE = frozenset(
@@ -36,13 +38,18 @@ _UNSWAPPABLE = frozenset(
     typeguard.importhook pyximport
     """.split()  # noqa: SIM905
 )
-# Read by the project itself: the answer would be that of the resident process.
+# Asked by the project itself: the answer would be that of the resident process. Of a file that is
+# asked about in this way (``os.stat``) it cannot be seen which one it is.
 _CLOCKS = frozenset(
     """
     time time_ns monotonic monotonic_ns perf_counter perf_counter_ns process_time localtime gmtime
-    now utcnow today getpid getppid
+    now utcnow today getpid getppid strftime ctime asctime clock_gettime thread_time times
+    stat lstat access readlink statvfs register_at_fork
     """.split()  # noqa: SIM905
 )
+# What a module names its files and tables by must be another thing in each run.
+_CHANCE = frozenset(("urandom", "getrandom", "random", "getrandbits", "generate_time_safe"))
+_ITS_LIBRARY = frozenset(("random", "uuid", "secrets", "tempfile"))
 _FUNCTION_LIKE = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
 
 
@@ -82,6 +89,7 @@ class Recorder:
     executed: dict[int, types.CodeType] = field(default_factory=dict)
     opened: dict[str, int] = field(default_factory=dict)
     acts: list[str] = field(default_factory=list)
+    looks: Looks = field(default_factory=Looks)
     _is_on: bool = False
     _before: dict[str, Any] = field(default_factory=dict)
     _to_code: Any = None
@@ -103,9 +111,9 @@ class Recorder:
         self._hook_loader()
         self._hook_threads()
         sys.addaudithook(self._on_audit)
-        self._is_on = True
         threading.setprofile(self._on_call)
         sys.setprofile(self._on_call)
+        self._is_on = True  # from here on, other profilers are refused
 
     def stop(self) -> None:
         """Nothing is seen any more. Raises Refusal for what children could not share."""
@@ -115,9 +123,9 @@ class Recorder:
     def rest(self) -> None:
         """Nothing is seen any more. Raises Refusal when somebody has kept things from being seen."""
         profile = sys.getprofile()
+        self._is_on = False
         sys.setprofile(None)
         threading.setprofile(None)
-        self._is_on = False
         _thread.start_new_thread = self._start_thread
         vars(threading)["_start_new_thread"] = self._start_thread
         loader: Any = _bootstrap_external.SourceLoader
@@ -180,16 +188,34 @@ class Recorder:
         if event == "call":
             code = frame.f_code
             self.executed[id(code)] = code  # kept, so that the number stays its own
+            self.looks.on_call(frame)
         elif event == "c_call" and called.__name__ in _CLOCKS and _is_clock(called):
             file = frame.f_code.co_filename
             if self.is_project(file):
                 self._note_act(f"{called.__qualname__} in {file}")
+        elif event == "c_call" and called.__name__ in _CHANCE and self._is_chance(called):
+            file = _asker_of_chance(frame)
+            if self.is_project(file):
+                self._note_act(f"{called.__qualname__} for {file}")
+
+    def _is_chance(self, called: Any) -> bool:
+        """Whether no two processes get the same from this."""
+        owner = getattr(called, "__self__", None)
+        if isinstance(owner, types.ModuleType):
+            return owner.__name__ in ("posix", "_uuid")
+        is_seeded = id(random.Random.seed.__code__) in self.executed
+        return owner is getattr(random.random, "__self__", None) and not is_seeded
 
     def _on_audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self._is_on:
             return
         if event == "open":
             self._on_open(*arguments)
+        elif event in ("os.listdir", "os.scandir"):
+            self.looks.on_listing(*arguments)
+        elif event == "ctypes.dlopen" and isinstance(arguments[0], str):
+            path = os.path.realpath(arguments[0])
+            self.opened[path] = self.opened.get(path, 0) + 1
         elif event.startswith(_ACTS) and not event.startswith(_HARMLESS_ACTS):
             self._note_act(event)
 
@@ -246,10 +272,12 @@ class Recorder:
 def project_objects(
     is_project: Callable[[str], bool],
 ) -> tuple[dict[str, list[types.FunctionType]], set[str]]:
-    """Live functions by file, and files with live generators or coroutines.
+    """Live functions by file, and files with live generators, or whose lines somebody remembers.
 
     To be called before ``gc.freeze``, which hides objects.
     """
+    import logging  # as in ``_state``
+
     functions: dict[str, list[types.FunctionType]] = {}
     suspended = set()
     for thing in gc.get_objects():
@@ -260,7 +288,20 @@ def project_objects(
                 functions.setdefault(file, []).append(thing)
         elif kind in _FUNCTION_LIKE:
             suspended.add(_code_of(thing).co_filename)
+        elif kind is types.TracebackType:  # somebody kept it, with its lines
+            suspended.add(thing.tb_frame.f_code.co_filename)
+        elif kind is types.FrameType:
+            suspended.add(thing.f_code.co_filename)
+        elif kind is logging.LogRecord:
+            suspended.add(thing.pathname)
     return functions, suspended
+
+
+def _asker_of_chance(frame: Any) -> str:
+    """The file that wants something random, by whatever function of the library."""
+    while frame is not None and frame.f_globals.get("__name__") in _ITS_LIBRARY:
+        frame = frame.f_back
+    return frame.f_code.co_filename if frame is not None else os.sep
 
 
 def _is_clock(called: Any) -> bool:

@@ -143,6 +143,10 @@ class Tree:
         """From now on only these files are said to have changed. New and missing ones are always."""
         self._watched = {path: seen for path, seen in self.seen.items() if known(path)}
 
+    def lists(self, directory: str) -> bool:
+        """Whether a new or missing name there is a change."""
+        return directory in self._listings
+
     def changes(self) -> tuple[str, list[str]]:
         """A new or missing path (empty when there is none), and the files that have changed."""
         for directory, listing in self._listings.items():
