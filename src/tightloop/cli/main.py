@@ -56,10 +56,14 @@ def build_parser(verb: str | None = None) -> "argparse.ArgumentParser":
 def main(argv: "Sequence[str] | None" = None) -> int:
     """Run one command line; the exit status. Ctrl-C ends with 130 and no traceback."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if words and words[0] in NEAR and not {"-h", "--help"}.intersection(words):
-        from tightloop.cli.testing.near import main as near
+    ours = words[: words.index("--")] if "--" in words else words
+    if words and words[0] in NEAR and not {"-h", "--help"}.intersection(ours):
+        try:
+            from tightloop.cli.testing.near import main as near
 
-        return near(words[0], words[1:])
+            return near(words[0], words[1:])
+        except KeyboardInterrupt:
+            return _interrupted()
     import importlib
 
     verb = next((word for word in words if not word.startswith("-")), None)
@@ -72,6 +76,10 @@ def main(argv: "Sequence[str] | None" = None) -> int:
         arguments.passed_on = passed_on
         status: int = importlib.import_module(f"tightloop.cli.{arguments.verb}").run(arguments)
     except KeyboardInterrupt:  # imports take long enough to be interrupted, too
-        print("tightloop: interrupted", file=sys.stderr)
-        return 130
+        return _interrupted()
     return status
+
+
+def _interrupted() -> int:
+    print("tightloop: interrupted", file=sys.stderr)
+    return 130

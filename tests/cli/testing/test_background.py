@@ -89,6 +89,16 @@ async def test_another_version_takes_over(project: Project) -> None:
     await alive.task
 
 
+async def test_a_version_with_other_words_takes_over(project: Project) -> None:
+    """Its request cannot be read here, and never could be: nobody may be sent away for ever."""
+    alive = Alive(project, minute_s=60.0)
+    assert await alive.said() == b"ready"
+    assert await exchange(alive.state, alive.asked, b"2 9.9\0other\0words") == [
+        b"rstarting anew: another version of tightloop asks"
+    ]
+    await alive.task
+
+
 async def test_what_stands_in_the_way_is_said_to_who_started_it(project: Project) -> None:
     """And nothing is left."""
     alive = Alive(project, minute_s=60.0, policy="nosuch")

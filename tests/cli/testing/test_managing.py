@@ -39,3 +39,18 @@ def test_warm_runs_are_allowed_again(project: Project) -> None:
     project.write(".tightloop.toml", '[warm.x]\ncold = "a"\nwarm = "b"\n')
     said = project.run("warm", "--warm-again").last
     assert said == f"warm answers of x were not off in {project.root}"
+
+
+def test_what_cannot_be_managed_is_said_in_a_line(project: Project) -> None:
+    """A table that is none, a directory that others can open: no traceback, and no verdict."""
+    project.write(".tightloop.toml", "[warm.x\n")
+    said = project.run("warm", "--warm-again")
+    assert (said.code, len(said.said.splitlines())) == (125, 1)
+    (project.root / ".tightloop.toml").unlink()
+    project.write("test_core.py", "def test_one():\n    pass\n")
+    assert project.test("-q").code == 0
+    (project.state / "test").chmod(0o750)
+    for word in ("--status", "--stop"):
+        said = project.test(word)
+        assert (said.code, "must belong to you alone" in said.last) == (125, True)
+    (project.state / "test").chmod(0o700)

@@ -176,3 +176,17 @@ def test_too_many_words_are_told(served: Served, capfd: pytest.CaptureFixture[st
     served.listen(lambda _connection: None)
     assert served.run() == CANNOT_RUN
     assert "name directories instead of files" in capfd.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_no_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A traceback's exit code 1 would say that tests have failed."""
+    (tmp_path / "file").touch()
+    (tmp_path / "pytest.ini").touch()
+    monkeypatch.chdir(tmp_path)
+    assert main("test", ["--state-dir", str(tmp_path / "file" / "below"), "-q"]) == CANNOT_RUN
+    said = capfd.readouterr().err
+    assert said.startswith("tightloop: no verdict: ")
+    assert "--state-dir names another place" in said
+    assert said.count("\n") == 1

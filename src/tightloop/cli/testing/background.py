@@ -128,6 +128,10 @@ class Background:
         try:
             asked = decode(data)
         except ValueError:
+            version = data.partition(b"\0")[0]
+            if len(version.split()) == 2 and version != asking.PROTOCOL.encode():
+                self._stop_listening()  # its words are not ours: it would never be served here
+                channel.refuse("starting anew: another version of tightloop asks")
             return None
         reason = session.why_stale()
         if asked.protocol != asking.PROTOCOL:

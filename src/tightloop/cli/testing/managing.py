@@ -12,15 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from tightloop.cli.testing.asked import STATUS, STOP, Asked, place_mark
-from tightloop.cli.testing.link import MAX_MESSAGE_BYTES, Gone, connect, peer
+from tightloop.cli.testing.link import MAX_MESSAGE_BYTES, Gone, Unusable, connect, peer
+from tightloop.sandbox.interface import SandboxError
 from tightloop.sandbox.verdicts import ShutOff
 from tightloop.sandbox.warm_commands import read_warm_tables, shut_off_of
 
 _END_LIMIT_S = 20.0
+CANNOT_DO = 125
+"""As ``near.CANNOT_RUN``."""
 
 
 def manage(state: str, request: Asked, *, is_json: bool) -> int:
-    """Do what the request wants, say what was done; 0."""
+    """Do what the request wants, say what was done; 0, or 125 and why it cannot be done."""
+    try:
+        _manage(state, request, is_json=is_json)
+    except (Unusable, SandboxError, OSError) as error:
+        _say(str(error))
+        return CANNOT_DO
+    return 0
+
+
+def _manage(state: str, request: Asked, *, is_json: bool) -> None:
     root = Path(request.root)
     shut_off = ShutOff(Path(state).parent)
     if request.action == STATUS:
@@ -32,10 +44,15 @@ def manage(state: str, request: Asked, *, is_json: bool) -> int:
             _show(root, found, reason)
     elif request.action == STOP:
         found = _all_of(state, request)
-        _say(f"{len(found)} background process{'' if len(found) == 1 else 'es'} of {root} ended")
+        num_ended = sum(one["has_ended"] for one in found)
+        _say(f"{num_ended} background process{'' if num_ended == 1 else 'es'} of {root} ended")
+        for one in found:
+            if not one["has_ended"]:
+                _say(
+                    f"{one['pid']} ends when its last run has: Ctrl-C there, or kill -9 {one['pid']}"
+                )
     else:
         _allow(root, shut_off if request.verb == "test" else None, Path(state).parent)
-    return 0
 
 
 def _allow(root: Path, tests: ShutOff | None, state_dir: Path) -> None:
@@ -93,18 +110,18 @@ def _all_of(state: str, request: Asked) -> list[dict[str, Any]]:
         finally:
             connection.close()
         if request.action == STOP:
-            _wait_for_end(pid)
+            answers[-1] |= {"pid": pid, "has_ended": _wait_for_end(pid)}
     return answers
 
 
-def _wait_for_end(pid: int) -> None:
-    """The process and its sandbox are gone, or take too long for anybody to wait."""
+def _wait_for_end(pid: int) -> bool:
+    """Whether the process and its sandbox are gone; they may take too long for anybody to wait."""
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
-        return
+        return True
     try:
-        select.select([pidfd], [], [], _END_LIMIT_S)
+        return bool(select.select([pidfd], [], [], _END_LIMIT_S)[0])
     finally:
         os.close(pidfd)
 

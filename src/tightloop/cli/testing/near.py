@@ -55,6 +55,9 @@ class Near:
         except Unusable as error:
             say(str(error))
             return CANNOT_RUN
+        except OSError as error:  # a full disk, a directory that cannot be written
+            say(f"no verdict: {error}; --state-dir names another place than {self.state}")
+            return CANNOT_RUN
         finally:
             self._hang_up()
             _signal.signal(_signal.SIGINT, before)
