@@ -274,7 +274,7 @@ async def main():
     workspace = await open_workspace(repository, state_dir=state, kind="overlay")
     (workspace.path / "kept").mkdir()
     places.protected_paths = then_exchanged
-    policy = Policy(workspace.path, warm_tests=False, protected=(Path("kept"),))
+    policy = Policy(workspace.path, warm_tests=False, protected=(workspace.path / "kept",))
     try:
         await (await open_twin(workspace, policy)).close()
     except SandboxError as error:
@@ -300,12 +300,18 @@ async def work(workspace, twin, fork):
             await said(sandbox, "echo x > /tmp/left")
             inside.set()
             await asyncio.Event().wait()
+    cleared, clear = [], twin.sandbox.clear
+    async def clearing():
+        await clear()
+        cleared.append(True)
+    twin.sandbox.clear = clearing
     task = asyncio.create_task(use())
     await inside.wait()
     for _ in range(3):
         task.cancel()
         await asyncio.sleep(0)
     await asyncio.wait([task])
+    assert cleared == [True]
     [other] = await workspace.fork()
     async with twin.on(other) as sandbox:
         assert await said(sandbox, "ls /tmp/left") != "/tmp/left\\n"
