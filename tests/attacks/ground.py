@@ -70,7 +70,8 @@ class Ground:
     @property
     def policy(self) -> Policy:
         """What the shared sandbox is told."""
-        return Policy(self.workspace, read_only=(self.outside, TESTS), warm_tests=False)
+        # The whole checkout, wherever it lies: the interpreter lists what holds a package.
+        return Policy(self.workspace, read_only=(self.outside, TESTS.parent), warm_tests=False)
 
     @property
     def sandbox(self) -> PersistentSandbox:
