@@ -13,16 +13,17 @@ from collections.abc import Iterable
 
 from .stamps import Seen, Tree, is_below
 
-_ASKING = (
+_FUNCTIONS = (
     *(os.path.exists, os.path.lexists, os.path.isfile, os.path.isdir, os.path.islink),
     *(os.path.ismount, os.path.getsize, os.path.getmtime, os.path.getctime, os.path.getatime),
     *(pathlib.Path.stat, pathlib.Path.lstat),
 )
-_ARGUMENTS = {
+ASKING = {
     id(function.__code__): function.__code__.co_varnames[0]
-    for function in _ASKING
+    for function in _FUNCTIONS
     if isinstance(function, types.FunctionType)
 }
+"""Numbers of the code of such functions, with the name of the argument that is a path."""
 _PLACES_OF_SYSTEM = ("/proc", "/sys", "/dev")
 
 
@@ -42,7 +43,7 @@ class Looks:
 
     def on_call(self, frame: types.FrameType) -> None:
         """A function of Python begins; the library's own questions have a path as first argument."""
-        name = _ARGUMENTS.get(id(frame.f_code))
+        name = ASKING.get(id(frame.f_code))
         if name is None:
             return
         path = self._wanted(frame.f_locals.get(name))

@@ -19,7 +19,7 @@ from importlib import _bootstrap_external
 from typing import Any
 
 from .edits import Outline, Plan
-from .looking import Looks
+from .looking import ASKING, Looks
 
 _PLACES_WITHOUT_STAMPS = ("/proc", "/sys", "/dev")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -188,7 +188,8 @@ class Recorder:
         if event == "call":
             code = frame.f_code
             self.executed[id(code)] = code  # kept, so that the number stays its own
-            self.looks.on_call(frame)
+            if id(code) in ASKING:
+                self.looks.on_call(frame)
         elif event == "c_call" and called.__name__ in _CLOCKS and _is_clock(called):
             file = frame.f_code.co_filename
             if self.is_project(file):
