@@ -60,7 +60,13 @@ PROJECTS = {
             ("tests/test_config.py", "tests/test_blueprints.py"),
             "tests/conftest.py",
             "src/flask/signals.py",
-            (("tests/test_blueprints.py", "src/flask/blueprints.py", "Blueprint.send_static_file"),),
+            (
+                (
+                    "tests/test_blueprints.py",
+                    "src/flask/blueprints.py",
+                    "Blueprint.send_static_file",
+                ),
+            ),
         ),
         Project(
             "attrs",
