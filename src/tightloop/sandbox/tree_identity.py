@@ -145,7 +145,7 @@ def staged_in(index: bytes) -> bytes:
     """
     if index[:4] != b"DIRC" or int.from_bytes(index[4:8]) not in (2, 3):
         return index
-    kept = []
+    kept: list[bytes] = []
     at = 12
     for _ in range(int.from_bytes(index[8:12])):
         flags = int.from_bytes(index[at + 60 : at + 62])
