@@ -21,6 +21,10 @@ _NAMES = {"XFAIL": "xfailed", "XPASS": "xpassed"}
 _LINE = re.compile(
     rf"^(?P<test>\S+::.+?) (?P<said>{'|'.join(_RANKS)})(?: \(.*\))?(?: +\[ *\d+%\])?$", re.MULTILINE
 )
+_SUMMARY = re.compile(
+    r"^(?P<said>PASSED|FAILED|ERROR|XFAIL|XPASS) (?P<test>\S+::.+)$", re.MULTILINE
+)
+_NOT_STARTED = (126, 127)
 _NOT_COLLECTED = re.compile(r"^ERROR (?P<test>[^\s:]+)(?: - .*)?$", re.MULTILINE)
 
 
@@ -52,6 +56,10 @@ def outcomes(output: str) -> dict[str, str]:
         test, said = match["test"], match["said"]
         if test not in found or _RANKS.index(said) < _RANKS.index(found[test]):
             found[test] = said
+    for match in _SUMMARY.finditer(output):  # of a test whose own line something was printed into
+        words = match["test"].split(" - ")  # an id, then maybe a reason; both may have dashes
+        if not any(" - ".join(words[:end]) in found for end in range(1, len(words) + 1)):
+            found[match["test"] if match["said"] == "PASSED" else words[0]] = match["said"]
     for match in _NOT_COLLECTED.finditer(output):
         found.setdefault(match["test"], "ERROR")
     return {test: _NAMES.get(said, said.lower()) for test, said in found.items()}
@@ -93,5 +101,7 @@ def _command(program: Sequence[str], tests: Sequence[str], limit_s: float) -> Co
 
 
 def _ran(result: CommandResult, level: str, said: Mapping[str, str]) -> Ran:
+    if result.exit_code in _NOT_STARTED:  # two that do not start would be equal
+        raise RuntimeError(f"pytest did not start: {result.output.strip()}")
     took_ms = (result.ended_ns - result.started_ns) / 1e6
     return Ran(result.exit_code, result.output, level, took_ms, said, result.timed_out)

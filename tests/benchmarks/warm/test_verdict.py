@@ -34,6 +34,21 @@ def test_outcomes_are_read_from_the_text() -> None:
     }
 
 
+def test_a_line_that_something_was_printed_into_is_made_up_for_by_the_summary() -> None:
+    """A warning at any moment, as of a coroutine that was never awaited; ids may have dashes."""
+    broken = (
+        "t.py::test_one /x.py:1: RuntimeWarning: never awaited\nPASSED [ 50%]\n"
+        "t.py::test_two[a - b] FAILED [ 75%]\nt.py::test_three oh\nFAILED [100%]\n"
+        "PASSED t.py::test_one\nFAILED t.py::test_two[a - b] - assert 1 == 2\n"
+        "FAILED t.py::test_three - assert 3 - 1 == 0\n"
+    )
+    assert outcomes(broken) == {
+        "t.py::test_one": "passed",
+        "t.py::test_two[a - b]": "failed",
+        "t.py::test_three": "failed",
+    }
+
+
 def ran(output: str = OUTPUT, code: int = 1) -> Ran:
     return Ran(code, output, "l1", 1.0, outcomes(output))
 
