@@ -136,20 +136,25 @@ def test_an_empty_prompt(repo: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.parametrize(
-    "option",
+    ("option", "wanted"),
     [
-        ["--max-turns", "0"],
-        ["--timeout", "-1"],
-        ["--transport", "x"],
-        ["--early-end", "-1"],
-        ["--early-end", "soon"],
+        (["--max-turns", "0"], "must be a positive number, got '0'"),
+        (["--max-turns", "many"], "must be a positive number, got 'many'"),
+        (["--timeout", "-1"], "must be a number of seconds above 0, got '-1'"),
+        (["--timeout", "1h"], "must be a number of seconds above 0, got '1h'"),
+        (["--transport", "x"], "choose from"),
+        (["--early-end", "-1"], "must be a number of tokens or 'never', got '-1'"),
+        (["--early-end", "soon"], "must be a number of tokens or 'never', got 'soon'"),
     ],
 )
-def test_bad_options(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_options(option: list[str], wanted: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Option and value are named, and what would do; no name of a function of ours."""
     with pytest.raises(SystemExit) as ended:
         main(["exec", "x", *option])
     assert ended.value.code == 2
-    assert option[0] in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert option[0] in said
+    assert wanted in said
 
 
 def test_errors_in_json_mode_are_events_too(

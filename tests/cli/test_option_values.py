@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tightloop.cli.option_values import MAX_BYTES, port, positive, size_bytes
+from tightloop.cli.option_values import (
+    MAX_BYTES,
+    early_end,
+    port,
+    positive,
+    positive_seconds,
+    size_bytes,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,10 +43,16 @@ def test_what_is_no_size_is_named(text: str) -> None:
     assert repr(text) in str(caught.value)
 
 
+def test_when_a_response_ends_early() -> None:
+    """From so many tokens on, or never."""
+    assert [early_end(text) for text in ("never", "0", "2.5")] == [None, 0, 2.5]
+
+
 @given(st.text(max_size=30))
 def test_any_text_is_a_number_or_refused(text: str) -> None:
     """Never another exception: it would be a traceback for a typing mistake."""
-    for read, most in ((port, 65535), (positive, None), (size_bytes, MAX_BYTES)):
+    kinds = ((port, 65535), (positive, None), (size_bytes, MAX_BYTES), (positive_seconds, None))
+    for read, most in kinds:
         try:
             value = read(text)
         except argparse.ArgumentTypeError:

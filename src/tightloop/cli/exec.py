@@ -25,6 +25,7 @@ from tightloop.agent.tools.interface import Tool, ToolContext
 from tightloop.agent.turn import Limits
 from tightloop.cli.backend import Backend, UsageError, open_backend
 from tightloop.cli.decisions import DecisionLog
+from tightloop.cli.option_values import early_end, positive, positive_seconds
 from tightloop.cli.outcome import BAD_USAGE, INTERRUPTED, Outcome, Report
 from tightloop.cli.reading_commands import ReadingCommands
 from tightloop.cli.side_notes import SideNotes
@@ -64,14 +65,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--apply", action="store_true", help="write the result into the repository")
     add(
         "--max-turns",
-        type=_positive_int,
+        type=positive,
         default=50,
         metavar="N",
         help="responses at most (default: 50)",
     )
     add(
         "--timeout",
-        type=_positive_float,
+        type=positive_seconds,
         default=1800.0,
         metavar="S",
         help="seconds at most (default: 1800)",
@@ -87,7 +88,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--state-dir", type=Path, metavar="DIR", help="for logs, patches and workspaces")
     add(
         "--early-end",
-        type=_early_end,
+        type=early_end,
         default=Limits().cancel_min_tokens,
         metavar="N",
         help="end a response when a call in it cannot succeed any more and N more tokens are"
@@ -277,26 +278,3 @@ def _current_task() -> "asyncio.Task[Any]":
     task = asyncio.current_task()
     assert task is not None, "called from a coroutine"
     return task
-
-
-def _positive_int(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {text}")
-    return number
-
-
-def _positive_float(text: str) -> float:
-    number = float(text)
-    if not number > 0:
-        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
-    return number
-
-
-def _early_end(text: str) -> float | None:
-    if text == "never":
-        return None
-    number = float(text)
-    if not number >= 0:
-        raise argparse.ArgumentTypeError(f"must be 'never', 0 or more, got {text}")
-    return number

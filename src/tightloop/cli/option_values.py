@@ -25,6 +25,31 @@ def positive(text: str) -> int:
     raise argparse.ArgumentTypeError(f"must be a positive number, got {text!r}")
 
 
+def positive_seconds(text: str) -> float:
+    """A duration above 0, in seconds."""
+    number = _number(text)
+    if number is not None and number > 0:
+        return number
+    raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, got {text!r}")
+
+
+def early_end(text: str) -> float | None:
+    """How many tokens a response must still be expected to have to be worth ending; None for never."""
+    if text == "never":
+        return None
+    number = _number(text)
+    if number is not None and number >= 0:
+        return number
+    raise argparse.ArgumentTypeError(f"must be a number of tokens or 'never', got {text!r}")
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
 def size_bytes(text: str) -> int:
     """A size such as ``0``, ``800MB`` or ``1.5GiB``, in bytes."""
     units = {**_UNITS, **_BINARY}
