@@ -127,6 +127,20 @@ def test_mistakes_end_with_2(
     assert expected in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("more", [[], ["--background"]])
+def test_what_is_no_repository_is_refused_at_once(
+    tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    """Nothing in it is read: it may be huge, and others may write there meanwhile."""
+    place = tmp_path / "place"
+    place.mkdir()
+    assert run(state, "preload", str(place), *more) == 2
+    assert capsys.readouterr().err == (
+        f"tightloop repo: {str(place)!r} is not a git repository: 'git init' there, or name one\n"
+    )
+    assert not state.exists()
+
+
 def test_in_the_background(project: Path, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It returns at once, and a process of its own makes the base."""
     assert run(state, "preload", str(project), "--background", "--json") == 0

@@ -114,6 +114,10 @@ def _preload(arguments: argparse.Namespace, state_dir: Path) -> int:
     repository = Path(os.path.realpath(arguments.repository))
     if not repository.is_dir():
         raise SandboxError(f"{str(arguments.repository)!r} is not a directory")
+    if not _is_in_git(repository):
+        raise SandboxError(
+            f"{str(repository)!r} is not a git repository: 'git init' there, or name one"
+        )
     if arguments.no_setup and arguments.setup:
         raise SandboxError("--setup and --no-setup contradict each other: give one of them")
     if arguments.commit and (arguments.setup or arguments.secret or arguments.again):
@@ -127,6 +131,11 @@ def _preload(arguments: argparse.Namespace, state_dir: Path) -> int:
     if arguments.json:
         print(orjson.dumps(said).decode())
     return DONE
+
+
+def _is_in_git(directory: Path) -> bool:
+    """Whether it is a work tree or in one; anything else may hold whatever, such as ``/tmp``."""
+    return any((place / ".git").exists() for place in (directory, *directory.parents))
 
 
 async def _make(arguments: argparse.Namespace, repository: Path, state_dir: Path) -> dict[str, Any]:
