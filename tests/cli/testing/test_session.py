@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.cli.testing.projects import Project
 from tightloop.cli.testing.asked import Asked, ask
 from tightloop.cli.testing.channel import Channel
 from tightloop.cli.testing.session import End, Session, Settings, open_session
+from tightloop.sandbox.interface import SandboxError
 from tightloop.sandbox.policies import PolicyError
 
 # It passes where a warm process has left its modules, and fails where none has.
@@ -117,6 +119,34 @@ async def test_cold_is_cold_and_says_why(talks: Talks) -> None:
     assert (end.code, end.line.endswith(f": warm runs start in {talks.project.root}")) == (0, True)
 
 
+async def test_why_there_is_no_warm_process(talks: Talks) -> None:
+    """What the interpreter itself says of pytest, also when the warm process is no matter of it."""
+    session, project = talks.session, talks.project
+    assert await session.sandbox.warm_tests_ready()
+    session.sandbox.allows_warm = False
+    packages = next((project.root / ".venv" / "lib").glob("*/site-packages"))
+    (packages / "pytest").unlink()
+    project.write("pytest.py", "import nowhere\n")
+    program = project.root / ".venv" / "bin" / "python"
+    assert await session.why_no_process() == (
+        f"pytest cannot be imported by {program}: ModuleNotFoundError: No module named 'nowhere'"
+    )
+    (project.root / "pytest.py").unlink()
+    assert await session.why_no_process() == f"pytest is not installed for {program}"
+
+
+async def test_root_is_told_of_a_project_of_another_user(talks: Talks) -> None:
+    """Before each run, in one line: in the sandbox root may not write there. Others see nothing new."""
+    assert (await talks.test("-q")).code == 0
+    assert talks.said == ""
+    if os.geteuid() == 0:
+        os.chown(talks.project.root, 1001, 1001)
+    end = await talks.test("-q", "--cold")
+    assert end.code == 0
+    assert talks.said.count("\n") == talks.said.count("it belongs to user 1001")
+    assert ("it belongs to user 1001" in talks.said) == (os.geteuid() == 0)
+
+
 async def test_a_run_without_tests_ends_as_pytest_does(talks: Talks) -> None:
     """With 5, and nothing of ours in its output."""
     end = await talks.test("-q", "-k", "nosuch")
@@ -207,6 +237,16 @@ async def test_an_environment_that_changed_is_not_served(talks: Talks) -> None:
     assert session.why_stale() == "the project's interpreter has changed"
     await session.sandbox.close()
     assert session.why_stale() == "its sandbox has died"
+
+
+async def test_what_is_no_interpreter_is_named(talks: Talks, tmp_path: Path) -> None:
+    """Nothing of it stays behind."""
+    project = talks.project
+    asked = ask("test", ["--python", "/bin/ls"], project.environment, str(project.root))
+    async with asyncio.TaskGroup() as tasks:
+        with pytest.raises(SandboxError, match=r"^/bin/ls is no Python 3 "):
+            async with open_session(Settings.of(asked, tmp_path / "other"), tasks):
+                raise AssertionError("it was opened")
 
 
 async def test_an_unknown_policy_is_named(tmp_path: Path) -> None:

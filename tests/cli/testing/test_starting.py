@@ -24,6 +24,14 @@ def test_a_start_that_fails_says_why(project: Project) -> None:
     assert project.test("--stop", "--config", str(config)).code == 0
 
 
+def test_what_is_no_interpreter_is_no_verdict(project: Project) -> None:
+    """Its own exit code would be taken for pytest's; no process is kept for it."""
+    ran = project.test("--python", "/bin/ls", "-q")
+    assert (ran.code, ran.output) == (125, "")
+    assert ran.last.startswith("/bin/ls is no Python 3 ")
+    assert project.status()["processes"] == []
+
+
 def test_what_a_dead_process_left_is_no_obstacle(project: Project) -> None:
     """A socket that nobody listens on, or a file of that name."""
     asked = ask("test", ["-q"], project.environment, str(project.root))

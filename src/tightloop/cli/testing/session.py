@@ -8,11 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from tightloop.agent.terminal.printable import printable
 from tightloop.cli.testing import saying
 from tightloop.cli.testing.asked import Asked
 from tightloop.cli.testing.channel import Channel, OutputTo
 from tightloop.cli.testing.freshness import Freshness, look
 from tightloop.cli.testing.interpreter import Interpreter, find_interpreter
+from tightloop.cli.testing.looking import (
+    check_interpreter,
+    own_groups,
+    why_no_pytest,
+    why_not_writable,
+)
 from tightloop.sandbox.audited import (
     Auditor,
     Check,
@@ -140,6 +147,7 @@ class Session:
         try:
             await self.checks.give_way()
             self._tell_news(self.checks, channel)
+            self._tell_not_writable(channel)
             self.num_runs += 1
             off = self.shut_off.reason(self.root)
             self.sandbox.allows_warm = not off
@@ -155,6 +163,13 @@ class Session:
         finally:
             self.num_running -= 1
 
+    def _tell_not_writable(self, channel: Channel) -> None:
+        """Pytest's own words for it come only with its warnings, or as a failure for no reason."""
+        if self.sandbox.kind == "none" or self._policy.is_read_only:
+            return
+        if reason := why_not_writable(self.root, os.geteuid(), own_groups()):
+            channel.note(printable(reason))
+
     def _tell_news(self, checks: Checks, channel: Channel) -> None:
         while checks.news:
             for line in saying.news(checks.news.pop(0)):
@@ -167,7 +182,7 @@ class Session:
         if channel.is_given_up:
             return _end(asked, channel, result, "", None, "interrupted")
         if not is_warm(result):
-            reason = await self._why_cold(asked)
+            reason = await self._why_cold(asked, result)
             if asked.is_json:
                 return await self._cold(asked, channel, reason)
             return _end(asked, channel, result, reason, None, saying.cold_line(result, reason))
@@ -269,7 +284,7 @@ class Session:
             return f"warm runs start in {asked.root}"
         return unknown_argument(asked.words) or unsure_config(asked.directory, asked.root)
 
-    async def _why_cold(self, asked: Asked) -> str:
+    async def _why_cold(self, asked: Asked, result: CommandResult) -> str:
         """Why a run was not warm although it could have been, as far as that is known here."""
         if reason := self._known_reason(asked):
             return reason
@@ -277,12 +292,28 @@ class Session:
             async with asyncio.timeout(_TELL_LIMIT_S):
                 is_ready = await self.sandbox.warm_tests_ready()
         except TimeoutError:
-            return "the warm process is still starting"
+            missing = ""
+            if result.exit_code == 1:  # what python itself ends with, too
+                missing = await why_no_pytest(self.sandbox, self._interpreter.program)
+            return missing or "the warm process is still starting"
         if is_ready:
             return "the warm process was renewed"
         if self.sandbox.warm_refusal == "gone":
             return "the warm process ended and is started anew"
-        return f"no warm process: {self.sandbox.warm_refusal or 'the policy has none'}"
+        return f"no warm process: {await self.why_no_process()}"
+
+    async def why_no_process(self) -> str:
+        """In words. What the sandbox said of it may be about another python: that of its PATH."""
+        if not self._policy.warm_tests:
+            return "the policy has none"
+        if reason := await why_no_pytest(self.sandbox, self._interpreter.program):
+            return reason
+        refusal = self.sandbox.warm_refusal
+        if not refusal:
+            return f"there is no program named python in {self._interpreter.program.parent}"
+        if refusal.startswith("pytest is not installed"):
+            return "pytest was not there when it was started; 'tightloop test --stop' ends that one"
+        return refusal
 
 
 def exit_code(result: CommandResult) -> int:
@@ -333,6 +364,7 @@ async def open_session(settings: Settings, tasks: asyncio.TaskGroup) -> AsyncIte
         sandbox = await open_sandbox(policy, kind=named.kind(), source=settings.environment)
         session = Session(settings, sandbox, interpreter, policy, named.name, tasks)
         try:
+            await check_interpreter(sandbox, interpreter.program)
             yield session
         finally:
             await session.close()
