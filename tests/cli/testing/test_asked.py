@@ -57,8 +57,9 @@ def test_what_cannot_be_meant_is_named(given_words: list[str], message: str) -> 
 @given(words=st.lists(WORD, max_size=6))
 def test_a_request_arrives_as_it_was(words: list[str]) -> None:
     """Whatever the words are; nothing but the harmless variables goes along."""
-    asked = ask("test", ["--", *words], ENVIRONMENT, "/usr")
+    asked = ask("test", ["--", *words], ENVIRONMENT, "/usr", 12)
     there = decode(asked.encode())
+    assert there.since_ns == 12
     assert there.words == words
     assert (there.directory, there.verb, there.identity) == ("/usr", "test", asked.identity)
     assert sorted(there.environment) == ["HOME=/home/u", "LC_ALL=C", "PATH=/usr/bin:/bin"]

@@ -25,6 +25,8 @@ def test_the_line_after_a_warm_run() -> None:
     )
     other = CommandResult(0, "", 0, 5, how="warm-pytest-l9")
     assert saying.warm_line(other, "provisional") == "warm (l9) in 0 ms; provisional"
+    late = CommandResult(0, "", 4_000_000_000, 4_500_000_000, how="warm-pytest-l9")
+    assert saying.warm_line(late, "x", 1_000_000_000) == "warm (l9) in 3.5 s; x"
 
 
 def test_the_line_after_a_cold_run() -> None:

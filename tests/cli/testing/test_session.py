@@ -17,6 +17,7 @@ from tightloop.cli.testing.channel import Channel
 from tightloop.cli.testing.session import End, Session, Settings, open_session
 from tightloop.sandbox.interface import SandboxError
 from tightloop.sandbox.policies import PolicyError
+from tightloop.trace.clock import now_ns
 
 # It passes where a warm process has left its modules, and fails where none has.
 WARM_ONLY = "import sys\n\n\ndef test_one():\n    assert '_tightloop_warm.zygote' in sys.modules\n"
@@ -38,10 +39,11 @@ class Talks:
         asked.rows = asked.columns = ""
         return asked
 
-    async def send(self, asked: Asked) -> End:
-        """One request to its end."""
+    async def send(self, asked: Asked, num_interrupts: int = 0) -> End:
+        """One request to its end, interrupted so often before its run began."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         channel = Channel(theirs)
+        channel.num_interrupts = num_interrupts
         self.output, self.said = b"", ""
         hearing = asyncio.create_task(self._hear(ours))
         try:
@@ -117,6 +119,35 @@ async def test_cold_is_cold_and_says_why(talks: Talks) -> None:
     below.mkdir()
     end = await talks.test("-q", "..", directory=below)
     assert (end.code, end.line.endswith(f": warm runs start in {talks.project.root}")) == (0, True)
+
+
+@pytest.mark.parametrize("words", [[], ["--cold"], ["--json"]])
+async def test_a_run_that_was_interrupted_twice_ends_as_pytest_does(
+    talks: Talks, words: list[str]
+) -> None:
+    """With 2 although it was killed; a run that a signal ends by itself keeps that signal's code."""
+    end = await talks.send(talks.asked("test", *words), num_interrupts=2)
+    assert (end.code, end.line) == (2, "interrupted")
+    talks.project.write(
+        "test_core.py", "import os\n\n\ndef test_one():\n    os.kill(os.getpid(), 9)\n"
+    )
+    assert (await talks.test("--cold")).code == 137
+
+
+async def test_a_wrong_command_line_is_no_verdict(talks: Talks) -> None:
+    """Nothing ran whose result could be provisional."""
+    await talks.session.sandbox.warm_tests_ready()
+    end = await talks.test("-q", "nosuch.py")
+    assert end.code == 4
+    assert end.line.startswith("warm (l0) in ")
+    assert end.line.endswith("; no test ran: pytest could not use this command line (exit code 4)")
+
+
+async def test_the_time_is_counted_from_the_command_line_on(talks: Talks) -> None:
+    """What the user waited for before the run is part of it."""
+    asked = talks.asked("test", "-q", "--cold")
+    asked.began_ns = str(now_ns() - 3600 * 10**9)
+    assert (await talks.send(asked)).line.startswith("cold in 360")
 
 
 async def test_why_there_is_no_warm_process(talks: Talks) -> None:

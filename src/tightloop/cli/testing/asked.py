@@ -8,7 +8,7 @@ import os
 
 from tightloop import __version__
 
-PROTOCOL = f"1 {__version__}"
+PROTOCOL = f"2 {__version__}"
 FLAGS = {
     "--cold": "cold",
     "--audit": "audit",
@@ -36,7 +36,7 @@ _KEPT = frozenset(
 )
 _FIELDS = (
     *("protocol", "verb", "action", "mode", "is_json", "color", "rows", "columns"),
-    *("directory", "root", "python", "policy", "config", "idle_min"),
+    *("directory", "root", "python", "policy", "config", "idle_min", "began_ns"),
 )
 
 
@@ -48,7 +48,8 @@ class Asked:
     """One request. Every field is a string; ``words`` are pytest's, or the name of a warm command.
 
     ``mode`` is empty, ``cold`` or ``audit``; ``rows`` and ``columns`` are empty where standard
-    output is no terminal; ``color`` is ``yes`` or ``no`` where the user's variables decide.
+    output is no terminal; ``color`` is ``yes`` or ``no`` where the user's variables decide;
+    ``began_ns`` is a reading of the monotonic clock, when the command line began.
     """
 
     __slots__ = (*_FIELDS, "environment", "words")
@@ -67,12 +68,18 @@ class Asked:
     policy: str
     config: str
     idle_min: str
+    began_ns: str
 
     def __init__(self, fields: list[str], words: list[str], environment: list[str]) -> None:
         for name, value in zip(_FIELDS, fields, strict=True):
             setattr(self, name, value)
         self.words = words
         self.environment = environment
+
+    @property
+    def since_ns(self) -> int:
+        """``began_ns`` as a number; 0 when it is not known."""
+        return int(self.began_ns) if self.began_ns.isdecimal() else 0
 
     @property
     def identity(self) -> str:
@@ -151,7 +158,9 @@ def read_words(verb: str, given: list[str]) -> tuple[dict[str, str], list[str]]:
     return own, words
 
 
-def ask(verb: str, given: list[str], environment: dict[str, str], directory: str) -> Asked:
+def ask(
+    verb: str, given: list[str], environment: dict[str, str], directory: str, began_ns: int = 0
+) -> Asked:
     """The request that a command line is. Raises BadUsage."""
     own, words = read_words(verb, given)
     root = find_root(directory, own.get("root", ""))
@@ -166,6 +175,7 @@ def ask(verb: str, given: list[str], environment: dict[str, str], directory: str
         *(PROTOCOL, verb, action, mode, own.get("json", ""), _color(environment), rows, columns),
         *(directory, root, _python(own.get("python", ""), root, environment, directory)),
         *(own.get("policy", ""), _absolute(config, directory), own.get("idle", "")),
+        str(began_ns),
     ]
     kept = [f"{name}={value}" for name, value in environment.items() if _is_kept(name)]
     if any("\0" in word for word in words):

@@ -11,6 +11,7 @@ import _signal  # type: ignore[import-not-found]
 import _socket
 import os
 import sys
+import time
 
 from tightloop.cli.testing import asked as asking
 from tightloop.cli.testing.asked import Asked, BadUsage
@@ -149,11 +150,12 @@ def main(verb: str, words: "Sequence[str]") -> int:
     if sys.platform != "linux":
         say(f"{verb}: warm runs need Linux, this is {sys.platform}")
         return CANNOT_RUN
+    began_ns = time.monotonic_ns()  # noqa: TID251 - trace.clock would have to import datetime
     environment = dict(os.environ)
     try:
         given = list(words)
         own, _ = asking.read_words(verb, given)
-        request = asking.ask(verb, given, environment, os.getcwd())
+        request = asking.ask(verb, given, environment, os.getcwd(), began_ns)
     except BadUsage as error:
         say(f"{verb}: {error}")
         return CANNOT_RUN

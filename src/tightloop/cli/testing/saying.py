@@ -21,9 +21,13 @@ LEVELS = {
 _MAX_DIFFERENCES = 5
 
 
-def duration(result: CommandResult) -> str:
-    """How long a run took, as a person reads it."""
-    seconds = (result.ended_ns - result.started_ns) / 1e9
+NO_VERDICT = "no test ran: pytest could not use this command line (exit code 4)"
+"""In place of how far a verdict can be relied on."""
+
+
+def duration(result: CommandResult, began_ns: int = 0) -> str:
+    """How long a run took, as a person reads it; with ``began_ns``, how long they waited for it."""
+    seconds = (result.ended_ns - (began_ns or result.started_ns)) / 1e9
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
@@ -34,16 +38,21 @@ def level(result: CommandResult) -> str:
     )
 
 
-def warm_line(result: CommandResult, state: str) -> str:
-    """After a warm run; ``state`` says how far its verdict can be relied on."""
+def warm_line(result: CommandResult, state: str, began_ns: int = 0) -> str:
+    """After a warm run; ``state`` says how far its verdict can be relied on.
+
+    ``began_ns``, here and below, is when the command line began, by the clock of the result.
+    """
     known = LEVELS.get(level(result), "")
-    what = f"warm ({level(result)}) in {duration(result)}" + (f": {known}" if known else "")
+    what = f"warm ({level(result)}) in {duration(result, began_ns)}" + (
+        f": {known}" if known else ""
+    )
     return f"{what}; {state}"
 
 
-def cold_line(result: CommandResult, reason: str) -> str:
+def cold_line(result: CommandResult, reason: str, began_ns: int = 0) -> str:
     """After a cold run."""
-    return f"cold in {duration(result)}" + (f": {printable(reason)}" if reason else "")
+    return f"cold in {duration(result, began_ns)}" + (f": {printable(reason)}" if reason else "")
 
 
 def checked_words(check: Check) -> str:
@@ -124,13 +133,13 @@ def no_such_command(words: list[str], known: list[str]) -> str:
     return f"warm: there is no {printable(words[0])!r} in .tightloop.toml; there are {names}"
 
 
-def command_line(checked: Checked) -> str:
+def command_line(checked: Checked, began_ns: int = 0) -> str:
     """After a warm command, or the cold one in its place."""
     answer = checked.answer
     if not answer.is_warm:
-        return cold_line(answer.result, answer.note)
+        return cold_line(answer.result, answer.note, began_ns)
     state = checked_state(checked)
-    return f"warm in {duration(answer.result)}; {state}"
+    return f"warm in {duration(answer.result, began_ns)}; {state}"
 
 
 def checked_state(checked: Checked) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -42,6 +43,8 @@ from tightloop.sandbox.way_out import way_out
 
 NO_VERDICT: Final = 125
 """The near end's exit code where there is no verdict."""
+_BAD_USAGE = 4  # of pytest, as the next; see its "Exit codes"
+_INTERRUPTED = 2
 _TELL_LIMIT_S = 0.5
 _ENDLESS = float("inf")
 
@@ -185,10 +188,20 @@ class Session:
             reason = await self._why_cold(asked, result)
             if asked.is_json:
                 return await self._cold(asked, channel, reason)
-            return _end(asked, channel, result, reason, None, saying.cold_line(result, reason))
+            return _end(
+                asked,
+                channel,
+                result,
+                reason,
+                None,
+                saying.cold_line(result, reason, asked.since_ns),
+            )
         if asked.mode != "audit":
             state = self.checks.after(command, result, since_ns, verdict_of(result))
-            return _end(asked, channel, result, "", None, saying.warm_line(result, state))
+            if result.exit_code == _BAD_USAGE:
+                state = saying.NO_VERDICT
+            line = saying.warm_line(result, state, asked.since_ns)
+            return _end(asked, channel, result, "", None, line)
         check = await self._check_now(command, result, since_ns, channel)
         if channel.is_given_up:
             return _end(asked, channel, result, "", None, "interrupted")
@@ -197,7 +210,7 @@ class Session:
         if check.cold is not None and check.finding in (Finding.WRONG, Finding.UNSTABLE):
             channel.note("what the cold run printed:")
             OutputTo(channel, is_for_programs=bool(asked.is_json))(check.cold.output.encode())
-        line = saying.warm_line(result, saying.checked_words(check))
+        line = saying.warm_line(result, saying.checked_words(check), asked.since_ns)
         return _end(asked, channel, result, "", check, line)
 
     async def warm(self, asked: Asked, channel: Channel) -> End:
@@ -234,7 +247,7 @@ class Session:
         code = exit_code(result)
         if asked.is_json:
             channel.line(saying.command_object(checked, code))
-        return End(code, saying.command_line(checked))
+        return End(code, saying.command_line(checked, asked.since_ns))
 
     async def _check_now(
         self, command: Command, result: CommandResult, since_ns: int, channel: Channel
@@ -254,7 +267,8 @@ class Session:
             result = cold.result
         else:
             result = await self._run(command, asked, channel)
-        line = "interrupted" if channel.is_given_up else saying.cold_line(result, reason)
+        line = saying.cold_line(result, reason, asked.since_ns)
+        line = "interrupted" if channel.is_given_up else line
         return _end(asked, channel, result, reason, None, line)
 
     async def _run(self, command: Command, asked: Asked, channel: Channel) -> CommandResult:
@@ -334,6 +348,8 @@ def _end(
     if check is not None and check.cold is not None and check.finding is not Finding.VOID:
         counting = check.cold
     code = exit_code(counting)
+    if channel.num_interrupts and counting.exit_code == -signal.SIGKILL:
+        code = _INTERRUPTED  # by the second one, when pytest had no time left to say it itself
     if asked.is_json:
         for said in saying.test_lines(counting):
             channel.line(said)
