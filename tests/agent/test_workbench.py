@@ -35,6 +35,7 @@ async def test_nothing_runs_ahead_where_it_could_leave_traces(tmp_path: Path) ->
             rig.change("m", GOOD)
             await rig.bench.quiet()
             assert await rig.tries() == []
+            assert rig.bench.none_ahead == reason
 
 
 async def test_a_twin_gives_the_same_answers(tmp_path: Path) -> None:
@@ -84,10 +85,25 @@ async def test_a_patch_that_comes_before_all_is_prepared(tmp_path: Path) -> None
     async with bench_over(tmp_path, make_aside=late, is_prepared=False) as rig:
         rig.bench.begin_turn("run `./pytest`")
         rig.change("m", GOOD)
+        assert rig.bench.none_ahead == "the tests were asked for before it was ready"
         release.set()
         await rig.bench.quiet()
         expected = replace(TEST, timeout_s=DEFAULT_TIMEOUT_S)
         assert (await rig.run(expected)).how == "spawn ahead"
+        assert len(await rig.tries()) == 1
+        assert rig.bench.none_ahead == ""
+
+
+async def test_why_nothing_ran_ahead(tmp_path: Path) -> None:
+    """Nobody named a command; said only of a turn in which files changed."""
+    async with bench_over(tmp_path) as rig:
+        rig.bench.begin_turn("mend it")
+        assert rig.bench.none_ahead == ""
+        rig.change("m", GOOD)
+        assert await rig.tries() == []
+        assert rig.bench.none_ahead == "no test command is known"
+        rig.bench.begin_turn("thank you")
+        assert rig.bench.none_ahead == ""
 
 
 class Woken:

@@ -77,6 +77,7 @@ def test_a_run_prints_a_diff_and_leaves_the_repository_alone(repo: Path) -> None
     assert "patch: M m.py" in lines
     assert "Changed x." in lines
     assert any("round trips: client" in line for line in lines)
+    assert "none run ahead: commands of the none isolation could leave traces" in lines
     (command,) = [line for line in lines if line.startswith("apply it with: ")]
     subprocess.run(command.removeprefix("apply it with: ").split(), check=True)
     assert (repo / "m.py").read_text() == "x = 2\ny = 1\n"

@@ -68,6 +68,8 @@ class Workbench:
         """What ran ahead in all turns so far."""
         self.no_speculation = ""
         """Why nothing runs ahead; empty when it does."""
+        self.none_ahead = ""
+        """Why nothing ran ahead in the last turn although files changed; empty when something did."""
         self._setting = setting
         self._group = group
         self._sandbox = setting.sandbox or setting.persistent
@@ -197,8 +199,18 @@ class Workbench:
         self._is_patch_known = False
         self._persistent.refresh()
         command = self._commands.guess(paths)
-        if self._speculator is None:
+        if command is None:
+            self.none_ahead = "no test command is known"
+        else:
+            self.none_ahead = (
+                "this command leaves files, reads caches or was tried in vain too often"
+            )
+        if self.no_speculation:
+            self.none_ahead = self.no_speculation
+        elif self._speculator is None:
             self._expected = command
+            if command is not None:
+                self.none_ahead = "the tests were asked for before it was ready"
         elif command is None:
             self._speculator.drop("the tree changed")
         else:
@@ -208,6 +220,7 @@ class Workbench:
 
     def begin_turn(self, prompt: str) -> None:
         """See ``Overseer.begin_turn``."""
+        self.none_ahead = ""
         self._commands.read(prompt)
 
     def read_rules(self, text: str) -> None:
@@ -250,6 +263,8 @@ class Workbench:
         self._tell_notes()
         tries = list(self._tries)
         self._tries.clear()
+        if tries:
+            self.none_ahead = ""
         self.total += sum_up(tries)
         return tries
 

@@ -216,7 +216,8 @@ async def _run(arguments: argparse.Namespace, prompt: str, report: Report) -> in
         except asyncio.CancelledError:
             await outcome.keep_interrupted(agent.last_result)
             raise
-        return await outcome.deliver(result, is_wanted=arguments.apply)
+        none_ahead = "" if arguments.no_speculation else bench.none_ahead
+        return await outcome.deliver(result, is_wanted=arguments.apply, none_ahead=none_ahead)
 
 
 def _open_log(

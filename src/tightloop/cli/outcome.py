@@ -75,8 +75,11 @@ class Outcome:
         """Where the patch file is, if anything was changed."""
         return self.state_dir.absolute() / "patches" / f"{self.log.path.stem}.patch"
 
-    async def deliver(self, result: TurnResult, *, is_wanted: bool) -> int:
-        """Show the result and, if it ``is_wanted``, write it into the repository; the status."""
+    async def deliver(self, result: TurnResult, *, is_wanted: bool, none_ahead: str = "") -> int:
+        """Show the result and, if it ``is_wanted``, write it into the repository; the status.
+
+        ``none_ahead`` says why no test ran ahead of the model, if that is so.
+        """
         self._log_turn(result)
         status = DONE if result.status is Status.COMPLETED else FAILED
         if not self.report.is_json:
@@ -89,7 +92,7 @@ class Outcome:
             if not is_applied:
                 self.report.note(f"apply it with: {self._apply_command()}")
         if not self.report.is_json:
-            _show_time(result)
+            _show_time(result, none_ahead)
         self.report.note(f"log: {self.log.path}")
         if result.is_refused_at_once:
             self.report.fail(result.message)
@@ -159,7 +162,7 @@ class Outcome:
         return shlex.join([*words, str(self.patch_path)])
 
 
-def _show_time(result: TurnResult) -> None:
+def _show_time(result: TurnResult, none_ahead: str) -> None:
     """Where the time went, as bars on standard error."""
     from rich.console import Console
 
@@ -176,3 +179,7 @@ def _show_time(result: TurnResult) -> None:
     console.print(f"{result.wall_s:.3f} s in {rounds} round trips: {listed}", soft_wrap=True)
     if result.tries:
         console.print(str(sum_up(result.tries)), soft_wrap=True)
+        for reason in dict.fromkeys(one.reason for one in result.tries if one.reason):
+            console.print(f"  wasted: {printable(reason)}", soft_wrap=True, markup=False)
+    elif none_ahead:
+        console.print(f"none run ahead: {printable(none_ahead)}", soft_wrap=True, markup=False)
