@@ -1,12 +1,13 @@
 """``tightloop doctor``: the table, the JSON and the exit status. The probes have their own tests."""
 
-from collections.abc import AsyncIterator
+import io
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import orjson
 import pytest
 
-from tightloop.cli.doctor import row
+from tightloop.cli.doctor import Trying, row
 from tightloop.cli.main import main
 from tightloop.sandbox import probes
 from tightloop.sandbox.policies import NamedPolicy
@@ -27,9 +28,12 @@ def no_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def _seeing(monkeypatch: pytest.MonkeyPatch, *checks: Check) -> list[tuple[str, Path]]:
     asked: list[tuple[str, Path]] = []
 
-    async def examine(policy: NamedPolicy, state_dir: Path) -> AsyncIterator[Check]:
+    async def examine(
+        policy: NamedPolicy, state_dir: Path, on_begin: Callable[[str], None]
+    ) -> AsyncIterator[Check]:
         asked.append((policy.name, state_dir))
         for check in checks:
+            on_begin(check.name)
             yield check
 
     monkeypatch.setattr(probes, "examine", examine)
@@ -76,6 +80,26 @@ def test_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
             }
         ],
     }
+
+
+class Terminal(io.StringIO):
+    """Text for a person."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_takes_a_while_is_named_on_a_terminal() -> None:
+    """Until the next line; other streams get nothing."""
+    terminal, file = Terminal(), io.StringIO()
+    for stream in (terminal, file):
+        trying = Trying(stream)
+        trying.clear()
+        trying.show("warm tests")
+        trying.clear()
+        trying.clear()
+    assert terminal.getvalue() == "\r\x1b[Ktrying: warm tests ...\r\x1b[K"
+    assert file.getvalue() == ""
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])

@@ -10,7 +10,7 @@ import sys
 import textwrap
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import orjson
 
@@ -56,8 +56,10 @@ async def _examine(policy: "NamedPolicy", state_dir: Path, *, is_json: bool) -> 
     from tightloop.sandbox.probes import Status, examine
 
     checks: list[Check] = []
-    async for check in examine(policy, state_dir):
+    trying = Trying(sys.stderr)
+    async for check in examine(policy, state_dir, trying.show):
         checks.append(check)
+        trying.clear()
         if not is_json:
             print(row(check, _width()), flush=True)
     is_met = all(check.status is not Status.FAIL for check in checks)
@@ -68,6 +70,26 @@ async def _examine(policy: "NamedPolicy", state_dir: Path, *, is_json: bool) -> 
     else:
         print(_verdict(policy.name, is_met, checks))
     return MET if is_met else NOT_MET
+
+
+class Trying:
+    """What is being tried, on a terminal, until the next line takes its place."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._is_shown = False
+
+    def show(self, name: str) -> None:
+        """This takes a while."""
+        if self._stream.isatty():
+            self._is_shown = True
+            print(f"\r\x1b[Ktrying: {name} ...", end="", file=self._stream, flush=True)
+
+    def clear(self) -> None:
+        """The line is empty again."""
+        if self._is_shown:
+            self._is_shown = False
+            print("\r\x1b[K", end="", file=self._stream, flush=True)
 
 
 def row(check: "Check", width: int) -> str:

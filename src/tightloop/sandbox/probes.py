@@ -71,9 +71,15 @@ class Check:
     fix: str = ""
 
 
-async def examine(policy: NamedPolicy, state_dir: Path) -> AsyncIterator[Check]:
-    """Every probe's result as it becomes known. What is configured can be had if none is FAIL."""
+async def examine(
+    policy: NamedPolicy, state_dir: Path, on_begin: Callable[[str], None] = lambda _name: None
+) -> AsyncIterator[Check]:
+    """Every probe's result as it becomes known. What is configured can be had if none is FAIL.
+
+    ``on_begin`` is told what is tried next, where that takes a while.
+    """
     yield _platform()
+    on_begin("isolation")
     findings = {finding.kind: finding for finding in await probe()}
     namespaces = await _namespace_checks()
     yield await _bubblewrap(findings["bubblewrap"], namespaces)
@@ -81,6 +87,7 @@ async def examine(policy: NamedPolicy, state_dir: Path) -> AsyncIterator[Check]:
         yield check
     yield _landlock(findings["landlock"])
     yield await _seccomp()
+    on_begin("storage")
     for check in await _storage(state_dir):
         yield check
     yield check_cgroup(cgroup.find_delegation())
@@ -89,7 +96,9 @@ async def examine(policy: NamedPolicy, state_dir: Path) -> AsyncIterator[Check]:
     yield level
     yield check_gaps(policy, findings)
     if level.status is Status.OK:
+        on_begin("secrets and sockets")
         yield await _guarded("secrets and sockets", lambda: _reach(policy))
+        on_begin("warm tests")
         yield await _guarded("warm tests", lambda: _warm_tests(policy))
 
 
@@ -310,8 +319,11 @@ def check_gaps(policy: NamedPolicy, findings: dict[str, Finding]) -> Check:
         seen = "a unix socket that a host program makes later in a readable place can be reached"
         if not policy.policy(Path("/nonexistent")).has_unix_sockets:
             return Check(name, Status.OK, "none known with bubblewrap")
-        fix = f'unix_sockets = "deny" in [sandbox.policies.{policy.name}], if no command needs them'
-        return Check(name, Status.OK, f"bubblewrap: {seen}", fix)
+        fix = (
+            f'unix_sockets = "deny" in [sandbox.policies.{policy.name}] closes that, if no command'
+            " needs one"
+        )
+        return Check(name, Status.WEAKER, f"bubblewrap leaves open: {seen}", fix)
     seen = f"landlock alone leaves open: {'; '.join(landlock.NOT_COVERED)}"
     return Check(name, Status.WEAKER, seen, "make bubblewrap work: see its line")
 
