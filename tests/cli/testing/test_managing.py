@@ -1,6 +1,10 @@
 """``--status``, ``--stop`` and ``--warm-again``."""
 
-from tests.cli.testing.projects import Project
+import os
+import socket
+
+from tests.cli.testing.projects import Project, ended
+from tightloop.cli.testing.asked import ask
 from tightloop.sandbox.verdicts import Difference, ShutOff
 
 
@@ -26,6 +30,26 @@ def test_all_of_a_project_are_shown_and_ended(project: Project) -> None:
     assert sum("ends after 7 idle min" in line for line in shown) == 1
     assert project.test("--stop").last == f"2 background processes of {project.root} ended"
     assert project.status()["processes"] == []
+
+
+def test_a_process_of_another_version_is_not_shown(project: Project) -> None:
+    """It cannot read the question, refuses it and ends."""
+    asked = ask("test", [], project.environment, str(project.root))
+    state = project.state / "test"
+    state.mkdir(parents=True, mode=0o700)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as far:
+        place = os.open(state, os.O_PATH | os.O_DIRECTORY)
+        far.bind(f"/proc/self/fd/{place}/{asked.name}.sock")
+        os.close(place)
+        far.listen()
+        process = project.begin("test", "--status")
+        connection, _ = far.accept()
+        with connection:
+            connection.recv(1 << 17)
+            connection.send(b"rstarting anew: another version of tightloop asks")
+        shown = ended(process)
+    assert (shown.code, shown.said) == (0, "")
+    assert shown.output.startswith(f"no background process for {project.root}: ")
 
 
 def test_warm_runs_are_allowed_again(project: Project) -> None:
