@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from tests.sandbox.conftest import OpenSandbox
-from tightloop.sandbox.interface import Command, Policy, SandboxError
+from tightloop.sandbox.interface import Command, Policy, SandboxError, SandboxTooSlow
 from tightloop.sandbox.isolation import KINDS, describe, open_sandbox, probe
 
 PYTHON = os.path.realpath(sys.executable)
@@ -430,3 +430,18 @@ async def test_no_device_of_the_host_can_be_read(kind: str, opened: OpenSandbox)
     assert result.exit_code == 0
     assert set(result.output.split()) - links <= harmless
     assert "null" in result.output.split()
+
+
+async def test_a_slow_start_is_no_reason_for_a_weaker_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Landlock works here, but the stronger kind was only late: that is told, and nothing opened."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "bwrap").write_text("#!/bin/sh\nexec sleep 600\n")
+    (programs / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    with pytest.raises(SandboxTooSlow, match=r"bubblewrap sandbox did not start within 0\.3 s"):
+        await open_sandbox(Policy(workspace, warm_tests=False), start_limit_s=0.3)

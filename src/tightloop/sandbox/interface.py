@@ -197,3 +197,7 @@ class InteractiveSandbox(Sandbox, Protocol):
 
 class SandboxError(Exception):
     """Isolation or the workspace cannot be had; the text names the remedy."""
+
+
+class SandboxTooSlow(SandboxError):
+    """It did not start in time, which says nothing about whether it works here."""

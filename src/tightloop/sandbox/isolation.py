@@ -8,10 +8,10 @@ from pathlib import Path
 
 from tightloop.sandbox import bubblewrap, confine, unconfined
 from tightloop.sandbox.environment import snapshot
-from tightloop.sandbox.interface import Command, Policy, SandboxError
+from tightloop.sandbox.interface import Command, Policy, SandboxError, SandboxTooSlow
 from tightloop.sandbox.launch import Kind
 from tightloop.sandbox.redaction import Redactor, secret_values
-from tightloop.sandbox.session import PersistentSandbox, workspace_of
+from tightloop.sandbox.session import START_LIMIT_S, PersistentSandbox, workspace_of
 
 KINDS: dict[str, Kind] = {
     kind.name: kind for kind in (bubblewrap.KIND, confine.KIND, unconfined.KIND)
@@ -39,6 +39,7 @@ async def open_sandbox(
     kind: str | None = None,
     source: Mapping[str, str] | None = None,
     secrets: Iterable[str] = (),
+    start_limit_s: float = START_LIMIT_S,
 ) -> PersistentSandbox:
     """A started sandbox of the named kind, or of the strongest kind that works here.
 
@@ -46,7 +47,8 @@ async def open_sandbox(
     this process. Values of secrets among them, of the policy's own and of ``secrets`` are
     unreadable in every output. Every kind is really entered and says from inside that it has no
     capabilities and cannot gain any. Raises SandboxError with every reason and remedy when none
-    works, or when the kind is unknown.
+    works, or when the kind is unknown; SandboxTooSlow when one takes more than ``start_limit_s``:
+    a busy machine is no reason to be content with a weaker kind.
     """
     if kind is not None and kind not in KINDS:
         raise SandboxError(f"unknown isolation {kind!r}: known are {', '.join(KINDS)}")
@@ -57,9 +59,13 @@ async def open_sandbox(
     reasons = []
     for name in names:
         environment = snapshot(source, policy.workspace)
-        sandbox = PersistentSandbox(KINDS[name], policy, environment, redactor)
+        sandbox = PersistentSandbox(
+            KINDS[name], policy, environment, redactor, start_limit_s=start_limit_s
+        )
         try:
             await sandbox.start()
+        except SandboxTooSlow:
+            raise
         except SandboxError as error:
             reasons.append(str(error))
         else:

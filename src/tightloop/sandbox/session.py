@@ -16,14 +16,21 @@ from typing import Any
 
 from tightloop.sandbox.command_run import KILL_LIMIT_S, CommandRun
 from tightloop.sandbox.exec_server import MAX_MESSAGE_BYTES, NUM_TAGS
-from tightloop.sandbox.interface import Command, CommandResult, Limits, Policy, SandboxError
+from tightloop.sandbox.interface import (
+    Command,
+    CommandResult,
+    Limits,
+    Policy,
+    SandboxError,
+    SandboxTooSlow,
+)
 from tightloop.sandbox.landlock import NO_SECOND_LAYER
 from tightloop.sandbox.launch import Kind, Launch
 from tightloop.sandbox.pytest_command import warm_request, zygote_argv
 from tightloop.sandbox.redaction import Redactor
 from tightloop.sandbox.strays import end_tagged
 
-_START_LIMIT_S = 20.0
+START_LIMIT_S = 20.0
 
 
 class PersistentSandbox:
@@ -35,12 +42,15 @@ class PersistentSandbox:
         policy: Policy,
         environment: dict[str, str],
         redactor: Redactor | None = None,
+        *,
+        start_limit_s: float = START_LIMIT_S,
     ) -> None:
         self.kind = kind.name
         self.workspace = policy.workspace
         self._kind = kind
         self._policy = policy
         self._environment = environment
+        self._start_limit_s = start_limit_s
         self._launch: Launch | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._control: socket.socket | None = None
@@ -131,9 +141,11 @@ class PersistentSandbox:
         terminals = [] if writable is None else _own_terminals()
         try:
             await self._send(message, terminals)
-            async with asyncio.timeout(_START_LIMIT_S):
+            async with asyncio.timeout(self._start_limit_s):
                 ready = await self._ready
-        except (TimeoutError, SandboxError) as error:
+        except TimeoutError as error:
+            raise SandboxTooSlow(await self._why_too_slow()) from error
+        except SandboxError as error:
             raise SandboxError(await self._why_not_started(error)) from error
         finally:
             for fd in terminals:
@@ -143,13 +155,23 @@ class PersistentSandbox:
             self.lacks = NO_SECOND_LAYER
         self._has_terminals = bool(ready.get("has_terminals"))
 
+    async def _why_too_slow(self) -> str:
+        said = await self._last_words()
+        return (
+            f"{self.kind} sandbox did not start within {self._start_limit_s:g} s"
+            f"{f' ({said})' if said else ''}; wait for the machine to be less busy and try again, "
+            "or name another isolation"
+        )
+
+    async def _last_words(self) -> str:
+        if self._process is None or self._process.stderr is None:
+            return ""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        return (await self._process.stderr.read(4096)).decode(errors="replace").strip()
+
     async def _why_not_started(self, error: Exception) -> str:
-        said = b""
-        if self._process is not None and self._process.stderr is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            said = await self._process.stderr.read(4096)
-        reason = said.decode(errors="replace").strip() or str(error) or type(error).__name__
+        reason = await self._last_words() or str(error) or type(error).__name__
         return f"{self.kind} sandbox did not start: {reason}; {self._kind.remedy}"
 
     def _check_confinement(self, status: dict[str, str]) -> None:
