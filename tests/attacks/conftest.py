@@ -1,5 +1,6 @@
 """One run of all probes that were selected, and the list of what this machine cannot run."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +12,13 @@ from tests.attacks.not_run import not_run
 @pytest.fixture(scope="session")
 def answers(request: pytest.FixtureRequest) -> runner.Answers:
     """What every backend showed in every setting, of the probes that were selected."""
+    # Other packages of the same session have parameters of these names, and other things in them.
     parameters: list[dict[str, Any]] = [
         item.callspec.params
         for item in request.session.items
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+        if item.path.parent == Path(__file__).parent
+        and isinstance(item, pytest.Function)
+        and hasattr(item, "callspec")
     ]
     cases = [each["case"] for each in parameters if "case" in each]
     settings = [case.setting for case in cases]

@@ -1,11 +1,15 @@
 """Bringing private places back to how they were."""
 
+import ctypes
 import os
 from pathlib import Path
 
 import pytest
 
 from tightloop.sandbox.scratch import Scratch
+
+_IPC_PRIVATE = 0
+_IPC_RMID = 0
 
 
 @pytest.fixture
@@ -45,3 +49,18 @@ def test_a_change_of_what_was_there_is_said(place: Path, change: str) -> None:
     else:
         (place / "kept" / "file").unlink()
     assert f"{place}/" in scratch.clear()
+
+
+def test_only_queues_that_a_command_made_are_said(place: Path) -> None:
+    """Semaphores of before stay as they are, those since are named."""
+    libc = ctypes.CDLL(None)
+    made = [libc.semget(_IPC_PRIVATE, 1, 0o600)]
+    try:
+        scratch = Scratch([str(place)])
+        assert scratch.clear() == ""
+        made.append(libc.semget(_IPC_PRIVATE, 1, 0o600))
+        assert f"{made[1]} (sem)" in scratch.clear()
+    finally:
+        for number in made:
+            libc.semctl(number, 0, _IPC_RMID)
+    assert scratch.clear() == ""

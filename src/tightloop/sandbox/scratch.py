@@ -19,6 +19,7 @@ class Scratch:
     def __init__(self, places: Sequence[str]) -> None:
         self._places = [place for place in places if os.path.isdir(place)]
         self._before = self._listing()
+        self._queues_before = _queues()
 
     def clear(self) -> str:
         """All that was made since is gone; or why that is not so, or what else has changed."""
@@ -32,7 +33,9 @@ class Scratch:
         for path, known in self._before.items():
             if now[path] != known:
                 return f"{path} was changed by a command"
-        return _queues()
+        for kind, number in sorted(_queues() - self._queues_before):
+            return f"System V object {number} ({kind}) was left by a command"
+        return ""
 
     def _listing(self) -> dict[str, tuple[int, ...]]:
         return {
@@ -80,14 +83,10 @@ def _remove(path: str, status: os.stat_result) -> None:
             os.unlink(path)
 
 
-def _queues() -> str:
-    """Shared memory, semaphores and queues outlive their processes."""
-    for name in _IPC_LISTS:
-        try:
-            with open(f"/proc/sysvipc/{name}") as file:
-                num_left = len(file.read().splitlines()) - 1
-        except OSError:
-            continue
-        if num_left > 0:
-            return f"{num_left} System V objects ({name}) were left by a command"
-    return ""
+def _queues() -> set[tuple[str, str]]:
+    """Kinds and numbers of shared memory, semaphores and queues, which outlive their processes."""
+    found = set()
+    for kind in _IPC_LISTS:
+        with contextlib.suppress(OSError), open(f"/proc/sysvipc/{kind}") as file:
+            found |= {(kind, line.split()[1]) for line in file.read().splitlines()[1:]}
+    return found
