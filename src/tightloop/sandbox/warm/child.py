@@ -17,7 +17,7 @@ from importlib.machinery import SourceFileLoader
 from typing import Any, NoReturn
 
 from .compiled import Codes
-from .report import LearningPlugin, Lines, OutcomePlugin
+from .report import LearningPlugin, Lines, OutcomePlugin, hide, register
 from .stamps import is_below
 
 _PR_SET_DUMPABLE = 4
@@ -39,6 +39,7 @@ class Child:
     learn_fd: int = -1
     prepare: Callable[[], None] | None = None
     codes: Codes = field(default_factory=Codes)
+    hidden: list[Any] = field(default_factory=list)
 
 
 def run_child(child: Child) -> NoReturn:
@@ -55,6 +56,7 @@ def run_child(child: Child) -> NoReturn:
         follow_lines()
         plugins = keep_reports(child)
         set_dumpable(True)
+        child.hidden = hide()
         become_cold(child.request, child.workspace, child.codes)
         register(plugins)
         code = run_pytest("" if child.request["is_module"] else child.request["program"])
@@ -83,23 +85,6 @@ def keep_reports(child: Child) -> list[Any]:
         os.closerange(first, fd)
         first = fd + 1
     return list(kept.values())
-
-
-def register(plugins: list[Any]) -> None:
-    """The first configuration that pytest makes gets the plugins; later ones belong to tests."""
-    from _pytest import config
-
-    original = config.get_config
-
-    def get_config(*args: Any, **kwargs: Any) -> Any:
-        config.get_config = original
-        made = original(*args, **kwargs)
-        for plugin in plugins:
-            made.pluginmanager.register(plugin)
-        return made
-
-    if plugins:
-        config.get_config = get_config
 
 
 def set_dumpable(value: bool) -> None:

@@ -18,11 +18,11 @@ from typing import Any, NoReturn
 
 from . import refreshing
 from .building import Lesson, State, take_stock
-from .child import HIGH_FD, become_cold, end_child, register, run_pytest, set_dumpable
+from .child import HIGH_FD, become_cold, end_child, run_pytest, set_dumpable
 from .deciding import Swaps
 from .declining import CONFIG_FILES
 from .recording import Recorder, Refusal
-from .report import Lines, OutcomePlugin
+from .report import Lines, OutcomePlugin, hide, register
 from .resident import Resident, die_with, refuse, say_built
 from .stamps import Seen, Tree
 from .standing_in import Descriptors, StandIn, raised
@@ -83,6 +83,7 @@ class Start:
         self.state = State(workspace, Tree(workspace))
         self.recorder = self.state.recorder = Recorder(self.state.is_project, self.refuse)
         self.before = set(sys.modules)
+        self.hidden: list[Any] = []
         self.interrupts = interrupts()
         self.end = end_of_collection(self.on_collected)
 
@@ -92,6 +93,7 @@ class Start:
         rewriting = vars(sys.modules["_pytest.assertion.rewrite"])
         self.rewrite_test = rewriting["_rewrite_test"]
         self.lesson.codes.is_keeping = True
+        self.hidden = hide()
         become_cold(request, self.state.workspace, self.lesson.codes)
         register([self.outcomes, self.collection, self.end])
         self.recorder.watch()

@@ -77,6 +77,33 @@ def outcome(report: Any) -> str:
     return str(report.outcome)
 
 
+def register(plugins: list[Any]) -> None:
+    """The first configuration that pytest makes gets the plugins; later ones belong to tests."""
+    from _pytest import config
+
+    original = config.get_config
+
+    def get_config(*args: Any, **kwargs: Any) -> Any:
+        config.get_config = original
+        made = original(*args, **kwargs)
+        for plugin in plugins:
+            made.pluginmanager.register(plugin)
+        return made
+
+    if plugins:
+        config.get_config = get_config
+
+
+def hide() -> list[Any]:
+    """Takes our modules out of ``sys.modules``, where a test could see them.
+
+    Returns them: whoever still runs code of theirs keeps them.
+    """
+    package = __name__.partition(".")[0]
+    ours = [name for name in sys.modules if name.partition(".")[0] == package]
+    return [sys.modules.pop(name) for name in ours]
+
+
 class LearningPlugin:
     """Says once, when collection is over and before a test runs, which modules it imported."""
 
