@@ -87,6 +87,11 @@ def find_functions(state: State, filename: str, plan: edits.Plan) -> Swaps:
     for code in plan.changed:
         if id(code) in state.executed:
             raise Colder(f"{filename}: {code.co_qualname} ran on import")
+    assert state.recorder is not None
+    for old, new in plan.codes:
+        # its lines are something that may be kept too
+        if id(old) in state.recorder.kept and old != new:
+            raise Colder(f"{filename}: the code of {old.co_qualname} was looked at on import")
     successors = {id(old): new for old, new in plan.codes}
     swaps: Swaps = []
     for function in state.functions.get(filename, ()):

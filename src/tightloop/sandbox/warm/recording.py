@@ -13,7 +13,7 @@ import random
 import sys
 import threading
 import types
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import _bootstrap_external
 from typing import Any
@@ -50,6 +50,11 @@ _CLOCKS = frozenset(
 # What a module names its files and tables by must be another thing in each run.
 _CHANCE = frozenset(("urandom", "getrandom", "random", "getrandbits", "generate_time_safe"))
 _ITS_LIBRARY = frozenset(("random", "uuid", "secrets", "tempfile"))
+_SEED, _SET_STATE = random.Random.seed.__code__, random.Random.setstate.__code__
+# They look at the code of functions for arguments, names and lines, and keep none of it; other
+# arguments go colder anyway, and so does every file of a test.
+_ASK_FOR_ARGUMENTS = frozenset(("inspect", "functools", "typing", "_pytest", "pytest", "pluggy"))
+_HAND_ON = frozenset(("getmembers", "_getmembers", "getattr_static"))
 _FUNCTION_LIKE = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
 
 
@@ -90,6 +95,9 @@ class Recorder:
     opened: dict[str, int] = field(default_factory=dict)
     acts: list[str] = field(default_factory=list)
     looks: Looks = field(default_factory=Looks)
+    kept: dict[int, types.CodeType] = field(default_factory=dict)
+    is_seeded: bool = False
+    _is_asking: bool = False
     _is_on: bool = False
     _before: dict[str, Any] = field(default_factory=dict)
     _to_code: Any = None
@@ -190,6 +198,8 @@ class Recorder:
             self.executed[id(code)] = code  # kept, so that the number stays its own
             if id(code) in ASKING:
                 self.looks.on_call(frame)
+            elif code is _SEED or code is _SET_STATE:
+                self._on_seed(frame)
         elif event == "c_call" and called.__name__ in _CLOCKS and _is_clock(called):
             file = frame.f_code.co_filename
             if self.is_project(file):
@@ -204,13 +214,41 @@ class Recorder:
         owner = getattr(called, "__self__", None)
         if isinstance(owner, types.ModuleType):
             return owner.__name__ in ("posix", "_uuid")
-        is_seeded = id(random.Random.seed.__code__) in self.executed
-        return owner is getattr(random.random, "__self__", None) and not is_seeded
+        return owner is _shared_numbers() and not self.is_seeded
+
+    def _on_seed(self, frame: types.FrameType) -> None:
+        """Numbers of one's own, not seeded by anything given: every run would get the same."""
+        given = frame.f_locals
+        is_chosen = frame.f_code is _SET_STATE or given.get("a") is not None
+        if given.get("self") is _shared_numbers() and is_chosen:
+            self.is_seeded = True
+        elif not is_chosen:
+            file = _asker_of_chance(frame)
+            if self.is_project(file):
+                self._note_act(f"numbers without a seed for {file}")
+
+    def _on_code_asked(self, function: types.FunctionType) -> None:
+        """Whoever asks may keep it, or something out of it. The libraries named do not."""
+        if self._is_asking:
+            return
+        self._is_asking = True
+        try:
+            code = function.__code__  # asks again
+        finally:
+            self._is_asking = False
+        frame = sys._getframe(2)
+        asker = str(frame.f_globals.get("__name__")).partition(".")[0]
+        keeps = asker not in _ASK_FOR_ARGUMENTS or frame.f_code.co_name in _HAND_ON
+        if keeps and self.is_project(code.co_filename):
+            self.kept[id(code)] = code
 
     def _on_audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self._is_on:
             return
-        if event == "open":
+        if event == "object.__getattr__":
+            if arguments[1] == "__code__" and type(arguments[0]) is types.FunctionType:
+                self._on_code_asked(arguments[0])
+        elif event == "open":
             self._on_open(*arguments)
         elif event in ("os.listdir", "os.scandir"):
             self.looks.on_listing(*arguments)
@@ -305,6 +343,11 @@ def _asker_of_chance(frame: Any) -> str:
     return frame.f_code.co_filename if frame is not None else os.sep
 
 
+def _shared_numbers() -> Any:
+    """What ``random.random`` and its kin take from."""
+    return getattr(random.random, "__self__", None)
+
+
 def _is_clock(called: Any) -> bool:
     """Whether a builtin of such a name tells the time or which process this is."""
     owner = getattr(called, "__self__", None)
@@ -329,14 +372,12 @@ class RandomState:
         self._before = random.getstate()
         self.touched: tuple[Any, ...] | None = None
 
-    def note(self, executed: Container[int]) -> None:
-        """To be called when everything is imported.
+    def note(self, *, is_set: bool) -> None:
+        """To be called when everything is imported; ``is_set`` when somebody chose their state.
 
         Who only took numbers would take others in a cold run, as in a fork.
         """
         after = random.getstate()
-        setters = (random.Random.seed, random.Random.setstate)
-        is_set = any(id(setter.__code__) in executed for setter in setters)
         self.touched = after if is_set and after != self._before else None
 
     def restore(self) -> None:
