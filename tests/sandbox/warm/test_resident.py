@@ -508,3 +508,43 @@ def test_the_death_of_the_process_with_the_modules_costs_no_run(
         assert started.run().level == "l2"
     finally:
         started.end()
+
+
+LATE_PLUGIN = """\
+def pytest_terminal_summary():
+    import imported_late
+    assert imported_late.__name__
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_with_modules", [True, False])
+def test_what_plugins_import_at_the_end_is_held_by_processes_built_early_too(
+    is_with_modules: bool, tmp_path: Path
+) -> None:
+    """The first run comes before that is known, and the processes that it leads to as well."""
+    started = Started(tmp_path)
+    try:
+        packages = next(tmp_path.glob(".venv/lib/*/site-packages"))
+        write(tmp_path, FILES)
+        if is_with_modules:  # a plugin that is not known has no process that pytest has started in
+            (packages / "late_plugin.py").write_text(LATE_PLUGIN)
+            (packages / "late_plugin-1.dist-info").mkdir()
+            entry = "[pytest11]\nlate_plugin = late_plugin\n"
+            (packages / "late_plugin-1.dist-info" / "entry_points.txt").write_text(entry)
+            meta = "Metadata-Version: 2.1\nName: late-plugin\nVersion: 1\n"
+            (packages / "late_plugin-1.dist-info" / "METADATA").write_text(meta)
+        (packages / "imported_late.py").write_text("")
+        started.end()
+        started = Started(tmp_path)
+        held = "imported_late" if is_with_modules else "sqlite3"
+        edit(tmp_path, "tests/test_it.py", "import random\n", "import random\nimport sys\n")
+        edit(tmp_path, "tests/test_it.py", "core.broken()", f"assert {held!r} not in sys.modules")
+        first = started.run()
+        assert (first.level, first.tests["tests/test_it.py::test_lines"]) == ("l0", "passed")
+        started.settle()
+        ran = started.run()
+        assert ran.level == ("l1" if is_with_modules else "l2"), ran.colder
+        assert ran.tests["tests/test_it.py::test_lines"] == "failed", ran
+    finally:
+        started.end()

@@ -168,6 +168,12 @@ class Levels:
             if upper.is_built:
                 upper.check()
 
+    def build_anew(self) -> None:
+        """The bare process holds more than when these were forked from it: what plugins import
+        only at the end of a run would be imported by each of their children."""
+        for upper in reversed(self.uppers.all()):
+            self.want(self.uppers.key(upper), upper.lesson)
+
     def build_next(self) -> None:
         """In the background, the one that was asked for first."""
         key = next(iter(self.to_build))

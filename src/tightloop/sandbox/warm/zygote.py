@@ -165,6 +165,7 @@ class Zygote:
         if not self.to_import:
             gc.collect()
             gc.freeze()
+            self.levels.build_anew()
             self.send({"state": "ready", "num_modules": len(sys.modules)})
 
     def on_probe(self) -> None:
