@@ -116,7 +116,8 @@ def test_what_a_test_can_see_is_what_it_sees_without_a_report(
     (project.workspace / "test_it.py").write_text(WHAT_IS_THERE)
     (project.workspace / "conftest.py").write_text("import sys\nsys.path.insert(0, '.')\n")
     ran, tests = reported(project, project.python.with_name(program))
-    line = [project.python.with_name(program), *(["-m", "pytest"] if program == "python" else [])]
+    line = [str(project.python.with_name(program))]
+    line += ["-m", "pytest"] if program == "python" else []
     plain = subprocess.run(
         [*line, "-q", "-rA"],
         cwd=project.workspace,
