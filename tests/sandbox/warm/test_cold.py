@@ -147,7 +147,7 @@ def test_a_test_that_a_warm_process_leads_astray_is_found(project: Started) -> N
 
 
 def test_nothing_of_ours_is_seen_at_any_level(project: Started) -> None:
-    """Neither by a test nor while it is collected."""
+    """Neither by a test nor while it is collected, nor by a module while it is imported."""
     (project.workspace / "test_it.py").write_text(
         "import sys\nimport subject\nSEEN = [*sys.modules]\n\n\ndef test_one():\n"
         "    assert not [name for name in (*SEEN, *sys.modules) if 'tightloop' in name]\n"
@@ -155,8 +155,9 @@ def test_nothing_of_ours_is_seen_at_any_level(project: Started) -> None:
     for level in ("l0", "l2"):
         ran = project.run("-q") if level == "l0" else project.resident("-q")
         assert (ran.level, ran.code) == (level, 0), ran.output
-    text = "import sys\nimport subject\n\n\ndef test_one():\n"
-    text += "    assert not [name for name in sys.modules if 'tightloop' in name]\n"
+    (project.workspace / "subject.py").write_text("import sys\nSEEN = [*sys.modules]\n")
+    text = "import sys\nimport subject\n\n\ndef test_one():\n    seen = (*subject.SEEN, *sys.modules)\n"
+    text += "    assert not [name for name in seen if 'tightloop' in name]\n"
     (project.workspace / "test_it.py").write_text(text)
     project.resident("-q")
     (project.workspace / "test_it.py").write_text(text + "    assert 1\n")

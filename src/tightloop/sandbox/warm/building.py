@@ -17,7 +17,7 @@ from .child import become_cold, forget_listings
 from .compiled import Codes
 from .declining import CONFIG_FILES
 from .recording import ChangedMeanwhile, RandomState, Recorder, Refusal, project_objects
-from .report import attributes
+from .report import attributes, hide
 from .stamps import Seen, Tree, is_below
 
 
@@ -71,6 +71,7 @@ class State:
     executed: set[int] = field(default_factory=set)
     recorder: Recorder | None = None
     random: RandomState = field(default_factory=RandomState)
+    hidden: list[Any] = field(default_factory=list)
     _places: dict[str, bool] = field(default_factory=dict)
 
     def is_project(self, path: str) -> bool:
@@ -94,6 +95,7 @@ def build(lesson: Lesson, workspace: str) -> State:
     become_cold(request, workspace, lesson.codes)
     lesson.codes.is_keeping = True  # modules only: a test file is not imported here
     state = State(workspace, Tree(workspace))
+    state.hidden = hide()
     check_tests(lesson.tree, learnt)
     statements = find_imports(state, learnt)
     before = set(sys.modules)
