@@ -322,12 +322,6 @@ REFUSED = {
         "shares memory",
     ),
     "day": ("import datetime\nSTARTED = datetime.date.today()\n", "date.today in "),
-    "numbers without a seed": ("import random\nMINE = random.Random()\n", "without a seed"),
-    "seed of nothing": ("import random\nrandom.seed()\n", "without a seed"),
-    "numbers beside seeded ones": (
-        "import random\nOTHER = random.Random(3)\nDRAWN = random.random()\n",
-        "random",
-    ),
     "process number": ("import os\nMINE = os.getpid()\n", "getpid in "),
 }
 # A process with the modules alone could not have these; pytest's own start makes them as it should.
@@ -386,79 +380,6 @@ def test_seeded_random_numbers_are_those_of_a_cold_run(shared: Started, project:
     edit(project, "tests/test_it.py", "import pkg\n", "import pkg, pkg.late\n")
     edit(project, "tests/test_it.py", "core.broken()", "assert random.random() == 0")
     same(shared, shared.resident())
-
-
-@pytest.mark.slow
-def test_numbers_with_a_seed_of_their_own_are_those_of_a_cold_run(
-    shared: Started, project: Path
-) -> None:
-    """Each run begins with the same; that is what a cold run does too."""
-    edit(project, "pkg/late.py", None, "import random\nMINE = random.Random(7)\n")
-    edit(project, "tests/test_it.py", "import pkg\n", "import pkg, pkg.late\n")
-    edit(project, "tests/test_it.py", "core.broken()", "assert pkg.late.MINE.random() == 0")
-    same(shared, shared.resident())
-
-
-KEEPING = """\
-import functools, inspect
-
-KEPT = []
-
-
-def keep(function):
-    KEPT.append(function.__code__)
-    return function
-
-
-def describe(function):
-    inspect.signature(function)
-    return functools.wraps(function)(lambda: function())
-
-
-@keep
-def kept():
-    return 1
-
-
-@describe
-def described():
-    return 1
-
-
-def free():
-    return 1
-
-
-def value():
-    return eval(KEPT[0]), KEPT[0].co_firstlineno, described(), free()
-"""
-# The edit, and the level at which the next run takes place.
-KEEPING_EDITS = {
-    "the function whose code is kept": ("kept():\n    return 1", "kept():\n    return 2", "l0"),
-    "its lines": ("@keep\n", "# a remark\n@keep\n", "l0"),
-    "one that was asked for its arguments": (
-        *("described():\n    return 1", "described():\n    return 2"),
-        "swap-l2",
-    ),
-    "another": ("free():\n    return 1", "free():\n    return 2", "swap-l2"),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", KEEPING_EDITS)
-def test_code_that_an_import_has_kept_is_not_swapped(
-    name: str, shared: Started, project: Path
-) -> None:
-    """A swap would reach the function and not what was taken out of it."""
-    edit(project, "pkg/late.py", None, KEEPING)
-    edit(project, "tests/test_it.py", "import pkg\n", "import pkg, pkg.late\n")
-    edit(project, "tests/test_it.py", "core.broken()", "assert pkg.late.value() == 0")
-    shared.resident()
-    old, new, level = KEEPING_EDITS[name]
-    edit(project, "pkg/late.py", old, new)
-    ran = shared.run()
-    assert ran.level == level, ran.colder
-    same(shared, ran)
 
 
 @pytest.mark.slow

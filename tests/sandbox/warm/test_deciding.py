@@ -1,0 +1,125 @@
+"""What an import kept or drew decides whether a run may be warm, and what may be swapped."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.sandbox.warm.started import Started
+from tests.sandbox.warm.test_resident import FILES, edit, same, write
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
+    """One resident interpreter; it serves 200 runs, so not those of another module too."""
+    started = Started(tmp_path_factory.mktemp("deciding"))
+    yield started
+    started.end()
+
+
+@pytest.fixture
+def project(shared: Started) -> Path:
+    """The project as it is before the edit."""
+    write(shared.workspace, FILES)
+    return shared.workspace
+
+
+KEEPING = """\
+import functools, inspect
+
+KEPT = []
+
+
+def keep(function):
+    KEPT.append(function.__code__)
+    return function
+
+
+def describe(function):
+    inspect.signature(function)
+    return functools.wraps(function)(lambda: function())
+
+
+@keep
+def kept():
+    return 1
+
+
+@describe
+def described():
+    return 1
+
+
+def free():
+    return 1
+
+
+def value():
+    return eval(KEPT[0]), KEPT[0].co_firstlineno, described(), free()
+"""
+# The edit, and the level at which the next run takes place.
+KEEPING_EDITS = {
+    "the function whose code is kept": ("kept():\n    return 1", "kept():\n    return 2", "l0"),
+    "its lines": ("@keep\n", "# a remark\n@keep\n", "l0"),
+    "one that was asked for its arguments": (
+        *("described():\n    return 1", "described():\n    return 2"),
+        "swap-l2",
+    ),
+    "another": ("free():\n    return 1", "free():\n    return 2", "swap-l2"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KEEPING_EDITS)
+def test_code_that_an_import_has_kept_is_not_swapped(
+    name: str, shared: Started, project: Path
+) -> None:
+    """A swap would reach the function and not what was taken out of it."""
+    edit(project, "pkg/late.py", None, KEEPING)
+    edit(project, "tests/test_it.py", "import pkg\n", "import pkg, pkg.late\n")
+    edit(project, "tests/test_it.py", "core.broken()", "assert pkg.late.value() == 0")
+    shared.resident()
+    old, new, level = KEEPING_EDITS[name]
+    edit(project, "pkg/late.py", old, new)
+    ran = shared.run()
+    assert ran.level == level, ran.colder
+    same(shared, ran)
+
+
+@pytest.mark.slow
+def test_numbers_with_a_seed_of_their_own_are_those_of_a_cold_run(
+    shared: Started, project: Path
+) -> None:
+    """Each run begins with the same; that is what a cold run does too."""
+    edit(project, "pkg/late.py", None, "import random\nMINE = random.Random(7)\n")
+    edit(project, "tests/test_it.py", "import pkg\n", "import pkg, pkg.late\n")
+    edit(project, "tests/test_it.py", "core.broken()", "assert pkg.late.MINE.random() == 0")
+    same(shared, shared.resident())
+
+
+UNSEEDED = {
+    "numbers without a seed": ("import random\nMINE = random.Random()\n", "without a seed"),
+    "seed of nothing": ("import random\nrandom.seed()\n", "without a seed"),
+    "numbers beside seeded ones": (
+        "import random\nOTHER = random.Random(3)\nDRAWN = random.random()\n",
+        "random",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", UNSEEDED)
+def test_numbers_without_a_seed_are_new_in_each_run(
+    name: str, shared: Started, project: Path
+) -> None:
+    """A process that has them would give each run the same."""
+    text, reason = UNSEEDED[name]
+    edit(project, "pkg/late.py", None, text)
+    edit(project, "tests/test_it.py", "import pkg\n", "import pkg, pkg.late\n")
+    args = f"-q -rA -p no:cacheprovider --maxfail={100 + list(UNSEEDED).index(name)}"
+    shared.settle()
+    shared.run(args)
+    shared.settle()
+    ran = shared.run(args)
+    assert ran.level == "l0"
+    assert reason in ran.colder
