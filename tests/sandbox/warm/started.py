@@ -18,6 +18,8 @@ from tightloop.sandbox.warm.wire import MAX_MESSAGE_BYTES
 
 MAIN = Path(next(iter(package.__path__))) / "__main__.py"
 _LIMIT_S = 30.0
+_MAX_RUNS = 180
+"""After 200 the resident interpreter ends, to start anew with another hash seed."""
 
 
 @dataclass
@@ -64,6 +66,7 @@ class Started:
             "LANG": "C.UTF-8",
         }
         self.number = 0
+        self.num_runs = 0
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(_LIMIT_S)
         self.link = ours
@@ -118,6 +121,8 @@ class Started:
 
     def run(self, args: str = "-q -rA -p no:cacheprovider") -> Ran:
         """A run to its end, at whatever level."""
+        self.num_runs += 1
+        assert self.num_runs < _MAX_RUNS, "so many tests need another resident interpreter"
         request = self.request(args)
         reading, writing = os.pipe()
         reporting, lines = os.pipe()

@@ -123,3 +123,76 @@ def test_numbers_without_a_seed_are_new_in_each_run(
     ran = shared.run(args)
     assert ran.level == "l0"
     assert reason in ran.colder
+
+
+REFUSED = {
+    "thread": ("import threading\nthreading.Thread(target=int).start()\n", "start_new_thread"),
+    "descriptor": ("import os\nKEPT = os.open('/', os.O_RDONLY)\n", "open descriptors"),
+    "socket": ("import socket\nKEPT = socket.socket()\n", "open descriptors"),
+    "file written": ("open('written', 'w').close()\n", "open for writing"),
+    "process": ("import subprocess\nsubprocess.run(['true'])\n", "subprocess.Popen"),
+    "profiler": ("import sys\nsys.setprofile(None)\n", "profiler"),
+    "clock": ("import time\nSTARTED = time.time()\n", "time in "),
+    "lock of several processes": (
+        "import multiprocessing\nLOCK = multiprocessing.Lock()\n",
+        "shares memory",
+    ),
+    "day": ("import datetime\nSTARTED = datetime.date.today()\n", "date.today in "),
+    "process number": ("import os\nMINE = os.getpid()\n", "getpid in "),
+}
+# A process with the modules alone could not have these; pytest's own start makes them as it should.
+HELD = {
+    "variable": "import os\nos.environ['SET'] = '1'\n",
+    "output": "print('hello')\n",
+    "warning": "import warnings\nwarnings.warn('old')\n",
+    "standard stream kept": "import sys\nOUT = sys.stdout\n",
+    "search path": "import sys\nsys.path.append('/nowhere')\n",
+    "logging": "import logging\nlogging.basicConfig()\n",
+    "nameless file": "import tempfile\nKEPT = tempfile.TemporaryFile()\n",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HELD)
+def test_what_only_a_start_of_pytest_can_have_done(
+    name: str, shared: Started, project: Path
+) -> None:
+    """Such a project has no process with its modules alone, but one that pytest has started in."""
+    edit(project, "pkg/late.py", None, HELD[name])
+    edit(project, "tests/test_it.py", "import pkg\n", "import pkg, pkg.late\n")
+    for args in ("-q -rA -p no:cacheprovider", "-s -rA -p no:cacheprovider"):
+        ran = shared.resident(args)
+        assert shared.cold(args).said == ran.said
+        edit(project, "pkg/core.py", "return self.size", "return self.size  # again")
+        ran = shared.run(args)
+        assert (ran.level, shared.cold(args).said) == ("swap-l2", ran.said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_fork_cannot_share_keeps_modules_from_being_resident(
+    name: str, shared: Started, project: Path
+) -> None:
+    """Such a project is served a level below, and the reason is said."""
+    text, reason = REFUSED[name]
+    edit(project, "pkg/late.py", None, text)
+    edit(project, "tests/test_it.py", "import pkg\n", "import pkg, pkg.late\n")
+    args = f"-q -rA -p no:cacheprovider --tb=short --maxfail={100 + list(REFUSED).index(name)}"
+    for _ in range(2):  # after the first there is a file more, which would be another reason
+        shared.settle()
+        shared.run(args)
+    shared.settle()
+    ran = shared.run(args)
+    assert ran.level == "l0"
+    assert reason in ran.colder
+    (project / "written").unlink(missing_ok=True)
+    assert shared.cold(args).said == ran.said
+
+
+@pytest.mark.slow
+def test_seeded_random_numbers_are_those_of_a_cold_run(shared: Started, project: Path) -> None:
+    """A fork would reseed them."""
+    edit(project, "pkg/late.py", None, "import random\nrandom.seed(7)\n")
+    edit(project, "tests/test_it.py", "import pkg\n", "import pkg, pkg.late\n")
+    edit(project, "tests/test_it.py", "core.broken()", "assert random.random() == 0")
+    same(shared, shared.resident())
