@@ -13,7 +13,7 @@ from tightloop.agent.loop import Agent
 from tightloop.agent.tools.apply_patch import ApplyPatch
 from tightloop.agent.tools.exec_command import ExecCommand
 from tightloop.agent.tools.interface import ToolContext
-from tightloop.cli.backend import open_backend
+from tightloop.harness.backend import open_backend
 from tightloop.client.session import Session
 from tightloop.sandbox.interface import Policy
 from tightloop.sandbox.isolation import open_sandbox

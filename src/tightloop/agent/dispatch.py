@@ -78,7 +78,7 @@ class Dispatcher:
 
     ``outputs`` holds the output item of every call that ended, by call id; ``spans`` what ran.
     ``cut`` are the calls that were given up half-way, as far as they came; they have outputs too.
-    ``foreteller`` is told outputs while the calls run.
+    ``foreteller`` is told outputs while the calls run, ``keep`` when they have ended.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class Dispatcher:
         listener: Listener,
         next_item_id: Callable[[], str],
         foreteller: Foreteller | None = None,
+        keep: Callable[[Output], None] = lambda _output: None,
     ) -> None:
         self.outputs: dict[str, Output] = {}
         self.spans: list[Span] = []
@@ -97,6 +98,7 @@ class Dispatcher:
         self._listener = listener
         self._next_item_id = next_item_id
         self._foreteller = foreteller
+        self._keep = keep
         self._running: set[asyncio.Task[None]] = set()
         self._in_order = asyncio.Lock()  # wakes its waiters first come, first served
         self._open: dict[int, _Open] = {}
@@ -106,11 +108,14 @@ class Dispatcher:
         self.outputs.clear()
         self.cut.clear()
 
-    def announce(self, event: Mapping[str, Any]) -> None:
-        """An output item was added: get ready if it is a call of a tool that can use that."""
+    def announce(self, event: Mapping[str, Any]) -> bool:
+        """An output item was added: get ready if it is a call of a tool that can use that.
+
+        Whether it is a call at all.
+        """
         item = event.get("item")
         if not isinstance(item, dict) or item.get("type") not in _CALL_TYPES:
-            return
+            return False
         tool = self._tools.get(item.get("name", ""))
         if isinstance(tool, StreamingTool):
             context = self._own_context()
@@ -120,6 +125,7 @@ class Dispatcher:
                 call_id = str(item.get("call_id") or "")
                 opened = _Open(call_id, tool.name, is_custom, prepared, context)
                 self._open[event.get("output_index", -1)] = opened
+        return True
 
     def feed(self, event: Mapping[str, Any]) -> Hopeless | None:
         """More arguments of an open call.
@@ -166,6 +172,7 @@ class Dispatcher:
         self.cut.append(call)
         result = self._redacted(hopeless.result)
         self.outputs[call.call_id] = _output(call, result.text)
+        self._keep(self.outputs[call.call_id])
         item = result.item or ErrorItem(opened.context.item_id, result.text)
         self._listener(ItemCompleted(item))
 
@@ -195,6 +202,7 @@ class Dispatcher:
             self._foreteller.prefill_whole(call.call_id, result.text)
         self.spans += result.spans
         self.outputs[call.call_id] = _output(call, result.text)
+        self._keep(self.outputs[call.call_id])
         item = result.item or ErrorItem(context.item_id, result.text)
         self._listener(ItemCompleted(item))
 

@@ -9,12 +9,11 @@ dropped, and all that it said goes out again.
 
 from collections.abc import Sequence
 
-import msgspec
-
 from tightloop.agent.dispatch import Call
+from tightloop.agent.portable import portable
 from tightloop.agent.tools.interface import Hopeless
 from tightloop.client.session import Session
-from tightloop.protocol.items import Item, OpaqueItem, Reasoning
+from tightloop.protocol.items import Item
 
 MAX_IN_A_ROW = 2
 """Responses ended early one after the other; a model whose patches always fail may then finish."""
@@ -59,19 +58,7 @@ class EarlyEnd:
         """The response is over; ``cut`` are the calls given up in it."""
         self._num_in_a_row = self._num_in_a_row + 1 if self._is_ending else 0
         if is_dropped:
-            self.kept = [*map(_as_input, filter(_is_portable, self._done)), *cut]
+            self.kept = [*portable(self._done), *cut]
         elif self._is_ending and self._session.last is not None:
             known = {getattr(item, "call_id", None) for item in self._session.last.output_items}
             self.kept = [call for call in cut if call.call_id not in known]
-
-
-def _is_portable(item: Item) -> bool:
-    """Whether a server that never saw the item can read it."""
-    if isinstance(item, Reasoning):
-        return bool(item.encrypted_content or item.content)
-    return not isinstance(item, OpaqueItem)
-
-
-def _as_input(item: Item) -> Item:
-    """Without its id: that would be looked up."""
-    return item if isinstance(item, OpaqueItem) else msgspec.structs.replace(item, id=None)

@@ -7,7 +7,7 @@ Order of one run::
 
 Additions of ours are extra keys that a reader of the original format ignores: ``t`` (seconds
 since the run began, on every line), ``output_delta`` and ``text_delta`` on ``item.updated``, and
-``tightloop`` on ``turn.completed``. Source: openai/codex, ``codex-rs/exec/src/exec_events.rs``.
+``tightloop`` on ``turn.completed``, and the event ``turn.steer``. Source: openai/codex, ``codex-rs/exec/src/exec_events.rs``.
 """
 
 from collections.abc import Callable
@@ -139,6 +139,18 @@ class TurnStarted(Struct, frozen=True, tag_field="type", tag="turn.started"):
     """A user message is being worked on."""
 
 
+class Steered(Struct, frozen=True, tag_field="type", tag="turn.steer"):
+    """What became of a message for the running turn, an addition of ours; see ``steering``.
+
+    ``step`` is the request of the turn that carries it.
+    """
+
+    id: str
+    state: str
+    text: str
+    step: int | None = None
+
+
 class ItemStarted(Struct, frozen=True, tag_field="type", tag="item.started"):
     """Something that takes time has begun."""
 
@@ -181,6 +193,7 @@ class ErrorEvent(Struct, frozen=True, tag_field="type", tag="error"):
 Event = (
     ThreadStarted
     | TurnStarted
+    | Steered
     | ItemStarted
     | ItemUpdated
     | ItemCompleted

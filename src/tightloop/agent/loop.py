@@ -19,7 +19,9 @@ from contextlib import aclosing
 from tightloop.agent import events as said
 from tightloop.agent.dispatch import ARGUMENT_DELTAS, Call, Dispatcher
 from tightloop.agent.early_end import EarlyEnd
+from tightloop.agent.keeper import Keeper, NoKeeper
 from tightloop.agent.overseer import NoOverseer, Overseer
+from tightloop.agent.steering import Inbox, Steer
 from tightloop.agent.tools.interface import Tool, ToolContext
 from tightloop.agent.turn import Limits, Status, TurnResult, added
 from tightloop.client.session import Session
@@ -35,8 +37,9 @@ from tightloop.trace.spans import Span
 class Agent:
     """One conversation that acts. One turn at a time; cancel the task of ``run_turn`` to stop it.
 
-    ``opening`` items go out before the first user message. ``overseer`` knows what the model does not.
-    Not to be shared between event loops.
+    ``opening`` items go out before the first user message: what the model is told, or a conversation
+    of before. ``overseer`` knows what the model does not; ``keeper`` keeps the conversation.
+    ``thread_id`` is given when it was begun before. Not to be shared between event loops.
     """
 
     def __init__(
@@ -49,8 +52,10 @@ class Agent:
         limits: Limits | None = None,
         listener: said.Listener | None = None,
         overseer: Overseer | None = None,
+        keeper: Keeper | None = None,
+        thread_id: str | None = None,
     ) -> None:
-        self.thread_id = str(uuid.uuid4())
+        self.thread_id = thread_id or str(uuid.uuid4())
         self.last_result: TurnResult | None = None
         """The last turn's result, also when it was cancelled."""
         self._session = session
@@ -58,13 +63,45 @@ class Agent:
         self._limits = limits or Limits()
         self._listener = listener
         self._overseer = overseer or NoOverseer()
+        self._keeper = keeper or NoKeeper()
         self._events: list[said.Event] = []
         self._num_items = 0
-        self._dispatcher = Dispatcher(tools, context, self._say, self._next_item_id, session)
+        self._dispatcher = Dispatcher(
+            tools, context, self._say, self._next_item_id, session, self._keeper.done
+        )
         self._early = EarlyEnd(session, self._limits.cancel_min_tokens)
+        self._inbox = Inbox()
+        self._has_calls = False
+        self._is_running = self._is_hurried = self._is_ended = False
         self._backlog: list[Item] = list(opening)
         self._usage = Usage()
         self._text = ""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a turn is being worked on."""
+        return self._is_running
+
+    @property
+    def items(self) -> list[Item]:
+        """The conversation as the next request will continue it."""
+        return [*self._session.items, *self._backlog]
+
+    def steer(self, text: str, *, now: bool = False) -> Steer:
+        """A message for the running turn, or for the next one when none runs.
+
+        It goes out with the turn's next request; with ``now`` the response that is being made is
+        ended for it, if it has made no call yet.
+        """
+        steer = self._inbox.add(text)
+        self._say(said.Steered(steer.id, steer.state, text))
+        if now and self._is_running and not self._has_calls:
+            self._is_hurried, self._is_ended = True, self._session.end_early()
+        return steer
+
+    def withdraw(self, steer: Steer) -> bool:
+        """Take a steer back; False when it has gone out."""
+        return self._inbox.withdraw(steer)
 
     async def run_turn(self, prompt: str) -> TurnResult:
         """Work on ``prompt`` until the model answers without a call, or a limit is reached.
@@ -77,10 +114,12 @@ class Agent:
         self._dispatcher.spans = []
         self._say(said.TurnStarted())
         self._overseer.begin_turn(prompt)
+        self._is_running = True
         status, message, is_refused = Status.FAILED, "", False
         try:
             async with asyncio.timeout(self._limits.wall_s):
-                status, message = await self._work([*self._backlog, user_item(prompt)])
+                self._backlog += [*self._steers(0), user_item(prompt)]
+                status, message = await self._work()
         except TimeoutError:
             status, message = Status.TIMEOUT, f"no end after {self._limits.wall_s:g} s"
         except (ApiError, TransportError, RemoteProtocolError) as error:
@@ -93,6 +132,10 @@ class Agent:
             trips = self._session.trips[num_trips:]
             end_ns = self._clock.now_ns()
             tries = await self._overseer.finish_turn()
+            self._is_running = False
+            for steer in self._inbox.defer():
+                self._say(said.Steered(steer.id, steer.state, steer.text))
+            self._keeper.settled(self.items)
             result = TurnResult(
                 self._text, status, self._dispatcher.spans, trips, start_ns, end_ns, self._usage,
                 self._events, message, is_refused, tries,
@@ -101,9 +144,12 @@ class Agent:
             self._say(result.closing_event())
         return result
 
-    async def _work(self, items: list[Item]) -> tuple[Status, str]:
-        for _ in range(self._limits.max_turns):
+    async def _work(self) -> tuple[Status, str]:
+        for step in range(1, self._limits.max_turns + 1):
+            self._backlog += self._steers(step)
+            items = self._backlog
             num_known = len(self._session.items)
+            self._keeper.settled(self.items)
             try:
                 await self._round(items)
             finally:  # whatever was not taken in must go out again, and every call needs an output
@@ -111,15 +157,14 @@ class Agent:
                 unheard = [] if heard else items
                 calls = _calls([*heard[len(items) :], *kept])
                 self._backlog = [*unheard, *kept, *self._dispatcher.take_outputs(calls)]
-            items = self._backlog
             if calls:
                 self._tell(self._overseer.take_news())
-            if kept:
+            if kept or (self._is_hurried and not calls):
                 continue
             last = self._session.last
             if last is not None and last.status == "failed":
                 return Status.FAILED, str(last.error or "the response failed")
-            if not calls:
+            if not calls and not self._inbox:
                 if last is not None and last.status == "incomplete":
                     return Status.FAILED, f"the response is incomplete: {last.incomplete_reason}"
                 if not await self._is_contradicted():
@@ -136,6 +181,13 @@ class Agent:
         self._tell(objections)
         return bool(objections)
 
+    def _steers(self, step: int) -> list[Item]:
+        """What the user has said meanwhile, to go out with this request."""
+        taken = self._inbox.take(step)
+        for steer in taken:
+            self._say(said.Steered(steer.id, steer.state, steer.text, steer.step))
+        return [user_item(steer.text) for steer in taken]
+
     def _tell(self, texts: Sequence[str]) -> None:
         for text in texts:
             self._backlog.append(user_item(text))
@@ -145,7 +197,7 @@ class Agent:
         """One response and all its calls."""
         self._dispatcher.begin()
         self._early.begin()
-        is_dropped = False
+        self._has_calls = self._is_hurried = self._is_ended = is_dropped = False
         failure: Exception | None = None
         async with asyncio.TaskGroup() as group:
             try:
@@ -167,6 +219,8 @@ class Agent:
 
     def _hear(self, event: Event, group: asyncio.TaskGroup) -> bool:
         """Act on an event; whether the response is to be dropped now."""
+        if self._is_hurried and not self._is_ended and not self._has_calls:
+            return True
         kind = event["type"]
         if kind in ARGUMENT_DELTAS:
             return self._early.consider(self._dispatcher.feed(event))
@@ -174,11 +228,12 @@ class Agent:
             shown = said.AgentMessage(f"item_{self._num_items}", "")
             self._say(said.ItemUpdated(shown, text_delta=event.get("delta")))
         elif kind == "response.output_item.added":
-            self._dispatcher.announce(event)
+            self._has_calls = self._dispatcher.announce(event) or self._has_calls
         elif kind == "response.output_item.done":
             item = completed_item(event)
             if item is not None:
                 self._early.note(item)
+                self._keeper.done(item)
             if isinstance(item, FunctionCall | CustomToolCall):
                 self._dispatcher.start(item, event.get("output_index", -1), group)
             elif isinstance(item, Message) and item.text:

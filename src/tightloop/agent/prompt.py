@@ -74,6 +74,23 @@ def opening(surroundings: Surroundings, rules: list[Rules]) -> Message:
     return Message("developer", (TextPart("input_text", "\n\n".join(sections)),))
 
 
+def resumed(surroundings: Surroundings, num_missing: int = 0) -> Message:
+    """The developer message after which a conversation of before goes on.
+
+    ``num_missing``: so many calls at its end may have had effects that are not in the workspace.
+    """
+    lines = [
+        "The conversation goes on in a new process. Nothing that was started before still runs.",
+        f"Workspace: {surroundings.workspace}\nIsolation: {surroundings.isolation}",
+    ]
+    if num_missing:
+        lines.append(
+            f"The process ended abruptly: of the last {num_missing} call(s), effects on files may "
+            "be missing. Look before you rely on them."
+        )
+    return Message("developer", (TextPart("input_text", "\n\n".join(lines)),))
+
+
 def project_rules(directory: Path) -> list[Rules]:
     """The AGENTS.md files that hold in ``directory``, outermost first.
 

@@ -10,33 +10,17 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tightloop.agent import events as said
-from tightloop.agent.loop import Agent
-from tightloop.agent.prompt import Surroundings, opening, project_rules
-from tightloop.agent.terminal.printable import printable
-from tightloop.agent.tools.apply_patch import ApplyPatch
-from tightloop.agent.tools.exec_command import ExecCommand
-from tightloop.agent.tools.interface import Tool, ToolContext
 from tightloop.agent.turn import Limits
-from tightloop.cli.backend import Backend, UsageError, open_backend
-from tightloop.cli.decisions import DecisionLog
 from tightloop.cli.option_values import early_end, positive, positive_seconds
 from tightloop.cli.outcome import BAD_USAGE, INTERRUPTED, Outcome, Report
-from tightloop.cli.reading_commands import ReadingCommands
-from tightloop.cli.side_notes import SideNotes
-from tightloop.client.session import Session
+from tightloop.harness.backend import UsageError
+from tightloop.harness.settings import Settings
 from tightloop.sandbox.interface import SandboxError
-from tightloop.sandbox.policies import FULL_ACCESS, NETWORK, NamedPolicy, PolicyError, load_policy
-from tightloop.trace.log import RunLog, new_log_path, state_directory
-
-if TYPE_CHECKING:
-    from tightloop.agent.workbench import Workbench
-    from tightloop.sandbox.workspace import Workspace
+from tightloop.sandbox.policies import PolicyError, load_policy
+from tightloop.trace.log import state_directory
 
 HELP = "let the agent work on a repository once, without questions"
 
@@ -130,139 +114,35 @@ async def _run(arguments: argparse.Namespace, prompt: str, report: Report) -> in
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             asyncio.get_running_loop().add_signal_handler(number, _current_task().cancel)
-    state_dir = arguments.state_dir or state_directory()
-    from tightloop.cli.workshop import open_workshop
-    from tightloop.sandbox.login_environment import LoginShell
-    from tightloop.sandbox.way_out import way_out
-    from tightloop.sandbox.workspace import open_workspace
+    from tightloop.harness.thread import open_thread
 
-    policy = load_policy(arguments.policy, arguments.config)
+    settings = _settings(arguments)
+    policy = load_policy(settings.policy, settings.config)
     if policy.is_read_only and arguments.apply:
         raise UsageError(f"--apply: the policy {policy.name!r} changes nothing")
-    kind = policy.kind(arguments.sandbox)
-    decisions, notes = DecisionLog(report), SideNotes(report)
-    async with AsyncExitStack() as stack:
-        login = await LoginShell.begin(state_dir)  # it runs beside what follows
-        stack.push_async_callback(login.close)
-        workspace = await open_workspace(arguments.repo, state_dir=state_dir)
-        stack.push_async_callback(workspace.discard)
-        # Before the engine: the sandbox warms its tests while a model is loaded.
-        socket = await stack.enter_async_context(way_out(policy, decisions))
-        workshop = await open_workshop(
-            stack,
-            workspace,
-            workspace.completed(policy.policy(workspace.path, socket)),
-            kind=kind,
-            source=await login.environment(),
-            state_dir=state_dir,
-            speculates=not arguments.no_speculation,
-            note=notes,
-        )
-        sandbox = workshop.sandbox
-        backend = await open_backend(
-            stack,
-            model=arguments.model,
-            server=arguments.server,
-            transport=arguments.transport,
-            api_key_env=arguments.api_key_env,
-        )
-        labels: dict[str, Any] = {
-            "model": backend.model,
-            "backend": backend.description,
-            "isolation": sandbox.kind,
-            "policy": policy.name,
-            "workspace": workspace.kind,
-        }
-        redactor = sandbox.redactor
-        log = _open_log(state_dir, workspace, redactor.text, {"prompt": prompt, **labels})
-        stack.callback(log.close)
-        decisions.attach(log)
-        stack.callback(decisions.detach)
-        report.note(" | ".join(f"{name} {printable(value)}" for name, value in labels.items()))
-        if policy.needs_proxy:
-            report.note(f"network: {', '.join(_hosts(policy))}; nothing else")
-        if login.problem:
-            report.note(f"variables of the login shell are unknown: {printable(login.problem)}")
-        if sandbox.kind == "none":
-            report.note("no isolation: commands can read and change whatever you can")
-        elif sandbox.not_stronger:
-            report.note(f"weaker isolation than possible: {printable(sandbox.not_stronger)}")
-        if sandbox.lacks:
-            report.note(f"one layer of isolation is missing: {sandbox.lacks}")
-        if workspace.note:
-            report.note(printable(workspace.note))
-
-        def listen(event: said.Event) -> None:
-            if not isinstance(event, said.ItemUpdated):
-                log.write("event", event=event)
-            report.listen(event)
-
-        bench = workshop.bench
-        context = ToolContext(
-            workspace.path,
-            bench,
-            redact=redactor.text,
-            on_patch=bench.follow,
-            on_changed=bench.changed,
-        )
-        agent = _assemble(arguments, backend, context, policy, listen, bench)
-        outcome = Outcome(report, workspace, log, state_dir)
-        places = {"log": str(log.path), "patch": str(outcome.patch_path)}
-        listen(said.ThreadStarted(agent.thread_id, labels | places))
-        notes.attach(log)
-        stack.callback(notes.detach)
+    async with open_thread(settings, report, log_labels={"prompt": prompt}) as thread:
+        outcome = Outcome(report, thread)
         try:
-            result = await agent.run_turn(prompt)
+            result = await thread.agent.run_turn(prompt)
         except asyncio.CancelledError:
-            await outcome.keep_interrupted(agent.last_result)
+            await outcome.keep_interrupted(thread.agent.last_result)
             raise
-        none_ahead = "" if arguments.no_speculation else bench.none_ahead
-        return await outcome.deliver(result, is_wanted=arguments.apply, none_ahead=none_ahead)
+        return await outcome.deliver(result, is_wanted=arguments.apply)
 
 
-def _open_log(
-    state_dir: Path,
-    workspace: "Workspace",
-    redact: Callable[[str], str],
-    labels: dict[str, Any],
-) -> RunLog:
-    repository = str(workspace.repository)
-    path = new_log_path(state_dir, "exec")
-    return RunLog(path, redact=redact, verb="exec", repository=repository, **labels)
-
-
-def _hosts(policy: NamedPolicy) -> tuple[str, ...]:
-    """The hosts of a policy, as a person wrote them."""
-    return tuple(str(rule) for rule in policy.hosts)
-
-
-def _assemble(
-    arguments: argparse.Namespace,
-    backend: Backend,
-    context: ToolContext,
-    policy: NamedPolicy,
-    listen: said.Listener,
-    bench: "Workbench",
-) -> Agent:
-    tools: list[Tool] = (
-        [ReadingCommands()] if policy.is_read_only else [ExecCommand(), ApplyPatch()]
-    )
-    definitions = [tool.definition() for tool in tools]
-    has_network = policy.level in (NETWORK, FULL_ACCESS)
-    surroundings = Surroundings(
-        context.workspace, context.sandbox.kind, has_network, hosts=_hosts(policy)
-    )
-    rules = project_rules(arguments.repo)
-    for rule in rules:
-        bench.read_rules(rule.text)
-    return Agent(
-        Session(backend.transport, model=backend.model, tools=definitions),
-        tools,
-        context,
-        opening=[opening(surroundings, rules)],
+def _settings(arguments: argparse.Namespace) -> Settings:
+    return Settings(
+        repo=arguments.repo,
+        state_dir=arguments.state_dir or state_directory(),
+        model=arguments.model,
+        server=arguments.server,
+        transport=arguments.transport,
+        api_key_env=arguments.api_key_env,
+        sandbox=arguments.sandbox,
+        policy=arguments.policy,
+        config=arguments.config,
         limits=Limits(arguments.max_turns, arguments.timeout, arguments.early_end),
-        listener=listen,
-        overseer=bench,
+        speculates=not arguments.no_speculation,
     )
 
 

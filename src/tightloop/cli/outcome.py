@@ -4,19 +4,14 @@ import os
 import shlex
 import sys
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tightloop.agent import events as said
 from tightloop.agent.terminal.printable import printable
 from tightloop.agent.terminal.progress import ProgressPrinter
 from tightloop.agent.turn import Status, TurnResult
+from tightloop.harness.thread import Thread
 from tightloop.sandbox.interface import SandboxError
 from tightloop.trace.clock import now_ns
-from tightloop.trace.log import RunLog
-
-if TYPE_CHECKING:
-    from tightloop.sandbox.workspace import Workspace
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -66,24 +61,14 @@ class Outcome:
     """What is left when the turn is over: a diff, a patch file, perhaps a changed repository."""
 
     report: Report
-    workspace: "Workspace"
-    log: RunLog
-    state_dir: Path
+    thread: Thread
 
-    @property
-    def patch_path(self) -> Path:
-        """Where the patch file is, if anything was changed."""
-        return self.state_dir.absolute() / "patches" / f"{self.log.path.stem}.patch"
-
-    async def deliver(self, result: TurnResult, *, is_wanted: bool, none_ahead: str = "") -> int:
-        """Show the result and, if it ``is_wanted``, write it into the repository; the status.
-
-        ``none_ahead`` says why no test ran ahead of the model, if that is so.
-        """
+    async def deliver(self, result: TurnResult, *, is_wanted: bool) -> int:
+        """Show the result and, if it ``is_wanted``, write it into the repository; the status."""
         self._log_turn(result)
         status = DONE if result.status is Status.COMPLETED else FAILED
         if not self.report.is_json:
-            self.report.show_diff(await self.workspace.diff())
+            self.report.show_diff(await self.thread.workspace.diff())
         if await self.keep():
             is_applied = False
             if is_wanted and status == DONE:
@@ -92,8 +77,8 @@ class Outcome:
             if not is_applied:
                 self.report.note(f"apply it with: {self._apply_command()}")
         if not self.report.is_json:
-            _show_time(result, none_ahead)
-        self.report.note(f"log: {self.log.path}")
+            _show_time(result, self.thread.none_ahead)
+        self.report.note(f"log: {self.thread.log.path}")
         if result.is_refused_at_once:
             self.report.fail(result.message)
             return BAD_USAGE
@@ -107,7 +92,7 @@ class Outcome:
             self.report.note(f"apply it with: {self._apply_command()}")
 
     def _log_turn(self, result: TurnResult) -> None:
-        self.log.write(
+        self.thread.log.write(
             "turn", status=result.status.value, text=result.text, message=result.message,
             start_ns=result.start_ns, end_ns=result.end_ns, usage=result.usage,
             spans=result.spans, round_trips=result.round_trips, tries=result.tries,
@@ -115,51 +100,51 @@ class Outcome:
 
     async def keep(self) -> bool:
         """Save the changes as a patch file; whether there are any. Says what to look at."""
-        diff = await self.workspace.diff(include_binary=True)
-        special = await self.workspace.special_files()
+        diff = await self.thread.workspace.diff(include_binary=True)
+        special = await self.thread.workspace.special_files()
         for name in special:
             self.report.note(f"left out, not a regular file: {printable(name)}")
         if not diff:
             self.report.note("no file was changed")
             return False
-        path = self.patch_path
+        path = self.thread.patch_path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(diff.encode("utf-8", "surrogateescape"))
-        self.log.write("patch", path=str(path))
+        self.thread.log.write("patch", path=str(path))
         self.report.note(f"patch: {path}")
-        for risk in await self.workspace.risks():
-            self.log.write("risk", path=risk.path, reason=risk.reason)
+        for risk in await self.thread.workspace.risks():
+            self.thread.log.write("risk", path=risk.path, reason=risk.reason)
             self.report.note(f"look at it first: {printable(risk.path)} ({risk.reason})")
         return True
 
     async def _apply(self) -> bool:
         """Whether the repository holds the result now; if not, it is as it was."""
-        severe = [risk.path for risk in await self.workspace.risks() if risk.is_severe]
+        severe = [risk.path for risk in await self.thread.workspace.risks() if risk.is_severe]
         if severe:
             names = ", ".join(map(repr, severe))
             self.report.fail(
                 f"--apply: nothing was written, because these need a person's look: {names}; "
-                f"read {self.patch_path}, then apply it yourself"
+                f"read {self.thread.patch_path}, then apply it yourself"
             )
             return False
         try:
-            written = await self.workspace.apply()
+            written = await self.thread.workspace.apply()
         except (SandboxError, OSError) as error:
-            self.report.fail(f"--apply: {error}; the result is in {self.patch_path}")
+            self.report.fail(f"--apply: {error}; the result is in {self.thread.patch_path}")
             return False
-        self.log.write("applied", paths=written)
+        self.thread.log.write("applied", paths=written)
         self.report.note(f"applied: {', '.join(map(printable, written))}")
         return True
 
     def _apply_command(self) -> str:
         """For a shell. In a subdirectory of a work tree, plain ``git apply`` skips every file."""
-        repository = self.workspace.repository
+        repository = self.thread.workspace.repository
         places = (repository, *repository.parents)
         top = next((place for place in places if (place / ".git").exists()), repository)
         words = ["git", "-C", str(top), "apply"]
         if top != repository:
             words.append(f"--directory={repository.relative_to(top)}")
-        return shlex.join([*words, str(self.patch_path)])
+        return shlex.join([*words, str(self.thread.patch_path)])
 
 
 def _show_time(result: TurnResult, none_ahead: str) -> None:

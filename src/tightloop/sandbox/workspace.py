@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -101,6 +101,25 @@ class Workspace:
     async def changed_files(self) -> list[str]:
         """Relative paths that were added, changed or deleted, in order."""
         return [change.path for change in await asyncio.to_thread(self._changes)]
+
+    async def changes(self, *, is_pending: bool = False) -> list[Change]:
+        """All changes so far, in order; with ``is_pending`` what ``apply`` has not written yet."""
+        found = await asyncio.to_thread(self._pending if is_pending else self._changes)
+        return [change for change in found if change.before != change.after]
+
+    async def put(self, changes: Sequence[Change]) -> list[str]:
+        """Make these changes here, all or none; returns the written paths.
+
+        Raises WorkspaceConflict naming the files that are neither as before nor as after them.
+        """
+        return await asyncio.to_thread(applying.apply_changes, changes, self.path)
+
+    async def revert(self, changes: Sequence[Change]) -> list[str]:
+        """Go back to when ``changes`` were all the changes there were; returns the written paths.
+
+        Files that git ignores stay as they are. Nothing may be writing here meanwhile.
+        """
+        return await asyncio.to_thread(self._revert, changes)
 
     async def risks(self) -> list[Risk]:
         """Changes that a person should look at before the repository gets them."""
@@ -225,16 +244,33 @@ class Workspace:
         listed = run_git(command, self._base, accepted=(0, 1, 128), text=names)
         return candidates - {os.fsdecode(name)[2:] for name in listed.split(b"\0") if name}
 
-    def _apply(self, force: bool) -> list[str]:
+    def _pending(self) -> list[Change]:
+        """From what the repository got last to what is here; also where both are the same."""
         changes = {change.path: change for change in self._changes()}
         for path in self._applied:
             if path not in changes:  # applied before, then taken back here
                 before = read_below(self._base, path)
                 changes[path] = Change(path, before, read_below(self.path, path))
-        expected = [
+        return [
             Change(path, self._applied.get(path, change.before), change.after)
             for path, change in sorted(changes.items())
         ]
+
+    def _revert(self, changes: Sequence[Change]) -> list[str]:
+        wanted = {change.path: change.after for change in changes}
+        present = {change.path: change for change in self._changes()}
+        back = [
+            Change(
+                path,
+                read_below(self.path, path),
+                wanted[path] if path in wanted else present[path].before,
+            )
+            for path in sorted(wanted.keys() | present.keys())
+        ]
+        return applying.apply_changes(back, self.path)
+
+    def _apply(self, force: bool) -> list[str]:
+        expected = self._pending()
         written = applying.apply_changes(expected, self.repository, force=force)
         self._applied.update({change.path: change.after for change in expected})
         return written

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tightloop.cli.decisions import DecisionLog
 from tightloop.cli.outcome import Report
+from tightloop.harness.decisions import DecisionLog
 from tightloop.sandbox.proxy import Decision
 from tightloop.trace.log import RunLog, read_log
 

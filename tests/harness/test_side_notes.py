@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from tightloop.cli.outcome import Report
-from tightloop.cli.side_notes import SideNotes
+from tightloop.harness.side_notes import SideNotes
 from tightloop.trace.log import RunLog, read_log
 
 

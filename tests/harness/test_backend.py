@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 from aiohttp import web
 
-from tightloop.cli.backend import UsageError, open_backend
+from tightloop.harness.backend import UsageError, open_backend
 
 
 async def test_an_engine_in_this_process() -> None:

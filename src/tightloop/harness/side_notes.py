@@ -2,7 +2,7 @@
 
 from tightloop.agent import events as said
 from tightloop.agent.terminal.printable import printable
-from tightloop.cli.outcome import Report
+from tightloop.harness.audience import Audience
 from tightloop.trace.log import RunLog
 
 
@@ -12,15 +12,15 @@ class SideNotes:
     Events and log lines begin with ``attach``: what came before is told then.
     """
 
-    def __init__(self, report: Report) -> None:
-        self._report = report
+    def __init__(self, audience: Audience) -> None:
+        self._audience = audience
         self._log: RunLog | None = None
         self._waiting: list[str] = []
         self._num_events = 0
 
     def __call__(self, text: str) -> None:
         """Take one note."""
-        self._report.note(printable(text))
+        self._audience.note(printable(text))
         if self._log is None:
             self._waiting.append(text)
         else:
@@ -39,7 +39,7 @@ class SideNotes:
 
     def _tell(self, log: RunLog, text: str) -> None:
         log.write("note", text=text)
-        if self._report.is_json:
+        if self._audience.is_json:
             item = said.ErrorItem(f"note_{self._num_events}", text)
             self._num_events += 1
-            self._report.listen(said.ItemCompleted(item))
+            self._audience.listen(said.ItemCompleted(item))

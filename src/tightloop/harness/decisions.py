@@ -1,7 +1,7 @@
 """What the proxy of a sandbox decided: into the run's log, and refusals to the user."""
 
 from tightloop.agent.terminal.printable import printable
-from tightloop.cli.outcome import Report
+from tightloop.harness.audience import Audience
 from tightloop.sandbox.proxy import Decision
 from tightloop.trace.log import RunLog
 
@@ -9,8 +9,8 @@ from tightloop.trace.log import RunLog
 class DecisionLog:
     """A listener for ``way_out``. What comes before there is a log is written when there is one."""
 
-    def __init__(self, report: Report) -> None:
-        self._report = report
+    def __init__(self, audience: Audience) -> None:
+        self._audience = audience
         self._log: RunLog | None = None
         self._waiting: list[Decision] = []
         self._told: set[tuple[str, int]] = set()
@@ -24,7 +24,7 @@ class DecisionLog:
         destination = (decision.host, decision.port)
         if not decision.is_allowed and destination not in self._told:
             self._told.add(destination)
-            self._report.note(f"network: refused: {printable(decision.reason)}")
+            self._audience.note(f"network: refused: {printable(decision.reason)}")
 
     def attach(self, log: RunLog) -> None:
         """Write to this log from now on."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tightloop.agent.tools.exec_command import is_test_run
 from tightloop.agent.workbench import Setting, Workbench, open_workbench
-from tightloop.cli.backend import UsageError
+from tightloop.harness.backend import UsageError
 from tightloop.sandbox.interface import Policy
 from tightloop.sandbox.isolation import open_sandbox
 from tightloop.sandbox.session import PersistentSandbox

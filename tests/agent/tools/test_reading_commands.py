@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tightloop.agent.tools.interface import ToolContext
-from tightloop.cli.reading_commands import ReadingCommands
+from tightloop.agent.tools.reading_commands import ReadingCommands
 from tightloop.sandbox.interface import Policy
 from tightloop.sandbox.isolation import open_sandbox
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tightloop.cli.backend import UsageError
-from tightloop.cli.workshop import configured_test_command, open_workshop
+from tightloop.harness.backend import UsageError
+from tightloop.harness.workshop import configured_test_command, open_workshop
 from tightloop.sandbox.interface import Command, Policy
 from tightloop.sandbox.verdicts import Difference, ShutOff
 from tightloop.sandbox.workspace import open_workspace
