@@ -50,18 +50,18 @@ class Anchor:
     def sample(self, index: int, is_cancelled: Callable[[], bool]) -> Sampled | None:
         """The sample with this index, waited for; None when the request rests before it.
 
-        Raises ``Cancelled`` when it was woken and ``is_cancelled`` says so, and what the host raised.
+        Raises ``Cancelled`` when ``is_cancelled`` says so, also when it is woken, and what the host raised.
         """
         with self._changed:
             while True:
+                if is_cancelled():  # first: an answer that is quick is cancelled as well
+                    raise Cancelled
                 if index < len(self.sampled):
                     return self.sampled[index]
                 if self.sampled and self.sampled[-1].is_last:
                     return None
                 if self._error is not None:
                     raise self._error
-                if is_cancelled():
-                    raise Cancelled
                 self._changed.wait()
 
     def wake(self) -> None:
