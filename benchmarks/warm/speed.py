@@ -1,7 +1,7 @@
 """How much sooner ``tightloop test`` tells the verdict than ``python -m pytest``, after an edit.
 
 Per round, each variant gets an edit of its own and is then run at once in a terminal, in random
-order: an edit, the command, the verdict on the screen. Between two of them the background process
+order: an edit, the command, the verdict on the screen. Each kind of edit has a copy of the project. Between two of them the background process
 may finish what it does (a person or a model reads and writes meanwhile). Prints a table and writes
 ``benchmarks/results/warm-tests.json``.
 Usage: ``python -m benchmarks.warm.speed [--rounds N] [--projects NAME ...] [--quick]``.
@@ -32,6 +32,9 @@ from tightloop import __version__
 NAME = "warm-tests"
 TITLE = "The verdict of a test file after an edit: tightloop test beside python -m pytest"
 COLD = "python -m pytest"
+BODY = "function body"
+KINDS = {BODY: "body", "test file": "test_file", "none": "nothing", "module constant": "signature"}
+"""Edits, by the method of ``Selection`` that makes them."""
 ROUNDS = 15
 SEED = 1
 _POLL_S = 0.1
@@ -81,10 +84,11 @@ Edit = Callable[[int], tuple[str, bytes]]
 
 @dataclass(slots=True)
 class Bench:
-    """The variants of one selection. ``state`` is where the background processes keep theirs."""
+    """The variants of one selection. ``copies`` has a copy for each kind of edit, because an edit of
+    one kind that is taken back would be part of the next. ``state`` is where the background
+    processes keep theirs."""
 
-    selection: Selection
-    fresh: Selection
+    copies: dict[str, Selection]
     state: Path
     rng: random.Random
     samples: dict[tuple[str, str], list[Printed]] = field(default_factory=lambda: defaultdict(list))
@@ -93,17 +97,20 @@ class Bench:
 
     def variants(self) -> dict[tuple[str, str], tuple[Selection, Edit, list[str]]]:
         """By name and kind of edit: where, which edit, and the command before pytest's words."""
-        warm, fresh = self.selection, self.fresh
-        python = [str(warm.root / ".venv" / "bin" / "python"), "-m", "pytest"]
+        one = self.copies[BODY]
+        python = [str(one.root / ".venv" / "bin" / "python"), "-m", "pytest"]
         ours = [*program(), "test", "--state-dir", str(self.state)]
+        kinds = {name: (one, getattr(one, KINDS[name]), ours) for name, one in self.copies.items()}
         return {
-            (COLD, "function body"): (warm, warm.body, python),
-            ("tightloop test", "function body"): (warm, warm.body, ours),
-            ("tightloop test", "test file"): (warm, warm.test_file, ours),
-            ("tightloop test", "none"): (warm, warm.nothing, ours),
-            ("tightloop test", "module constant"): (fresh, fresh.signature, ours),
-            ("tightloop test --cold", "function body"): (warm, warm.body, [*ours, "--cold"]),
+            (COLD, BODY): (one, one.body, python),
+            **{("tightloop test", name): variant for name, variant in kinds.items()},
+            ("tightloop test --cold", BODY): (one, one.body, [*ours, "--cold"]),
         }
+
+    @property
+    def selection(self) -> Selection:
+        """The one whose function bodies are edited."""
+        return self.copies[BODY]
 
     async def run(self, rounds: int, progress: Progress) -> None:
         """Rounds that count, after two that do not: byte code is written, modules are learnt."""
@@ -160,7 +167,7 @@ class Bench:
 
     async def stop(self) -> None:
         """No background process is left."""
-        for selection in (self.selection, self.fresh):
+        for selection in self.copies.values():
             words = [*program(), "test", "--state-dir", str(self.state), "--stop"]
             await _said(words, selection.root)
 
@@ -235,11 +242,13 @@ async def measure(names: list[str], rounds: int, place: Path) -> Experiment:
     found_rows, found_ratios, notes = list[Row](), list[Ratio](), list[str]()
     rng = random.Random(SEED)
     timed = [(PROJECTS[name], *each) for name in names for each in PROJECTS[name].timed]
-    progress = Progress("runs", len(timed) * (rounds + 2) * 6)
+    progress = Progress("runs", len(timed) * (rounds + 2) * (len(KINDS) + 2))
     for index, (project, test, path, function) in enumerate(timed):
-        roots = [projects.copy(project, place / f"{index}{which}") for which in "ab"]
-        warm, fresh = (Selection(project, root, test, path, function) for root in roots)
-        bench = Bench(warm, fresh, place / "state", rng)
+        copies = {}
+        for number, kind in enumerate(KINDS):
+            root = projects.copy(project, place / f"{index}-{number}")
+            copies[kind] = Selection(project, root, test, path, function)
+        bench = Bench(copies, place / "state", rng)
         try:
             await bench.run(rounds, progress)
             notes.append(f"{project.name} {test}, a failing edit, --audit: {await bench.audit()}")

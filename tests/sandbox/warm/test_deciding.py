@@ -98,7 +98,10 @@ def test_numbers_with_a_seed_of_their_own_are_those_of_a_cold_run(
 
 
 UNSEEDED = {
-    "numbers without a seed": ("import random\nMINE = random.Random()\n", "without a seed"),
+    "numbers drawn without a seed": (
+        "import random\nMINE = random.Random().random()\n",
+        "random for",
+    ),
     "seed of nothing": ("import random\nrandom.seed()\n", "without a seed"),
     "numbers beside seeded ones": (
         "import random\nOTHER = random.Random(3)\nDRAWN = random.random()\n",
@@ -108,8 +111,25 @@ UNSEEDED = {
 
 
 @pytest.mark.slow
+def test_numbers_without_a_seed_are_new_in_each_run(shared: Started, project: Path) -> None:
+    """Made on import and drawn in a test; a seed chosen later on import is kept."""
+    late = "import random\nMINE = random.Random()\nCHOSEN = random.Random()\nCHOSEN.seed(7)\n"
+    edit(project, "pkg/late.py", None, late)
+    edit(project, "tests/test_it.py", "import pkg\n", "import pkg, pkg.late\n")
+    drawn = "assert pkg.late.MINE.random() == 0"
+    edit(project, "tests/test_it.py", "core.broken()", drawn)
+    shared.resident()
+    shared.settle()
+    runs = [shared.run(), shared.run()]
+    assert {ran.level for ran in runs} <= {"l1", "l2"}
+    assert runs[0].said != runs[1].said
+    edit(project, "tests/test_it.py", drawn, "assert pkg.late.CHOSEN.random() == 0")
+    same(shared, shared.resident())
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNSEEDED)
-def test_numbers_without_a_seed_are_new_in_each_run(
+def test_numbers_drawn_without_a_seed_keep_modules_from_being_resident(
     name: str, shared: Started, project: Path
 ) -> None:
     """A process that has them would give each run the same."""

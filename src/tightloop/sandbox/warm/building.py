@@ -117,7 +117,7 @@ def build(lesson: Lesson, workspace: str) -> State:
             recorder.stop()
     if said:
         raise Refusal(f"importing warns: {said[0].message}")
-    state.random.note(is_set=recorder.is_seeded)
+    state.random.note(is_set=recorder.is_seeded, unseeded=recorder.unseeded.values())
     sys.path[:] = search_path
     del os.environ["PYTEST_VERSION"]
     for place in set(sys.path_importer_cache) - importers:

@@ -125,7 +125,7 @@ class Start:
         cached = refreshing.cached_files(session.config)
         for path in cached & recorder.opened.keys():
             del recorder.opened[path]
-        state.random.note(is_set=recorder.is_seeded)
+        state.random.note(is_set=recorder.is_seeded, unseeded=recorder.unseeded.values())
         new = {name: sys.modules[name] for name in sys.modules if name not in self.before}
         state.read |= {os.path.realpath(path) for path in defining_files(session)}
         take_stock(state, recorder, new)

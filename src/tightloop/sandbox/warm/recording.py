@@ -13,7 +13,7 @@ import random
 import sys
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib import _bootstrap_external
 from typing import Any
@@ -96,6 +96,7 @@ class Recorder:
     acts: list[str] = field(default_factory=list)
     looks: Looks = field(default_factory=Looks)
     kept: dict[int, types.CodeType] = field(default_factory=dict)
+    unseeded: dict[int, random.Random] = field(default_factory=dict)
     is_seeded: bool = False
     _is_asking: bool = False
     _is_on: bool = False
@@ -214,18 +215,24 @@ class Recorder:
         owner = getattr(called, "__self__", None)
         if isinstance(owner, types.ModuleType):
             return owner.__name__ in ("posix", "_uuid")
+        if id(owner) in self.unseeded:
+            return True
         return owner is _shared_numbers() and not self.is_seeded
 
     def _on_seed(self, frame: types.FrameType) -> None:
-        """Numbers of one's own, not seeded by anything given: every run would get the same."""
+        """Numbers of one's own that nobody chose a seed for are to be seeded anew in each run."""
         given = frame.f_locals
+        numbers = given.get("self")
         is_chosen = frame.f_code is _SET_STATE or given.get("a") is not None
-        if given.get("self") is _shared_numbers() and is_chosen:
-            self.is_seeded = True
-        elif not is_chosen:
+        if numbers is _shared_numbers():
+            self.is_seeded = self.is_seeded or is_chosen
             file = _asker_of_chance(frame)
-            if self.is_project(file):
+            if not is_chosen and self.is_project(file):
                 self._note_act(f"numbers without a seed for {file}")
+        elif is_chosen:
+            self.unseeded.pop(id(numbers), None)
+        elif isinstance(numbers, random.Random):
+            self.unseeded[id(numbers)] = numbers  # kept, so that the number stays its own
 
     def _on_code_asked(self, function: types.FunctionType) -> None:
         """Whoever asks may keep it, or something out of it. The libraries named do not."""
@@ -366,21 +373,27 @@ def _code_of(thing: Any) -> types.CodeType:
 
 class RandomState:
     """Python reseeds its random numbers in every forked child, a cold process that calls
-    ``random.seed(n)`` on import has fixed ones: what importing touched is put back."""
+    ``random.seed(n)`` on import has fixed ones: what importing touched is put back. Numbers of
+    somebody's own that no seed was chosen for are seeded in every child as well."""
 
     def __init__(self) -> None:
         self._before = random.getstate()
         self.touched: tuple[Any, ...] | None = None
+        self.unseeded: list[random.Random] = []
 
-    def note(self, *, is_set: bool) -> None:
-        """To be called when everything is imported; ``is_set`` when somebody chose their state.
+    def note(self, *, is_set: bool, unseeded: Iterable[random.Random] = ()) -> None:
+        """To be called when everything is imported; ``is_set`` when somebody chose their state,
+        ``unseeded`` are numbers for which nobody did.
 
         Who only took numbers would take others in a cold run, as in a fork.
         """
         after = random.getstate()
         self.touched = after if is_set and after != self._before else None
+        self.unseeded = list(unseeded)
 
     def restore(self) -> None:
         """In the child."""
         if self.touched is not None:
             random.setstate(self.touched)
+        for numbers in self.unseeded:
+            random.Random.seed(numbers)
