@@ -101,7 +101,7 @@ def test_a_policy_of_ones_own() -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"sandbx": {}}, "c.toml: unknown table 'sandbx'; known is [sandbox]"),
+        ({"sandbx": {}}, "c.toml: unknown table 'sandbx'; known are [sandbox], [approval]"),
         ({"sandbox": 1}, "[sandbox] must be a table: expected"),
         ({"sandbox": {"rule": "x"}}, "[sandbox] unknown key 'rule'; known are policy, isolation"),
         ({"sandbox": {"policy": 1}}, "[sandbox] policy: expected str, got int"),

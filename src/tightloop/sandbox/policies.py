@@ -35,6 +35,19 @@ _KEEPING: Final = {READ_ONLY: ISOLATIONS[:2], NETWORK: ISOLATIONS[:1]}
 
 _UNIX_SOCKETS: Final = {"allow": True, "deny": False}
 MAX_FILE_BYTES: Final = 1 << 20
+TABLES: Final = (
+    "sandbox",
+    "approval",
+    "rules",
+    "hooks",
+    "mcp",
+    "skills",
+    "tools",
+    "checks",
+    "models",
+    "limits",
+)
+"""The tables of the configuration. Each is checked by who uses it; this module knows the first."""
 _PositiveInt = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
 
 
@@ -195,6 +208,12 @@ def read_config(path: Path | None = None) -> SandboxConfig:
     Raises PolicyError naming the file and the key.
     """
     place = path or config_path()
+    return config_of(read_tables(path), str(place))
+
+
+def read_tables(path: Path | None = None) -> dict[str, Any]:
+    """All tables of a configuration file as TOML holds them, by the rules of ``read_config``."""
+    place = path or config_path()
     is_named = path is not None or bool(os.environ.get("TIGHTLOOP_CONFIG"))
     try:
         data = place.read_bytes()
@@ -210,13 +229,14 @@ def read_config(path: Path | None = None) -> SandboxConfig:
         values = tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise PolicyError(f"{place} is not TOML: {error}") from error
-    return config_of(values, str(place))
+    return values
 
 
 def config_of(values: Mapping[str, Any], place: str) -> SandboxConfig:
     """The configuration in a decoded file. Raises PolicyError."""
-    if unknown := sorted(set(values) - {"sandbox"}):
-        raise PolicyError(f"{place}: unknown table {unknown[0]!r}; known is [sandbox]")
+    if unknown := sorted(set(values) - set(TABLES)):
+        known = ", ".join(f"[{name}]" for name in TABLES)
+        raise PolicyError(f"{place}: unknown table {unknown[0]!r}; known are {known}")
     table = _convert(values.get("sandbox", {}), SandboxTable, f"{place}: [sandbox]")
     if table.isolation is not None and table.isolation not in ISOLATIONS[:2]:
         raise PolicyError(
