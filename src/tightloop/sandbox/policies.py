@@ -237,14 +237,14 @@ def config_of(values: Mapping[str, Any], place: str) -> SandboxConfig:
     if unknown := sorted(set(values) - set(TABLES)):
         known = ", ".join(f"[{name}]" for name in TABLES)
         raise PolicyError(f"{place}: unknown table {unknown[0]!r}; known are {known}")
-    table = _convert(values.get("sandbox", {}), SandboxTable, f"{place}: [sandbox]")
+    table = convert_table(values.get("sandbox", {}), SandboxTable, f"{place}: [sandbox]")
     if table.isolation is not None and table.isolation not in ISOLATIONS[:2]:
         raise PolicyError(
             f"{place}: [sandbox] isolation must be {' or '.join(ISOLATIONS[:2])}, "
             f"got {table.isolation!r}"
         )
     tables = {
-        name: _convert(one, PolicyTable, f"{place}: [sandbox.policies.{name}]")
+        name: convert_table(one, PolicyTable, f"{place}: [sandbox.policies.{name}]")
         for name, one in table.policies.items()
     }
     reader = _Reader(place, table.isolation, tables)
@@ -252,7 +252,8 @@ def config_of(values: Mapping[str, Any], place: str) -> SandboxConfig:
     return SandboxConfig(place, table.policy, {name: reader.resolve(name) for name in names})
 
 
-def _convert(value: Any, kind: type[Any], place: str) -> Any:
+def convert_table(value: Any, kind: type[Any], place: str) -> Any:
+    """A decoded table as a struct. Raises PolicyError naming the place and the key."""
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:

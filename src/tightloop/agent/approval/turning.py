@@ -1,0 +1,113 @@
+"""Words that turn a program into something else than what it is known as.
+
+A rule such as ``git *`` is about git, not about whatever ``git -c core.pager=...`` runs. So a star of
+a rule covers every word but these; a rule that spells them out allows them. Long options are met by
+any beginning that GNU programs take for them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tightloop.agent.approval.bash_words import Word
+from tightloop.agent.approval.reading import reads_only
+from tightloop.agent.approval.wrappers import is_interpreter
+
+
+@dataclass(frozen=True, slots=True)
+class Turning:
+    """``letters`` of short options, ``longs`` without their dashes, whole ``words``, and texts that
+    a word may ``contain``."""
+
+    letters: str = ""
+    longs: tuple[str, ...] = ()
+    words: frozenset[str] = frozenset()
+    contains: tuple[str, ...] = ()
+
+    def has(self, text: str) -> bool:
+        """Whether this word is one of them."""
+        if text in self.words or any(one in text for one in self.contains):
+            return True
+        if text.startswith("--"):
+            name = text[2:].partition("=")[0]
+            return bool(name) and any(one.startswith(name) for one in self.longs)
+        if text.startswith("-"):
+            name = text[1:].partition("=")[0]
+            is_long = len(name) > 2 and any(one.startswith(name) for one in self.longs)
+            return is_long or any(letter in text[1:] for letter in self.letters)
+        return False
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_TABLE = {
+    "git": Turning(
+        "cxO",
+        (
+            "config-env", "exec-path", "exec", "upload-pack", "receive-pack", "ext-diff", "textconv",
+            "output", "open-files-in-pager", "git-dir", "work-tree", "template", "config", "extcmd",
+            "tool", "gpg-sign", "interactive",
+        ),
+        _words(
+            "config difftool mergetool bisect filter-branch submodule for-each-repo hook daemon"
+            " instaweb web--browse send-email credential maintenance -C -i"
+        ),
+        ("ext::", "%G"),
+    ),
+    "rg": Turning("z", ("pre", "hostname-bin", "search-zip")),
+    "fd": Turning("xXl", ("exec", "exec-batch", "list-details")),
+    "tar": Turning(
+        "IF",
+        (
+            "to-command", "checkpoint-action", "use-compress-program", "rsh-command", "rmt-command",
+            "info-script", "new-volume-script",
+        ),
+    ),
+    "sort": Turning("oT", ("output", "compress-program", "temporary-directory", "files0-from")),
+    "split": Turning("", ("filter",)),
+    "ssh": Turning("oFSJ", (), frozenset(), ("ProxyCommand", "LocalCommand")),
+    "scp": Turning("oFSD"),
+    "sftp": Turning("oFSD"),
+    "rsync": Turning("eM", ("rsh", "rsync-path", "remote-option")),
+    "make": Turning("fCIEo", ("file", "makefile", "eval", "directory"), frozenset(), ("=",)),
+    "npm": Turning("c", ("script-shell", "call", "prefix"), _words("exec x explore config")),
+    "man": Turning("PHC", ("pager", "html", "config-file")),
+    "zip": Turning("T", ("unzip-command",)),
+    "curl": Turning("KoOT", ("config", "output", "remote-name", "upload-file")),
+    "wget": Turning("Oei", ("use-askpass", "output-document", "execute", "input-file")),
+    "vim": Turning("csSW", ("cmd",), frozenset(), ("+",)),
+    "vi": Turning("csSW", ("cmd",), frozenset(), ("+",)),
+    "less": Turning("oOk", ("log-file", "lesskey-file"), frozenset(), ("+",)),
+    "more": Turning("", (), frozenset(), ("+",)),
+    "tree": Turning("oR"),
+    "jq": Turning("fL", ("from-file",)),
+    "date": Turning("s", ("set",)),
+    "find": Turning(
+        "", (), _words("-delete -fprint -fprint0 -fprintf -fls -files0-from -exec -execdir -ok -okdir")
+    ),
+}  # fmt: skip
+_SMALL_LANGUAGES = frozenset({"sed", "awk", "gawk", "mawk", "nawk", "printf", "test", "[", "uniq"})
+
+
+def star_covers(words: Sequence[Word], index: int) -> bool:
+    """Whether a star of a rule may stand for this word of the program's."""
+    name = (words[0].text or "").rpartition("/")[2]
+    word = words[index]
+    if name in _SMALL_LANGUAGES:
+        return reads_only((Word(name, name), *words[1:]))
+    if is_interpreter(name):
+        return word.text is not None and not _is_before_file(words, index)
+    table = _TABLE.get(name)
+    if table is None:
+        return True
+    if word.text is not None:
+        return not table.has(word.text)
+    has_subject = all(one.text is not None for one in words[1:2])
+    return has_subject and not word.can_be_option and not table.has(word.start)
+
+
+def _is_before_file(words: Sequence[Word], index: int) -> bool:
+    """Whether the word is an option that stands before an interpreter's file, or the module."""
+    before = [word.text or "" for word in words[1 : index + 1]]
+    return all(text.startswith("-") for text in before)
