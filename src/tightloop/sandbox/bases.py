@@ -36,12 +36,13 @@ _FIELDS_BEFORE_PATH = {b"1 ": 8, b"u ": 10, b"? ": 1}
 class TreeState:
     """What a tree holds: a commit and what differs from it, or without a commit everything.
 
-    None in ``overrides`` stands for a deleted file.
+    None in ``overrides`` stands for a deleted file. ``branch`` is a label, empty for a detached HEAD.
     """
 
     repository: Path
     commit: str | None
     overrides: Mapping[str, Entry | None] = field(default_factory=dict)
+    branch: str = ""
 
     @property
     def key(self) -> str:
@@ -190,10 +191,19 @@ def run_git(
     return result.stdout
 
 
-def _git_state(repository: Path) -> TreeState | None:
-    """HEAD and what differs from it, untracked files included.
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is checked out. ``branch`` is empty for a detached HEAD."""
 
-    None when the directory is not the top of a git work tree with a commit.
+    commit: str | None
+    branch: str
+
+
+def git_head(repository: Path) -> tuple[Head, set[str]] | None:
+    """What is checked out, and the paths that differ from it, untracked files included.
+
+    None when the directory is not the top of a git work tree with a commit. The user's index is read
+    and not written.
     """
     if not (repository / ".git").exists() or shutil.which("git") is None:
         return None
@@ -201,14 +211,25 @@ def _git_state(repository: Path) -> TreeState | None:
     commit = listing[0].removeprefix(b"# branch.oid ").decode()
     if commit == "(initial)":
         return None
-    overrides: dict[str, Entry | None] = {}
+    branch = os.fsdecode(listing[1].removeprefix(b"# branch.head "))
+    paths = set()
     for line in listing:
         num_fields = _FIELDS_BEFORE_PATH.get(line[:2])
         if num_fields is not None:
             path = os.fsdecode(line.split(b" ", num_fields)[num_fields])
             if not path.endswith("/"):  # a repository inside the repository
-                overrides[path] = read_below(repository, path)
-    return TreeState(repository, commit, overrides)
+                paths.add(path)
+    return Head(commit, "" if branch == "(detached)" else branch), paths
+
+
+def _git_state(repository: Path) -> TreeState | None:
+    """HEAD and what differs from it, untracked files included."""
+    found = git_head(repository)
+    if found is None:
+        return None
+    head, paths = found
+    overrides = {path: read_below(repository, path) for path in paths}
+    return TreeState(repository, head.commit, overrides, head.branch)
 
 
 def _plain(repository: Path, exclude: Path) -> dict[str, Entry | None]:

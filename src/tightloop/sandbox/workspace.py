@@ -4,16 +4,18 @@ import asyncio
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tightloop.sandbox import applying, collecting, layers, layouts, overlay
+from tightloop.sandbox import applying, collecting, layers, layouts, overlay, rewinding
 from tightloop.sandbox.applying import WorkspaceConflict
 from tightloop.sandbox.bases import find_base, make_base, run_git, tree_state
+from tightloop.sandbox.checkout import Checkout, Clash
 from tightloop.sandbox.completion import to_its_end
 from tightloop.sandbox.entries import Change, Entry, compare, files_below, has_entry, read_below
 from tightloop.sandbox.environments import Environment, Found, find_environment
+from tightloop.sandbox.following import Followed, Lookout
 from tightloop.sandbox.interface import Policy, SandboxError
 from tightloop.sandbox.layouts import Layout
 from tightloop.sandbox.locks import locked
@@ -31,6 +33,7 @@ class _Origin:
     state_dir: Path
     base: Path
     environment: Environment | None
+    lookout: Lookout
 
     @property
     def uses(self) -> list[Path]:
@@ -61,7 +64,7 @@ class Workspace:
         self._lock_fd = lock_fd
         os.utime(layout.lock)
         self._copied_ns = layout.lock.stat().st_ctime_ns  # the same clock as that of the files
-        self._applied: dict[str, Entry | None] = {}
+        self._checkout = Checkout(origin.base, origin.lookout.copy())
         self._inherited: set[str] = set()
         self._added: frozenset[str] | None = None
         self._prepared: deque[tuple[Layout, int]] = deque()
@@ -92,7 +95,7 @@ class Workspace:
     async def diff(self, *, include_binary: bool = False) -> str:
         """All changes so far as a patch that ``git apply`` takes in the repository.
 
-        Binary files are only named unless ``include_binary``. On an overlay this costs what
+        What the user has changed there meanwhile and ``follow`` took over is no part of them. Binary files are only named unless ``include_binary``. On an overlay this costs what
         changed, not what is there.
         """
         changes = await asyncio.to_thread(self._changes)
@@ -132,13 +135,56 @@ class Workspace:
             return []
         return await asyncio.to_thread(overlay.special_files, self._layout.upper)
 
-    async def apply(self, force: bool = False) -> list[str]:
+    async def apply(
+        self, force: bool = False, *, over: Mapping[str, Entry | None] | None = None
+    ) -> list[str]:
         """The repository holds the result, all of it or nothing; returns the written paths.
 
         Raises WorkspaceConflict naming the files that were changed there meanwhile, unless
-        ``force``. May be called again after more work.
+        ``force``. ``over`` are such files that may be replaced as long as they hold just this. May be
+        called again after more work.
         """
-        return await asyncio.to_thread(self._apply, force)
+        return await asyncio.to_thread(self._apply, force, over or {})
+
+    async def follow(self) -> Followed:
+        """What the user has changed in the checkout since the last time, and nobody here, is here.
+
+        What both have changed stays as it is here, and ``apply`` refuses it. Files that git ignores
+        are not looked at; git's own files here stay those of the commit that the base was made of.
+        Nothing may be writing here meanwhile. Raises SandboxError when git fails, or when so much
+        has changed that a new workspace is needed.
+        """
+        return await asyncio.to_thread(self._follow)
+
+    async def clashes(self) -> list[Clash]:
+        """What keeps ``apply`` from writing: files that both sides have changed, in order."""
+        return await asyncio.to_thread(self._clashes)
+
+    async def merge(self, paths: Sequence[str]) -> list[str]:
+        """These files hold the changes of both sides, so that ``apply`` finds no conflict in them.
+
+        All of them or none: returns those for which a person has to decide, empty when it is done.
+        Raises WorkspaceConflict when one is being written here.
+        """
+        return await asyncio.to_thread(self._merge, paths)
+
+    async def restore(self, changes: Sequence[Change]) -> list[str]:
+        """The work of an earlier workspace is here, also where the user has changed the file since.
+
+        Returns the paths of such files: ``apply`` will refuse them.
+        """
+        return await asyncio.to_thread(self._restore, changes)
+
+    async def rewind(
+        self, here: Sequence[Change], there: Sequence[Change], over: Sequence[str] = ()
+    ) -> None:
+        """These changes are made here, those in the repository: all or none, in both trees.
+
+        ``over`` are paths at which the repository then holds a version of the user's that work here
+        was not made for. Raises WorkspaceConflict naming the files that are neither as before nor
+        as after the change, and then nothing was written.
+        """
+        await asyncio.to_thread(self._rewind, here, there, over)
 
     async def fork(self, count: int = 1) -> list["Workspace"]:
         """New workspaces that begin with this one's present state and go their own ways.
@@ -177,6 +223,16 @@ class Workspace:
             )
         return await asyncio.to_thread(self._take, other)
 
+    async def mirror(self, other: "Workspace") -> list[str]:
+        """This workspace holds what the other holds, and knows of the checkout what it knows.
+
+        As ``take``, also with what the other took over from the user. Returns the paths that changed;
+        what git ignores stays as it is here.
+        """
+        if other._base != self._base:
+            raise SandboxError(f"{str(self.path)!r} is no fork of {str(other.path)!r}")
+        return await asyncio.to_thread(self._mirror, other)
+
     async def discard(self) -> None:
         """The workspace is gone, at once whatever it holds. May be called twice, also at once.
 
@@ -204,8 +260,10 @@ class Workspace:
         if self._lock_fd < 0:
             raise SandboxError("the workspace has been discarded")
         try:
-            candidates = self._without_ignored(self._candidates())
-            return compare(self._base, self.path, candidates)
+            candidates = self._candidates() - self._checkout.followed.keys()
+            found = compare(self._base, self.path, self._without_ignored(candidates))
+            found += self._checkout.changed_since(self.path)
+            return sorted(found, key=lambda change: change.path)
         except OSError as error:
             raise SandboxError(
                 f"the workspace cannot be read: {error}; end what is writing there, or give it "
@@ -247,12 +305,13 @@ class Workspace:
     def _pending(self) -> list[Change]:
         """From what the repository got last to what is here; also where both are the same."""
         changes = {change.path: change for change in self._changes()}
-        for path in self._applied:
+        applied = dict(self._checkout.applied)
+        for path in applied:
             if path not in changes:  # applied before, then taken back here
-                before = read_below(self._base, path)
+                before = self._checkout.origin(path)
                 changes[path] = Change(path, before, read_below(self.path, path))
         return [
-            Change(path, self._applied.get(path, change.before), change.after)
+            Change(path, applied.get(path, change.before), change.after)
             for path, change in sorted(changes.items())
         ]
 
@@ -269,19 +328,61 @@ class Workspace:
         ]
         return applying.apply_changes(back, self.path)
 
-    def _apply(self, force: bool) -> list[str]:
-        expected = self._pending()
+    def _apply(self, force: bool, over: Mapping[str, Entry | None]) -> list[str]:
+        expected = [
+            replace(change, before=over.get(change.path, change.before))
+            for change in self._pending()
+        ]
         written = applying.apply_changes(expected, self.repository, force=force)
-        self._applied.update({change.path: change.after for change in expected})
+        self._checkout.applied.update({change.path: change.after for change in expected})
         return written
 
+    def _follow(self) -> Followed:
+        if self._lock_fd < 0:
+            raise SandboxError("the workspace has been discarded")
+        return rewinding.follow(self._checkout, self.repository, self.path)
+
+    def _clashes(self) -> list[Clash]:
+        return rewinding.clashes(self._pending(), self.repository)
+
+    def _merge(self, paths: Sequence[str]) -> list[str]:
+        return rewinding.merge(self._checkout, self.repository, self.path, paths)
+
+    def _restore(self, changes: Sequence[Change]) -> list[str]:
+        return rewinding.restore(self._checkout, self.path, changes)
+
+    def _rewind(self, here: Sequence[Change], there: Sequence[Change], over: Sequence[str]) -> None:
+        rewinding.rewind(self._checkout, (self.path, here), (self.repository, there), over)
+
     def _take(self, other: "Workspace") -> list[str]:
+        theirs = {change.path: change for change in other._changes()}
+        paths = theirs.keys() | {change.path for change in self._changes()}
+        changes = []
+        for path in sorted(paths):
+            mine, origin = read_below(self.path, path), self._checkout.origin(path)
+            changes.append(Change(path, mine, theirs[path].after if path in theirs else origin))
+        written = applying.apply_changes(changes, self.path)
+        for change in theirs.values():  # the user may have changed it while the fork was at work
+            if change.before != self._checkout.origin(change.path):
+                self._checkout.follow(change.path, change.before)
+        return written
+
+    def _mirror(self, other: "Workspace") -> list[str]:
+        known = other._checkout.copy()
         paths = {change.path for change in (*self._changes(), *other._changes())}
+        paths |= known.followed.keys() ^ self._checkout.followed.keys()
+        paths |= {
+            path
+            for path in known.followed.keys() & self._checkout.followed.keys()
+            if known.followed[path] != self._checkout.followed[path]
+        }
         changes = [
             Change(path, read_below(self.path, path), read_below(other.path, path))
             for path in sorted(paths)
         ]
-        return applying.apply_changes(changes, self.path)
+        written = applying.apply_changes(changes, self.path)
+        self._checkout = known
+        return written
 
     def _fork(self, count: int) -> list["Workspace"]:
         if self._lock_fd < 0:
@@ -323,7 +424,7 @@ class Workspace:
             os.close(lock_fd)
             raise
         fork = Workspace(self._origin, layout, lock_fd, self.kind, self.reason, self.note)
-        fork._applied = dict(self._applied)
+        fork._checkout = self._checkout.copy()
         fork._inherited = set() if self.kind == "overlay" else self._candidates()
         return fork
 
@@ -378,7 +479,8 @@ def _open(repository: Path, state_dir: Path, kind: str | None) -> Workspace:
             base = find_base(state, state_dir / "bases")
             if base is not None:
                 found = find_environment(state, base, state_dir)
-                origin = _Origin(repository, state_dir, base, found.environment)
+                lookout = Lookout.of(state, state_dir)
+                origin = _Origin(repository, state_dir, base, found.environment, lookout)
                 layout, lock_fd = layouts.lay_out(state_dir, repository.name, origin.uses)
                 break
         make_base(state, state_dir / "bases")  # without the lock: others need not wait for it
