@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from tightloop.trace.check_runs import CheckFigures
 from tightloop.trace.speculation import Try
 
 
@@ -23,6 +24,9 @@ class Overseer(Protocol):
     async def finish_turn(self) -> list[Try]:
         """The turn is over, nothing runs on; what ran ahead in it."""
 
+    def check_figures(self) -> CheckFigures | None:
+        """What continuous checks came to in the turn; None when none has ended."""
+
 
 class NoOverseer:
     """Nothing goes on beside the conversation."""
@@ -41,3 +45,7 @@ class NoOverseer:
     async def finish_turn(self) -> list[Try]:
         """Nothing was tried."""
         return []
+
+    def check_figures(self) -> CheckFigures | None:
+        """Nothing is checked."""
+        return None

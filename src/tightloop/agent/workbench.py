@@ -22,6 +22,7 @@ from tightloop.sandbox.interface import Command, CommandResult, Policy, Sandbox,
 from tightloop.sandbox.session import PersistentSandbox
 from tightloop.sandbox.verdicts import ShutOff
 from tightloop.sandbox.workspace import Workspace
+from tightloop.trace.check_runs import CheckFigures
 from tightloop.trace.clock import Clock, MonotonicClock
 from tightloop.trace.speculation import Speculation, Try, sum_up
 
@@ -216,6 +217,13 @@ class Workbench:
         else:
             self._speculator.start(command)
 
+    def touched(self) -> None:
+        """Files were changed by no tool: the user's own edits came in, or work was taken back."""
+        self._age += 1
+        self._persistent.refresh()
+        if self._speculator is not None:
+            self._speculator.drop("the tree changed")
+
     # -- for the loop
 
     def begin_turn(self, prompt: str) -> None:
@@ -267,6 +275,10 @@ class Workbench:
             self.none_ahead = ""
         self.total += sum_up(tries)
         return tries
+
+    def check_figures(self) -> CheckFigures | None:
+        """See ``Overseer.check_figures``."""
+        return None
 
     def _tell_notes(self) -> None:
         while self._auditor.notes:
