@@ -7,9 +7,11 @@ import orjson
 import pytest
 
 from tests.harness.audience import Listening
-from tightloop.agent.events import ThreadStarted
+from tightloop.agent.events import ItemUpdated, ThreadStarted, TurnStarted
 from tightloop.agent.turn import Status
-from tightloop.harness.record import list_past, load
+from tightloop.harness.holding import ThreadHeld
+from tightloop.harness.listing import list_past
+from tightloop.harness.past import load
 from tightloop.harness.settings import Settings
 from tightloop.harness.thread import open_thread
 from tightloop.protocol.items import CustomToolCallOutput, Message
@@ -77,13 +79,68 @@ async def test_a_fork_leaves_the_conversation_alone(repo: Path) -> None:
     assert len(load(repo.parent / "state", fork.id).items) > len(past.items)
 
 
-async def test_work_that_does_not_fit_any_more_is_refused(repo: Path) -> None:
-    """The file was changed by somebody else meanwhile: nothing is opened, nothing is lost."""
+async def test_work_on_a_file_that_was_changed_meanwhile_is_kept_apart(repo: Path) -> None:
+    """The conversation goes on with its own version; the user is told, and applying refuses it."""
     async with open_thread(settings(repo, FIX), Listening()) as thread:
         await thread.agent.run_turn("change x")
     past = load(repo.parent / "state", "last")
     (repo / "m.py").write_text("x = 3\n")
-    with pytest.raises(WorkspaceConflict, match=r"m\.py"):
-        async with open_thread(settings(repo, []), Listening(), past=past):
-            pass
-    assert load(repo.parent / "state", past.id) == past
+    audience = Listening()
+    async with open_thread(settings(repo, FIX), audience, past=past) as thread:
+        assert (thread.workspace.path / "m.py").read_text() == "x = 2\n"
+        with pytest.raises(WorkspaceConflict, match=r"m\.py"):
+            await thread.apply()
+    assert any(note.startswith("changed by you since: m.py") for note in audience.notes)
+    assert (repo / "m.py").read_text() == "x = 3\n"
+    assert load(repo.parent / "state", past.id).changes == past.changes
+
+
+async def test_two_cannot_go_on_with_one_conversation(repo: Path) -> None:
+    """The second is told who holds it; it can fork what has been said so far."""
+    async with open_thread(settings(repo, FIX), Listening()) as thread:
+        await thread.run_turn("change x")
+        past = load(repo.parent / "state", thread.id)
+        with pytest.raises(ThreadHeld, match="tightloop exec"):
+            async with open_thread(settings(repo, FIX), Listening(), past=past):
+                raise AssertionError("opened twice")
+        async with open_thread(settings(repo, FIX), Listening(), past=past, is_fork=True) as fork:
+            assert fork.id != thread.id
+
+
+async def test_what_another_process_has_added_is_not_lost(repo: Path) -> None:
+    """A conversation is read anew once it is held: what was read before may be old."""
+    async with open_thread(settings(repo, FIX), Listening()) as thread:
+        await thread.run_turn("change x")
+    stale = load(repo.parent / "state", "last")
+    again = settings(repo, [[{"text": "Hello."}]])
+    async with open_thread(again, Listening(), past=stale) as thread:
+        await thread.run_turn("hi")
+    async with open_thread(again, Listening(), past=stale) as thread:
+        said = [item.text for item in thread.agent.items if isinstance(item, Message)]
+    assert "Hello." in said
+
+
+async def test_applied_work_is_not_put_in_twice(repo: Path) -> None:
+    async with open_thread(settings(repo, FIX), Listening()) as thread:
+        await thread.run_turn("change x")
+        assert await thread.apply() == ["m.py"]
+        past = load(repo.parent / "state", thread.id)
+        assert (past.changes, past.missing) == ((), ())
+
+
+async def test_turns_and_pieces_are_marked(repo: Path) -> None:
+    audience = Listening()
+    async with open_thread(settings(repo, [[{"text": "One two."}]]), audience) as thread:
+        assert thread.turn_id is None
+        await thread.run_turn("hi")
+    assert [event.turn_id for event in audience.events if isinstance(event, TurnStarted)] == [
+        "turn_1"
+    ]
+    pieces = [event for event in audience.events if isinstance(event, ItemUpdated)]
+    assert [(piece.offset, piece.text_delta) for piece in pieces] == [(0, "One"), (3, " two.")]
+
+
+async def test_nothing_is_kept_of_a_conversation_that_nobody_began(repo: Path) -> None:
+    async with open_thread(settings(repo, FIX), Listening()):
+        pass
+    assert list_past(repo.parent / "state") == []

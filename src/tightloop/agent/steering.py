@@ -10,7 +10,7 @@ import itertools
 from collections import deque
 from dataclasses import dataclass
 
-ACCEPTED, DELIVERED, DEFERRED = "accepted", "delivered", "deferred"
+ACCEPTED, DELIVERED, DEFERRED, WITHDRAWN = "accepted", "delivered", "deferred", "withdrawn"
 
 
 @dataclass(slots=True, eq=False)

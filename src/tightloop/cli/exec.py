@@ -1,8 +1,9 @@
-"""``tightloop exec "PROMPT"``: one turn of the agent on a private view of a repository.
+"""``tightloop exec "PROMPT"``: the agent at work on a private view of a repository, without questions.
 
 The repository is changed only with ``--apply``; otherwise the result is printed as a diff, and
-kept as a patch file with the command that applies it. Standard output carries the diff alone, or
-with ``--json`` one event a line; everything for a person goes to standard error.
+kept as a patch file with the command that applies it. Standard output carries the diff alone, with
+``--output-schema`` the last message alone, or with ``--json`` one event a line; everything for a person goes
+to standard error.
 """
 
 import argparse
@@ -10,79 +11,64 @@ import asyncio
 import logging
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tightloop.agent.turn import Limits
-from tightloop.cli.option_values import early_end, positive, positive_seconds
+from tightloop.agent.turn import TurnResult
 from tightloop.cli.outcome import BAD_USAGE, INTERRUPTED, Outcome, Report
+from tightloop.cli.thread_options import add_thread_options, thread_settings
 from tightloop.harness.backend import UsageError
 from tightloop.harness.settings import Settings
 from tightloop.sandbox.interface import SandboxError
 from tightloop.sandbox.policies import PolicyError, load_policy
 from tightloop.trace.log import state_directory
 
-HELP = "let the agent work on a repository once, without questions"
+if TYPE_CHECKING:
+    from tightloop.harness.output_schema import OutputSchema
+    from tightloop.harness.past import Past
+    from tightloop.harness.thread import Thread
+
+HELP = "let the agent work on a repository, without questions"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this verb's options."""
     add = parser.add_argument
     add("prompt", nargs="?", help="the task; '-', or nothing with a pipe, reads standard input")
-    add(
-        "--repo", type=Path, default=Path(), metavar="DIR", help="directory to work on (default: .)"
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--resume",
+        metavar="ID",
+        help="go on with a conversation of before; 'last' is the newest about this directory;"
+        " also spelt 'exec resume ID' and 'exec resume --last'",
     )
-    add(
-        "--model",
-        metavar="M",
-        help="patchling (default), PATH.gguf, hf:..., remote:MODEL@URL; or a server's model",
+    which.add_argument(
+        "--fork", metavar="ID", help="begin a new conversation with what that one has said and done"
     )
-    add("--server", metavar="URL", help="use a Responses endpoint instead of an engine in here")
-    add("--transport", choices=("ws", "http"), default="ws", help="to the server (default: ws)")
-    add(
-        "--api-key-env",
-        metavar="NAME",
-        help="variable with the key (default: TIGHTLOOP_API_KEY for a server, OPENAI_API_KEY for"
-        " a remote host)",
-    )
-    add("--json", action="store_true", help="print events, one JSON object a line")
     add("--apply", action="store_true", help="write the result into the repository")
+    add("--json", action="store_true", help="print events, one JSON object a line")
     add(
-        "--max-turns",
-        type=positive,
-        default=50,
-        metavar="N",
-        help="responses at most (default: 50)",
+        "--input-format",
+        choices=("text", "jsonl"),
+        default="text",
+        help="jsonl: standard input brings messages, steers and interrupts, one JSON object a line,"
+        " while the run goes on; see docs/exec.md",
     )
     add(
-        "--timeout",
-        type=positive_seconds,
-        default=1800.0,
-        metavar="S",
-        help="seconds at most (default: 1800)",
-    )
-    add("--sandbox", metavar="KIND", help="bubblewrap, landlock or none (default: the strongest)")
-    add(
-        "--policy",
-        metavar="NAME",
-        help="what commands may do: read-only, workspace-write, network, full-access, or one of the"
-        " configuration (default: the configuration's, else workspace-write)",
-    )
-    add("--config", type=Path, metavar="FILE", help="configuration (default: see docs/sandbox.md)")
-    add("--state-dir", type=Path, metavar="DIR", help="for logs, patches and workspaces")
-    add(
-        "--early-end",
-        type=early_end,
-        default=Limits().cancel_min_tokens,
-        metavar="N",
-        help="end a response when a call in it cannot succeed any more and N more tokens are"
-        " expected of it; 'never' lets all of them finish (default: 100)",
+        "--output-schema",
+        type=Path,
+        metavar="FILE",
+        help="JSON schema that the last message must match; it is printed instead of the diff",
     )
     add(
-        "--no-speculation",
-        action="store_true",
-        help="run tests only when the model asks for them, not in a copy as soon as a patch is done",
+        "-o",
+        "--output-last-message",
+        type=Path,
+        metavar="FILE",
+        help="write the agent's last message into this file",
     )
+    add_thread_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -91,8 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
     # What the run comes to says all; a library's warnings beside it are for servers.
     logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
     try:
-        prompt = _read_prompt(arguments.prompt)
-        if not arguments.repo.is_dir():
+        prompt = _read_prompt(arguments)
+        if arguments.repo is not None and not arguments.repo.is_dir():
             raise UsageError(f"--repo: {str(arguments.repo)!r} is not a directory")
         from tightloop.sandbox import own_namespace
 
@@ -110,44 +96,93 @@ def run(arguments: argparse.Namespace) -> int:
         return INTERRUPTED
 
 
-async def _run(arguments: argparse.Namespace, prompt: str, report: Report) -> int:
+async def _run(arguments: argparse.Namespace, prompt: str | None, report: Report) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             asyncio.get_running_loop().add_signal_handler(number, _current_task().cancel)
     from tightloop.harness.thread import open_thread
 
-    settings = _settings(arguments)
+    settings, past = _start(arguments)
     policy = load_policy(settings.policy, settings.config)
     if policy.is_read_only and arguments.apply:
         raise UsageError(f"--apply: the policy {policy.name!r} changes nothing")
-    async with open_thread(settings, report, log_labels={"prompt": prompt}) as thread:
-        outcome = Outcome(report, thread)
+    schema = _schema(arguments.output_schema)
+    is_fork = arguments.fork is not None
+    labels = {"prompt": prompt}
+    async with open_thread(
+        settings, report, past=past, is_fork=is_fork, log_labels=labels
+    ) as thread:
+        outcome = Outcome(report, thread, schema, arguments.output_last_message)
         try:
-            result = await thread.agent.run_turn(prompt)
+            result = await _turns(arguments, thread, prompt, outcome)
         except asyncio.CancelledError:
-            await outcome.keep_interrupted(thread.agent.last_result)
+            await outcome.keep_interrupted()
             raise
         return await outcome.deliver(result, is_wanted=arguments.apply)
 
 
-def _settings(arguments: argparse.Namespace) -> Settings:
-    return Settings(
-        repo=arguments.repo,
-        state_dir=arguments.state_dir or state_directory(),
-        model=arguments.model,
-        server=arguments.server,
-        transport=arguments.transport,
-        api_key_env=arguments.api_key_env,
-        sandbox=arguments.sandbox,
-        policy=arguments.policy,
-        config=arguments.config,
-        limits=Limits(arguments.max_turns, arguments.timeout, arguments.early_end),
-        speculates=not arguments.no_speculation,
-    )
+def _start(arguments: argparse.Namespace) -> "tuple[Settings, Past | None]":
+    """What to open, and what goes on in it."""
+    settings = thread_settings(arguments, verb="exec")
+    wanted = arguments.fork if arguments.fork is not None else arguments.resume
+    if wanted is None:
+        return settings, None
+    from tightloop.harness.resuming import choose, resumed_settings
+
+    if not wanted:
+        raise UsageError(
+            "name the conversation: exec resume ID PROMPT, or exec resume --last PROMPT"
+        )
+    past = choose(settings.state_dir, wanted, arguments.repo)
+    settings = resumed_settings(settings, past)
+    if arguments.transport is not None:
+        settings = replace(settings, transport=arguments.transport)
+    return settings, past
 
 
-def _read_prompt(given: str | None) -> str:
-    if given is None and sys.stdin.isatty():
+def _schema(path: Path | None) -> "OutputSchema | None":
+    if path is None:
+        return None
+    from tightloop.harness.output_schema import load_schema
+
+    return load_schema(path)
+
+
+async def _turns(
+    arguments: argparse.Namespace, thread: "Thread", prompt: str | None, outcome: Outcome
+) -> TurnResult:
+    """Every turn of the run; the result of the last one."""
+    options = outcome.turn_options
+    if arguments.input_format == "text":
+        assert prompt is not None, "was read"
+        try:
+            return await thread.run_turn(prompt, **options)
+        finally:  # what it cost stands in the log also when it was interrupted
+            if thread.agent.last_result is not None:
+                outcome.log_turn(thread.agent.last_result)
+    from tightloop.cli.stdin_lines import LineReader
+    from tightloop.harness.conductor import Conductor
+
+    conductor = Conductor(thread, outcome.report.listen, **options)
+    if prompt is not None:
+        conductor.queue(prompt)
+    LineReader(conductor.take, conductor.end).start()
+    last = await conductor.run(outcome.log_turn)
+    if last is None:
+        raise UsageError("--input-format jsonl: no message came on standard input")
+    return last
+
+
+def _read_prompt(arguments: argparse.Namespace) -> str | None:
+    given: str | None = arguments.prompt
+    if arguments.input_format == "jsonl":
+        if not arguments.json:
+            raise UsageError("--input-format jsonl needs --json: its receipts are events")
+        if given == "-":
+            raise UsageError("--input-format jsonl: standard input brings lines, and no prompt")
+        if given is None:
+            return None
+    elif given is None and sys.stdin.isatty():
         raise UsageError("give a prompt, or '-' and the prompt on standard input")
     prompt = sys.stdin.read() if given is None or given == "-" else given
     if not prompt.strip():

@@ -22,6 +22,7 @@ VERBS = {
     "repo": "keep repositories ready: make their bases and environments, list them, remove old ones",
     "serve": "serve models over the Responses API, HTTP and WebSocket on one port",
     "test": "run pytest in a sandbox, warm: the verdict of 'python -m pytest' without its start",
+    "threads": "list the conversations that can go on, remove old ones",
     "warm": "run a command of .tightloop.toml by its daemon, checked against the command itself",
 }
 
@@ -30,6 +31,10 @@ NEAR = frozenset({"test", "warm"})
 
 PASSING_ON = frozenset({"connect"})
 """Verbs that hand the words after ``--`` to another program, as ``arguments.passed_on``."""
+
+
+RESPELT = frozenset({"exec"})
+"""Verbs that other agents' users spell in another way, too; see ``codex_spelling``."""
 
 
 def build_parser(verb: str | None = None) -> "argparse.ArgumentParser":
@@ -50,6 +55,10 @@ def build_parser(verb: str | None = None) -> "argparse.ArgumentParser":
         )
         if name == verb:
             importlib.import_module(f"tightloop.cli.{name}").configure(child)
+    if verb is None:
+        from tightloop.cli.chat.options import add_chat_options
+
+        add_chat_options(parser.add_argument_group("the agent, without a verb"))
     return parser
 
 
@@ -64,6 +73,8 @@ def main(argv: "Sequence[str] | None" = None) -> int:
             return near(words[0], words[1:])
         except KeyboardInterrupt:
             return _interrupted()
+    if _is_chat(words):
+        return _chat(words)
     import importlib
 
     verb = next((word for word in words if not word.startswith("-")), None)
@@ -71,6 +82,11 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     if verb in PASSING_ON and "--" in words:
         cut = words.index("--")
         words, passed_on = words[:cut], words[cut + 1 :]
+    if verb in RESPELT:
+        from tightloop.cli.codex_spelling import respelt
+
+        cut = words.index(verb) + 1
+        words = [*words[:cut], *respelt(words[cut:])]
     try:
         arguments = build_parser(verb).parse_args(words)
         arguments.passed_on = passed_on
@@ -78,6 +94,38 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     except KeyboardInterrupt:  # imports take long enough to be interrupted, too
         return _interrupted()
     return status
+
+
+def _is_chat(words: "Sequence[str]") -> bool:
+    """Whether no verb is meant: no word at all, options first, or a sentence in quotes.
+
+    A single word is always a verb, so that a slip of the finger begins no conversation.
+    """
+    if not words:
+        return True
+    first = words[0]
+    return first not in ("-h", "--help", "--version") and (first.startswith("-") or " " in first)
+
+
+def _chat(words: "list[str]") -> int:
+    """``tightloop [options] [PROMPT]``; without a terminal to read from it is ``exec``."""
+    if not sys.stdin.isatty():
+        return main(["exec", *words])
+    import argparse
+
+    try:
+        from tightloop.cli.chat import options
+
+        parser = argparse.ArgumentParser(prog="tightloop", description=options.DESCRIPTION)
+        options.configure(parser)
+        arguments = parser.parse_args(words)
+        if arguments.prompt in VERBS:
+            parser.error(f"options stand behind the verb: tightloop {arguments.prompt} ...")
+        from tightloop.cli.chat.entry import run
+
+        return run(arguments)
+    except KeyboardInterrupt:
+        return _interrupted()
 
 
 def _interrupted() -> int:

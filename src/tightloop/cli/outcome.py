@@ -4,11 +4,14 @@ import os
 import shlex
 import sys
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from tightloop.agent import events as said
 from tightloop.agent.terminal.printable import printable
 from tightloop.agent.terminal.progress import ProgressPrinter
 from tightloop.agent.turn import Status, TurnResult
+from tightloop.harness.output_schema import OutputSchema
 from tightloop.harness.thread import Thread
 from tightloop.sandbox.interface import SandboxError
 from tightloop.trace.clock import now_ns
@@ -62,12 +65,22 @@ class Outcome:
 
     report: Report
     thread: Thread
+    schema: OutputSchema | None = None
+    message_file: Path | None = None
+
+    @property
+    def turn_options(self) -> dict[str, Any]:
+        """What every turn of the run is asked for with."""
+        return {} if self.schema is None else {"request": self.schema.request}
 
     async def deliver(self, result: TurnResult, *, is_wanted: bool) -> int:
-        """Show the result and, if it ``is_wanted``, write it into the repository; the status."""
-        self._log_turn(result)
+        """Show the last turn's result and, if it ``is_wanted``, write it into the repository; the status."""
         status = DONE if result.status is Status.COMPLETED else FAILED
-        if not self.report.is_json:
+        if status == DONE and not self._fits(result.text):
+            status = FAILED
+        elif self.schema is not None and status == DONE:
+            self._show_message(result.text)
+        if not self.report.is_json and self.schema is None:
             self.report.show_diff(await self.thread.workspace.diff())
         if await self.keep():
             is_applied = False
@@ -76,27 +89,58 @@ class Outcome:
                 status = DONE if is_applied else FAILED
             if not is_applied:
                 self.report.note(f"apply it with: {self._apply_command()}")
+        if not self._write_message(result.text):
+            status = FAILED
         if not self.report.is_json:
             _show_time(result, self.thread.none_ahead)
         self.report.note(f"log: {self.thread.log.path}")
+        self.report.note(f"go on with: tightloop exec --resume {self.thread.id[:8]} PROMPT")
         if result.is_refused_at_once:
-            self.report.fail(result.message)
+            self.report.fail(self._explained(result.message))
             return BAD_USAGE
         return status
 
-    async def keep_interrupted(self, result: TurnResult | None) -> None:
-        """Save what there is; nothing is applied. What the turn cost stands in the log all the same."""
-        if result is not None:
-            self._log_turn(result)
+    async def keep_interrupted(self) -> None:
+        """Save what there is; nothing is applied."""
         if await self.keep():
             self.report.note(f"apply it with: {self._apply_command()}")
 
-    def _log_turn(self, result: TurnResult) -> None:
+    def _fits(self, text: str) -> bool:
+        """Whether the last message is what was asked for; says so when not."""
+        problem = "" if self.schema is None else self.schema.problem(text)
+        if problem:
+            self.report.fail(f"the last message does not match --output-schema: {problem}")
+        return not problem
+
+    def _write_message(self, text: str) -> bool:
+        """The last message is in the file that was named, if one was; False when it cannot be."""
+        if self.message_file is None:
+            return True
+        try:
+            self.message_file.write_text(text, encoding="utf-8", errors="replace")
+        except OSError as error:
+            self.report.fail(f"--output-last-message: {self.message_file}: {error.strerror}")
+            return False
+        return True
+
+    def _show_message(self, text: str) -> None:
+        if not self.report.is_json:
+            shown = printable(text) if sys.stdout.isatty() else text
+            self.report.write(shown.rstrip("\n").encode("utf-8", "replace") + b"\n")
+
+    def log_turn(self, result: TurnResult) -> None:
+        """What the turn cost, into the log of the run."""
         self.thread.log.write(
             "turn", status=result.status.value, text=result.text, message=result.message,
             start_ns=result.start_ns, end_ns=result.end_ns, usage=result.usage,
             spans=result.spans, round_trips=result.round_trips, tries=result.tries,
         )  # fmt: skip
+
+    def _explained(self, message: str) -> str:
+        """A refusal, with what may be the cause."""
+        if self.schema is None:
+            return message
+        return f"{message} (--output-schema asks for text.format; this server or model may not know it)"
 
     async def keep(self) -> bool:
         """Save the changes as a patch file; whether there are any. Says what to look at."""
@@ -128,7 +172,7 @@ class Outcome:
             )
             return False
         try:
-            written = await self.thread.workspace.apply()
+            written = await self.thread.apply()
         except (SandboxError, OSError) as error:
             self.report.fail(f"--apply: {error}; the result is in {self.thread.patch_path}")
             return False

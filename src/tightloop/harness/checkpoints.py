@@ -28,6 +28,7 @@ class Checkpoints:
         self._written = list(written)
         self._is_due = False
         self._closing = asyncio.Event()
+        self._writing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     def touch(self) -> None:
@@ -41,7 +42,13 @@ class Checkpoints:
         self._closing.set()
         if self._task is not None:
             await asyncio.wait([self._task])  # a thread of its that writes cannot be stopped
-        await self._write()
+        if self._record.is_there:
+            await self._write()
+
+    async def flush(self) -> None:
+        """What has changed so far is on disk."""
+        if self._record.is_there:
+            await self._write()
 
     async def _go_on(self) -> None:
         while self._is_due and not self._closing.is_set():
@@ -51,11 +58,15 @@ class Checkpoints:
 
     async def _write(self) -> None:
         """Keep the present state. A workspace that cannot be read keeps its last checkpoint."""
-        self._is_due = False
-        num_items = self._record.num_items
-        with contextlib.suppress(SandboxError, OSError):
-            changes = await self._workspace.changes(is_pending=True)
-            if changes != self._written:
-                await asyncio.to_thread(self._record.write_changes, changes)
+        async with self._writing:
+            self._is_due = False
+            covered, unsure = self._record.answered, set(self._record.running)
+            with contextlib.suppress(SandboxError, OSError):
+                changes = await self._workspace.changes(is_pending=True)
+                unsure.update(self._record.running, self._record.answered)
+                unsure.difference_update(covered)
+                if changes == self._written:
+                    self._record.checkpoint(covered)
+                    return
+                await asyncio.to_thread(self._record.write_changes, changes, covered, unsure)
                 self._written = changes
-            self._record.checkpoint(num_items)

@@ -19,20 +19,29 @@ from typing import TYPE_CHECKING, Any
 
 from tightloop.agent import events as said
 from tightloop.agent.loop import Agent
-from tightloop.agent.prompt import Surroundings, opening, project_rules, resumed
+from tightloop.agent.nearer_rules import NearerRules
+from tightloop.agent.prompt import Surroundings, resumed
 from tightloop.agent.terminal.printable import printable
-from tightloop.agent.tools.apply_patch import ApplyPatch
-from tightloop.agent.tools.exec_command import ExecCommand
-from tightloop.agent.tools.interface import Tool, ToolContext
-from tightloop.agent.tools.reading_commands import ReadingCommands
+from tightloop.agent.tools.configuration import load_tools_configuration
+from tightloop.agent.tools.images import without_images
+from tightloop.agent.tools.interface import ToolContext
+from tightloop.agent.turn import TurnResult
 from tightloop.client.session import Session
 from tightloop.harness.audience import Audience
 from tightloop.harness.backend import open_backend
 from tightloop.harness.checkpoints import Checkpoints
 from tightloop.harness.decisions import DecisionLog
-from tightloop.harness.record import Past, Record
+from tightloop.harness.expiry import Limits as Expiry
+from tightloop.harness.expiry import collect
+from tightloop.harness.holding import held
+from tightloop.harness.marks import Marks
+from tightloop.harness.model_facts import completed
+from tightloop.harness.past import Past, load
+from tightloop.harness.record import Record
+from tightloop.harness.resuming import put_back
 from tightloop.harness.settings import Settings
 from tightloop.harness.side_notes import SideNotes
+from tightloop.harness.toolbox import Toolbox, begin_toolbox
 from tightloop.protocol.items import CustomToolCallOutput, FunctionCallOutput, Item
 from tightloop.sandbox.policies import FULL_ACCESS, NETWORK, NamedPolicy, load_policy
 from tightloop.trace.log import RunLog, new_log_path
@@ -45,7 +54,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """What is open. ``labels`` say in words with what."""
+    """What is open. ``labels`` say in words with what; ``listen`` is where its events go."""
 
     agent: Agent
     workspace: "Workspace"
@@ -54,11 +63,31 @@ class Thread:
     settings: Settings
     log: RunLog
     labels: Mapping[str, str]
+    toolbox: Toolbox
+    checkpoints: Checkpoints
+    marks: Marks
+    listen: said.Listener
 
     @property
     def id(self) -> str:
         """As ``thread.started`` says it."""
         return self.agent.thread_id
+
+    @property
+    def turn_id(self) -> str | None:
+        """The running turn, as its events name it; None between turns."""
+        return self.marks.turn_id
+
+    async def run_turn(self, prompt: str, **more: Any) -> TurnResult:
+        """A turn with everything that belongs around it; ``more`` as for ``Agent.run_turn``."""
+        return await self.agent.run_turn(prompt, **more)
+
+    async def apply(self, force: bool = False) -> list[str]:
+        """The repository holds the work so far; see ``Workspace.apply``. What is kept knows of it."""
+        await self.checkpoints.flush()  # a kill from here on must not have patches put in twice
+        written = await self.workspace.apply(force)
+        await self.checkpoints.flush()
+        return written
 
     @property
     def patch_path(self) -> Path:
@@ -84,7 +113,8 @@ async def open_thread(
 
     ``past`` goes on: its items are what the model is told first, and its work is put into the
     workspace. With ``is_fork`` it stays as it is, and a new conversation begins with the same.
-    Raises SandboxError, PolicyError or UsageError when it cannot begin.
+    Raises SandboxError, PolicyError or UsageError when it cannot begin; ThreadHeld, which is one,
+    when another process is at it.
     """
     from tightloop.harness.workshop import open_workshop
     from tightloop.sandbox.login_environment import LoginShell
@@ -94,20 +124,29 @@ async def open_thread(
     state_dir = settings.state_dir
     policy = load_policy(settings.policy, settings.config)
     kind = policy.kind(settings.sandbox)
+    configuration = load_tools_configuration(settings.config)
     decisions, notes = DecisionLog(audience), SideNotes(audience)
+    thread_id = past.id if past is not None and not is_fork else str(uuid.uuid4())
     async with AsyncExitStack() as stack:
+        stack.callback(collect, state_dir, Expiry())
+        stack.enter_context(held(state_dir, thread_id, settings.verb))
+        if past is not None:  # as it is now that nobody else is at it
+            past = load(state_dir, past.id)
         login = await LoginShell.begin(state_dir)  # it runs beside what follows
         stack.push_async_callback(login.close)
         workspace = await open_workspace(settings.repo, state_dir=state_dir)
         stack.push_async_callback(workspace.discard)
-        if past is not None and past.changes:
-            await workspace.put(past.changes)
+        restored = None if past is None else await put_back(workspace, past)
+        toolbox = begin_toolbox(
+            configuration, settings.repo, workspace=workspace.path, state_dir=state_dir, note=notes
+        )
+        stack.push_async_callback(toolbox.close)
         # Before the engine: the sandbox warms its tests while a model is loaded.
         socket = await stack.enter_async_context(way_out(policy, decisions))
         workshop = await open_workshop(
             stack,
             workspace,
-            workspace.completed(policy.policy(workspace.path, socket)),
+            workspace.completed(toolbox.made_readable(policy.policy(workspace.path, socket))),
             kind=kind,
             source=await login.environment(),
             state_dir=state_dir,
@@ -142,55 +181,94 @@ async def open_thread(
         for line in _remarks(labels, policy, login, workshop, workspace):
             audience.note(line)
 
+        marks = Marks()
+
         def listen(event: said.Event) -> None:
+            toolbox.hear(event, listen)
+            event = marks(event)
+            if isinstance(event, said.TurnStarted):
+                record.turn()
             if not isinstance(event, said.ItemUpdated):
                 log.write("event", event=event)
             audience.listen(event)
 
-        thread_id = past.id if past is not None and not is_fork else str(uuid.uuid4())
         record = Record(
-            state_dir, thread_id, redact, repository=str(workspace.repository), **labels
+            state_dir,
+            thread_id,
+            redact,
+            inherited=past.inherited if past is not None and is_fork else None,
+            repository=str(workspace.repository),
+            choice=_choice(settings),
+            **labels,
         )
         stack.callback(record.close)
-        kept = past.changes if past is not None and past.id == thread_id else ()
+        kept = past.changes if past is not None else ()
         checkpoints = Checkpoints(workspace, record, kept)
         stack.push_async_callback(checkpoints.close)
         keeper = _Keeper(record, checkpoints)
-        rules = project_rules(settings.repo)
         surroundings = _surroundings(workspace, workshop, policy)
-        begin: list[Item] = [opening(surroundings, rules)]
-        if past is not None:
-            begin = [*past.items, resumed(surroundings, past.num_missing)]
+        begin: list[Item] = [toolbox.guidance.opening(surroundings)]
+        if past is not None and restored is not None:
+            shown = past.items if backend.reads_images is not False else without_images(past.items)
+            begin = [*shown, resumed(surroundings, len(restored.lost))]
+            for path in restored.clashing:
+                audience.note(f"changed by you since: {printable(path)}; here it is as it was left")
         bench = workshop.bench
-        for rule in rules:
-            bench.read_rules(rule.text)
-        tools: list[Tool] = (
-            [ReadingCommands()] if policy.is_read_only else [ExecCommand(), ApplyPatch()]
+        for text in toolbox.guidance.texts:
+            bench.read_rules(text)
+        tools = await toolbox.settle(
+            is_read_only=policy.is_read_only, reads_images=backend.reads_images
         )
-        definitions = [tool.definition() for tool in tools]
+        limits, window = completed(settings, backend)
         agent = Agent(
-            Session(backend.transport, model=backend.model, tools=definitions),
+            Session(backend.transport, model=backend.model, tools=toolbox.definitions),
             tools,
             ToolContext(
                 workspace.path,
                 bench,
                 redact=redact,
+                remark=NearerRules(settings.repo, workspace.path, toolbox.guidance.num_rules_bytes),
                 on_patch=bench.follow,
                 on_changed=bench.changed,
             ),
             opening=begin,
-            limits=settings.limits,
+            limits=limits,
+            window=window,
             listener=listen,
             overseer=bench,
             keeper=keeper,
             thread_id=thread_id,
         )
-        thread = Thread(agent, workspace, workshop, policy, settings, log, labels)
+        thread = Thread(
+            agent,
+            workspace,
+            workshop,
+            policy,
+            settings,
+            log,
+            labels,
+            toolbox,
+            checkpoints,
+            marks,
+            listen,
+        )
         places = {"log": str(log.path), "patch": str(thread.patch_path)}
-        listen(said.ThreadStarted(thread.id, labels | places))
+        origin = {} if past is None else {"forked_from" if is_fork else "resumed": past.id}
+        listen(said.ThreadStarted(thread.id, labels | places | origin))
         notes.attach(log)
         stack.callback(notes.detach)
         yield thread
+
+
+def _choice(settings: Settings) -> dict[str, str]:
+    """How the backend was asked for, so that the conversation can go on with it."""
+    named = {
+        "model": settings.model,
+        "server": settings.server,
+        "transport": settings.transport if settings.server else None,
+        "api_key_env": settings.api_key_env,
+    }
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _remarks(

@@ -1,0 +1,87 @@
+"""Options of every verb that opens a conversation on a repository."""
+
+import argparse
+from pathlib import Path
+
+from tightloop.agent.turn import Limits
+from tightloop.cli.option_values import early_end, positive, positive_seconds
+from tightloop.harness.settings import Settings
+from tightloop.trace.log import state_directory
+
+
+def add_thread_options(parser: argparse.ArgumentParser) -> None:
+    """Where to work, with which backend, and what commands may do."""
+    add = parser.add_argument
+    add(
+        "--repo",
+        type=Path,
+        metavar="DIR",
+        help="directory to work on (default: ., or that of the conversation that goes on)",
+    )
+    add(
+        "--model",
+        metavar="M",
+        help="patchling (default), PATH.gguf, hf:..., remote:MODEL@URL; or a server's model",
+    )
+    add("--server", metavar="URL", help="use a Responses endpoint instead of an engine in here")
+    add("--transport", choices=("ws", "http"), help="to the server (default: ws)")
+    add(
+        "--api-key-env",
+        metavar="NAME",
+        help="variable with the key (default: TIGHTLOOP_API_KEY for a server, OPENAI_API_KEY for"
+        " a remote host)",
+    )
+    add(
+        "--max-turns",
+        type=positive,
+        default=50,
+        metavar="N",
+        help="responses at most (default: 50)",
+    )
+    add(
+        "--timeout",
+        type=positive_seconds,
+        default=1800.0,
+        metavar="S",
+        help="seconds at most (default: 1800)",
+    )
+    add("--sandbox", metavar="KIND", help="bubblewrap, landlock or none (default: the strongest)")
+    add(
+        "--policy",
+        metavar="NAME",
+        help="what commands may do: read-only, workspace-write, network, full-access, or one of the"
+        " configuration (default: the configuration's, else workspace-write)",
+    )
+    add("--config", type=Path, metavar="FILE", help="configuration (default: see docs/sandbox.md)")
+    add("--state-dir", type=Path, metavar="DIR", help="for logs, patches and workspaces")
+    add(
+        "--early-end",
+        type=early_end,
+        default=Limits().cancel_min_tokens,
+        metavar="N",
+        help="end a response when a call in it cannot succeed any more and N more tokens are"
+        " expected of it; 'never' lets all of them finish (default: 100)",
+    )
+    add(
+        "--no-speculation",
+        action="store_true",
+        help="run tests only when the model asks for them, not in a copy as soon as a patch is done",
+    )
+
+
+def thread_settings(arguments: argparse.Namespace, *, verb: str) -> Settings:
+    """What the options come to."""
+    return Settings(
+        repo=arguments.repo or Path(),
+        state_dir=arguments.state_dir or state_directory(),
+        model=arguments.model,
+        server=arguments.server,
+        transport=arguments.transport or "ws",
+        api_key_env=arguments.api_key_env,
+        sandbox=arguments.sandbox,
+        policy=arguments.policy,
+        config=arguments.config,
+        limits=Limits(arguments.max_turns, arguments.timeout, arguments.early_end),
+        speculates=not arguments.no_speculation,
+        verb=verb,
+    )
