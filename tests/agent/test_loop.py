@@ -28,6 +28,7 @@ from tightloop.agent.loop import Agent
 from tightloop.agent.patch.apply import StreamEvent
 from tightloop.agent.patch.operations import FileSeen
 from tightloop.agent.patch.plan import PatchPlanned
+from tightloop.agent.resilience import Patience
 from tightloop.agent.tools.apply_patch import ApplyPatch
 from tightloop.agent.tools.interface import ToolContext, ToolResult
 from tightloop.agent.turn import Limits, Status
@@ -347,7 +348,8 @@ async def test_cancel_while_the_response_streams(tmp_path: Path) -> None:
 
 async def test_a_failed_response_fails_the_turn(tmp_path: Path) -> None:
     answer = [Finished(FinishReason.ERROR, Usage(), None, "server_error", "out of memory")]
-    async with stage(tmp_path, [answer]) as s:
+    limits = Limits(patience=Patience(max_tries=0))
+    async with stage(tmp_path, [answer], limits=limits) as s:
         result = await s.agent.run_turn("go")
         assert result.status is Status.FAILED
         assert "out of memory" in result.message

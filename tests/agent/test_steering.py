@@ -8,6 +8,7 @@ import pytest
 
 from tests.agent.stage import Plain, Stage, stage
 from tightloop.agent.events import AgentMessage, Event, ItemCompleted, ItemUpdated, Steered
+from tightloop.agent.resilience import Patience
 from tightloop.agent.turn import Limits, Status
 from tightloop.client.in_memory import InMemoryTransport
 from tightloop.engine.scripted import Answer, Hold, call_answer, text_answer
@@ -117,7 +118,8 @@ async def test_what_waits_when_a_turn_ends_goes_out_with_the_next(tmp_path: Path
     ]
     if end == "limit":
         first = [*call_answer("exec_command", {"cmd": "true"}, "call_1"), hold]
-    async with stage(tmp_path, [first, text_answer("ok")], limits=Limits(max_turns=1)) as s:
+    limits = Limits(max_turns=1, patience=Patience(max_tries=0))
+    async with stage(tmp_path, [first, text_answer("ok")], limits=limits) as s:
         turn = asyncio.create_task(s.agent.run_turn("first"))
         await s.until_heard(lambda event: is_text(event) or isinstance(event, ItemCompleted))
         steer = s.agent.steer("second")

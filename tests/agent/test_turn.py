@@ -3,7 +3,7 @@
 import pytest
 
 from tightloop.agent.events import TurnCompleted, TurnFailed
-from tightloop.agent.turn import Status, TurnResult, added
+from tightloop.agent.turn import Status, TurnResult
 from tightloop.protocol.deltas import Usage
 from tightloop.trace.latency import RoundTrip
 from tightloop.trace.spans import Span
@@ -35,7 +35,3 @@ def test_other_endings(status: Status) -> None:
     event = _result(status, "why").closing_event()
     assert isinstance(event, TurnFailed)
     assert event.error.message == "why"
-
-
-def test_added() -> None:
-    assert added(Usage(1, 2, 3, 4), Usage(10, 20, 30, 40)) == Usage(11, 22, 33, 44)

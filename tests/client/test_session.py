@@ -29,6 +29,7 @@ from tightloop.protocol.items import (
     Message,
     user_message,
 )
+from tightloop.server.streams import Streams
 from tightloop.trace import latency
 from tightloop.trace.clock import ManualClock
 
@@ -241,7 +242,29 @@ async def test_a_lost_socket_is_recovered_with_the_whole_context() -> None:
         assert session.num_recoveries == 1
 
 
-async def test_a_socket_lost_after_output_is_not_repeated() -> None:
+@pytest.mark.parametrize("kind", ["websocket", "http"])
+async def test_a_response_lost_in_the_middle_is_read_on(kind: str) -> None:
+    """The caller sees one response and each event once; what comes next is a chain of its own."""
+    hold = Hold()
+    script = in_turn([[TextDelta("a"), hold, TextDelta("b")], text_answer("c")])
+    async with running(kind, script) as rig:
+        session = Session(rig.transport, model="scripted")
+        events: list[Event] = []
+        async for event in session.respond([user_message("x")]):
+            events.append(event)
+            if event["type"] == "response.output_text.delta" and event["delta"] == "a":
+                rig.server.abort_connections()
+                hold.release.set()
+        assert words(events) == "ab"
+        numbers = [event["sequence_number"] for event in events]
+        assert numbers == list(range(len(events)))
+        assert (session.num_resumed, session.num_recoveries) == (1, 0)
+        assert words(await ask(session, "y")) == "c"
+        assert len(rig.engine.requests) == 2
+        assert session.num_recoveries == 0, "no parent is named that is known to be gone"
+
+
+async def test_what_its_server_has_no_more_is_not_repeated() -> None:
     """A tool may already run; only the caller can say whether to ask again."""
     hold = Hold()
     script = in_turn([[TextDelta("a"), hold], text_answer("b")])
@@ -251,14 +274,51 @@ async def test_a_socket_lost_after_output_is_not_repeated() -> None:
         async for event in stream:
             if event["type"] == "response.output_text.delta":
                 break
+        rig.endpoint.backstage.streams = Streams()
         rig.server.abort_connections()
-        with pytest.raises(TransportError):
+        with pytest.raises(TransportError, match="closed the connection"):
             await anext(stream)
         assert len(rig.engine.requests) == 1
         assert session.items == []
 
 
-@pytest.mark.parametrize("kind", ["in_memory", "websocket"])
+async def test_a_closed_session_looks_for_nothing() -> None:
+    """Its transport is not opened again for the rest of a response."""
+    hold = Hold()
+    async with running("websocket", in_turn([[TextDelta("a"), hold]])) as rig:
+        session = Session(rig.transport, model="scripted")
+        stream = session.respond([user_message("x")])
+        async for event in stream:
+            if event["type"] == "response.output_text.delta":
+                break
+        await session.close()
+        with pytest.raises(TransportError):
+            await anext(stream)
+
+
+async def test_an_aside_is_no_part_of_the_conversation() -> None:
+    transport, session = scripted(text_reply("a"), text_reply("aside"), text_reply("b"))
+    await ask(session, "one")
+    answer = await session.ask_aside([user_message("by the way")], {"tool_choice": "none"})
+    assert [item.text for item in answer.output_items if isinstance(item, Message)] == ["aside"]
+    assert transport.requests[1]["previous_response_id"] == "resp_1"
+    assert transport.requests[1]["tool_choice"] == "none"
+    await ask(session, "two")
+    assert texts(transport.requests[2]) == ["one", "a", "two"]
+    assert "tool_choice" not in transport.requests[2]
+
+
+async def test_a_conversation_can_be_replaced() -> None:
+    transport, session = scripted(text_reply("a"), text_reply("b"), text_reply("c"))
+    await ask(session, "one")
+    session.replace([user_message("short")])
+    await ask(session, "two")
+    assert texts(transport.requests[1]) == ["short", "two"]
+    await ask(session, "three")
+    assert texts(transport.requests[2]) == ["three"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_an_early_close_cancels_and_leaves_the_response_out(kind: str) -> None:
     """The next request brings what the conversation really is."""
     script = in_turn([text_answer("a"), [TextDelta("b"), Hold()], text_answer("c")])

@@ -24,7 +24,7 @@ def test_a_turn_of_one_trip_and_one_test() -> None:
     ledger = build_ledger(0, 100 * MS, spans, trips)
     expected = {
         "client": 0.020, "network": 0.010, "server": 0.005, "queue": 0.001,
-        "prefill": 0.02, "decode": 0.014, "tool": 0.0, "test": 0.030,
+        "prefill": 0.02, "decode": 0.014, "tool": 0.0, "test": 0.030, "waiting": 0.0,
     }  # fmt: skip
     assert expected == pytest.approx(ledger.parts)
     assert ledger.wall_s == pytest.approx(0.1)
@@ -36,6 +36,15 @@ def test_a_tool_that_starts_before_the_response_ends_owns_the_overlap() -> None:
     ledger = build_ledger(0, 100 * MS, [Span("tool", 40 * MS, 100 * MS)], [trip(0, 50)])
     assert ledger.parts["tool"] == pytest.approx(0.06)
     assert ledger.parts["network"] == pytest.approx(0.04)
+    assert ledger.error_fraction < 1e-9
+
+
+def test_a_request_that_failed_is_waiting_time_unless_a_tool_ran() -> None:
+    """A command that a lost response had started is what one waited for."""
+    spans = [Span("waiting", 0, 60 * MS, "connection lost"), Span("tool", 10 * MS, 30 * MS)]
+    ledger = build_ledger(0, 100 * MS, spans, [trip(40, 100)])
+    expected = {"tool": 0.02, "waiting": 0.04, "network": 0.04}
+    assert expected == pytest.approx({part: s for part, s in ledger.parts.items() if s})
     assert ledger.error_fraction < 1e-9
 
 
@@ -62,7 +71,9 @@ intervals = st.tuples(st.integers(0, 400), st.integers(0, 200))
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(["tool", "test", "client"]), intervals), max_size=5),
+    st.lists(
+        st.tuples(st.sampled_from(["tool", "test", "waiting", "client"]), intervals), max_size=5
+    ),
     st.lists(intervals, max_size=4),
 )
 def test_any_overlap_adds_up(

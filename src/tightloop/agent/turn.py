@@ -1,9 +1,12 @@
 """A turn and how it ended: the figures that logs, ledgers and the closing event are made of."""
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import Enum
 
 from tightloop.agent import events as said
+from tightloop.agent.budget import Price
+from tightloop.agent.resilience import Patience
 from tightloop.protocol.deltas import Usage
 from tightloop.trace.latency import RoundTrip, round_trip_overhead_s, ttft_s
 from tightloop.trace.ledger import build_ledger
@@ -17,21 +20,39 @@ class Status(Enum):
     COMPLETED = "completed"
     MAX_TURNS = "max_turns"
     TIMEOUT = "timeout"
+    BUDGET = "budget"
+    """A budget of tokens or money is used up; the message names it."""
     FAILED = "failed"
     CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When to give up: responses per turn, and seconds of wall time per turn.
+    """When to give up; None is no limit.
+
+    Of a turn: ``max_turns`` responses, ``wall_s`` seconds, ``output_tokens``, ``total_tokens`` (input,
+    read anew or from a cache, and output), ``cost_usd`` US dollars, which needs the model's ``price``. Of
+    all turns of a conversation in this process: ``conversation_wall_s``, ``conversation_cost_usd``.
 
     A response is ended early when a call in it can no longer succeed and at least
-    ``cancel_min_tokens`` more are expected of that call; 0 always does, None never.
+    ``cancel_min_tokens`` more are expected of that call; 0 always does, None never. A response that
+    says nothing for ``stall_s`` seconds is asked for again, like others that break off, with
+    ``patience``. From ``compact_at`` of the model's context window on the conversation is made
+    shorter; None waits until it does not fit.
     """
 
     max_turns: int = 50
     wall_s: float = 3600.0
     cancel_min_tokens: float | None = 100.0
+    output_tokens: int | None = None
+    total_tokens: int | None = None
+    cost_usd: Decimal | None = None
+    conversation_wall_s: float | None = None
+    conversation_cost_usd: Decimal | None = None
+    price: Price | None = None
+    stall_s: float = 300.0
+    compact_at: float | None = 0.8
+    patience: Patience = field(default_factory=Patience)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +76,9 @@ class TurnResult:
     tries: list[Try] = field(default_factory=list)
     """What ran ahead of the model, whether it was used or not; it takes none of the turn's time."""
 
+    num_retries: int = 0
+    """How often a response was asked for again, or read on over another connection."""
+
     @property
     def wall_s(self) -> float:
         """From the user's message to the last word, in seconds."""
@@ -72,6 +96,8 @@ class TurnResult:
             tuple(map(round_trip_overhead_s, self.round_trips)),
             ledger.parts,
             said.SpeculationFigures.of(sum_up(self.tries)) if self.tries else None,
+            num_retries=self.num_retries,
+            lost_s=ledger.parts["waiting"],
         )
         usage = said.UsageBody(
             self.usage.input_tokens,
@@ -80,13 +106,3 @@ class TurnResult:
             self.usage.reasoning_tokens,
         )
         return said.TurnCompleted(usage, figures)
-
-
-def added(a: Usage, b: Usage) -> Usage:
-    """Both together."""
-    return Usage(
-        a.input_tokens + b.input_tokens,
-        a.cached_tokens + b.cached_tokens,
-        a.output_tokens + b.output_tokens,
-        a.reasoning_tokens + b.reasoning_tokens,
-    )

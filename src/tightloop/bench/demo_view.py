@@ -111,10 +111,13 @@ def ledger_table(classic: PathSummary, tight: PathSummary) -> Table:
         title="Where the time of a fix went, ms", title_justify="left", box=None, pad_edge=False
     )
     table.add_column("")
-    for part in PARTS:
+    summaries = (classic, tight)
+    has_waited = any(summary.parts_ms["waiting"] for summary in summaries)
+    parts = [part for part in PARTS if has_waited or part != "waiting"]
+    for part in parts:
         table.add_column(part, justify="right")
-    for summary in (classic, tight):
-        table.add_row(summary.name, *(f"{summary.parts_ms[part]:.1f}" for part in PARTS))
+    for summary in summaries:
+        table.add_row(summary.name, *(f"{summary.parts_ms[part]:.1f}" for part in parts))
     return table
 
 

@@ -20,10 +20,12 @@ STYLES: dict[str, tuple[str, str]] = {
     "decode": ("█", "green"),
     "tool": ("▬", "bright_blue"),
     "test": ("■", "red"),
+    "waiting": ("◌", "bright_yellow"),
 }
 """Part -> (glyph, colour)."""
 
-_MODEL_PARTS = frozenset({"network", "server", "queue", "prefill", "decode"})
+_MODEL_PARTS = ("network", "server", "queue", "prefill", "decode")
+_STEPS = {**dict.fromkeys(_MODEL_PARTS, "model"), "waiting": "wait"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def rows(segments: Sequence[Segment]) -> list[Row]:
         if segment.part == "client":
             pending.append(segment)
             continue
-        step = "model" if segment.part in _MODEL_PARTS else segment.part
+        step = _STEPS.get(segment.part, segment.part)
         if step != kind or pending or step != "model":
             flush()
             kind = step

@@ -11,18 +11,13 @@ from typing import Any
 import aiohttp
 import orjson
 
+from tightloop.client.event_stream import read_events
 from tightloop.client.http_pool import HttpPool, check_status
 from tightloop.client.json_body import JsonBody
-from tightloop.client.reads import use_small_reads
 from tightloop.client.reasons import reason_of
+from tightloop.client.resuming import resumed_events
 from tightloop.client.transport import Event, TransportError
-from tightloop.protocol.accumulator import TERMINAL_TYPES
-from tightloop.protocol.errors import (
-    ApiError,
-    RemoteProtocolError,
-    api_error_from_wire,
-)
-from tightloop.protocol.sse import DONE_DATA, SseDecoder
+from tightloop.protocol.errors import ApiError
 
 
 class HttpTransport:
@@ -56,41 +51,24 @@ class HttpTransport:
                 await self.close()
                 raise
 
-    async def stream(self, request: dict[str, Any]) -> AsyncGenerator[Event, None]:
+    def stream(self, request: dict[str, Any]) -> AsyncGenerator[Event, None]:
         """See ``Transport.stream``; closing the iterator early drops the connection."""
         body = JsonBody(orjson.dumps({**request, "stream": True}))
-        decoder = SseDecoder()
-        refusal: ApiError | None = None
-        is_over = False
-        try:
-            async with self._pool.session.post(f"{self.url}/responses", data=body) as response:
-                self.answer_headers = response.headers
-                await check_status(response)
-                if response.connection is not None:
-                    use_small_reads(response.connection.transport)
-                async for chunk in response.content.iter_any():
-                    for frame in decoder.feed(chunk):
-                        if frame.data == DONE_DATA or is_over:
-                            continue  # read on to the end: only then is the connection reusable
-                        event: Event = orjson.loads(frame.data)
-                        kind = event.get("type")
-                        if kind == "error":
-                            refusal = api_error_from_wire(event, status=500)
-                            continue
-                        is_over = kind in TERMINAL_TYPES
-                        yield event
-        except (aiohttp.ClientError, OSError, ValueError, AttributeError) as error:
-            if not is_over:
-                raise TransportError(
-                    f"the stream from {self.url} broke: {reason_of(error)}"
-                ) from error
-        except RemoteProtocolError as error:
-            raise TransportError(f"{self.url} sent no event stream: {error}") from error
-        if refusal is not None and not is_over:
-            raise refusal
-        if not is_over:
-            raise TransportError(f"{self.url} ended the stream before the response was over")
+        url = f"{self.url}/responses"
+        return read_events(lambda: self._pool.session.post(url, data=body), self.url, self._note)
+
+    def resume(self, response_id: str, after: int) -> AsyncGenerator[Event, None]:
+        """See ``ResumingTransport.resume``."""
+        return resumed_events(self._session_again, self.url, response_id, after)
 
     async def close(self) -> None:
         """Close the pooled connections."""
         await self._pool.close()
+
+    def _session_again(self) -> aiohttp.ClientSession:
+        if not self._pool.is_open:
+            raise TransportError(f"{self.url}: the transport was closed")
+        return self._pool.session
+
+    def _note(self, answer: aiohttp.ClientResponse) -> None:
+        self.answer_headers = answer.headers

@@ -48,5 +48,17 @@ class HintingTransport(Protocol):
         """
 
 
+@runtime_checkable
+class ResumingTransport(Protocol):
+    """A ``Transport`` that can read a response on after the connection that made it was lost."""
+
+    def resume(self, response_id: str, after: int) -> AsyncGenerator[Event, None]:
+        """The events numbered (``sequence_number``) above ``after``, those still to come included.
+
+        Raises ``ApiError`` when the server does not have them, ``TransportError`` as ``stream``.
+        Closing the iterator early leaves the response to its server, which ends it in time.
+        """
+
+
 class TransportError(Exception):
     """The connection could not be made, or broke before the terminal event."""

@@ -19,6 +19,7 @@ import orjson
 from tightloop.client.inbox import Inbox, Take
 from tightloop.client.quiet import Quiet
 from tightloop.client.reasons import reason_of
+from tightloop.client.resuming import resumed_events
 from tightloop.client.transport import Event, TransportError
 from tightloop.client.websocket_line import WebSocketLine
 from tightloop.protocol.errors import ApiError
@@ -81,6 +82,10 @@ class WebSocketTransport:
         finally:
             await self._leave(line, inbox)
 
+    def resume(self, response_id: str, after: int) -> AsyncGenerator[Event, None]:
+        """See ``ResumingTransport.resume``: over HTTP, as the socket that had it is gone."""
+        return resumed_events(self._http_again, self.url, response_id, after, ssl=self._trust)
+
     async def pour(self, request: dict[str, Any], take: Take, *, silence_s: float) -> None:
         """As ``stream``, for a callback: called within the read that brought the events.
 
@@ -113,6 +118,14 @@ class WebSocketTransport:
         """See ``HintingTransport.hint``."""
         return self._line is not None and self._line.hint(orjson.dumps(event))
 
+    def sibling(self) -> "WebSocketTransport":
+        """Another connection to the same server with the same key, not open yet."""
+        other = WebSocketTransport(
+            self.url, ssl_context=self._ssl, socket_factory=self._socket_factory
+        )
+        other._headers = self._headers
+        return other
+
     async def close(self) -> None:
         """Close the socket; responses still running end in ``TransportError``."""
         async with self._connecting:
@@ -133,7 +146,16 @@ class WebSocketTransport:
             with suppress(TransportError):  # a lost connection cancels by itself
                 await line.send(farewell)
 
-    async def _open(self) -> WebSocketLine:
+    @property
+    def _trust(self) -> ssl.SSLContext | bool:
+        return self._ssl if self._ssl is not None else True
+
+    def _http_again(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise TransportError(f"{self.url}: the transport was closed")
+        return self._session
+
+    def _http(self) -> aiohttp.ClientSession:
         if self._session is None:
             trace = aiohttp.TraceConfig()
             trace.on_request_redirect.append(_refuse_redirect)
@@ -143,13 +165,16 @@ class WebSocketTransport:
                 headers=self._headers,
                 trace_configs=[trace],
             )
+        return self._session
+
+    async def _open(self) -> WebSocketLine:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                opened = await self._session.ws_connect(
+                opened = await self._http().ws_connect(
                     f"{self.url}/responses",
                     compress=0,
                     decode_text=False,
-                    ssl=self._ssl if self._ssl is not None else True,
+                    ssl=self._trust,
                 )
         except aiohttp.WSServerHandshakeError as error:
             if error.status in (101, 426):

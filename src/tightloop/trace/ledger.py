@@ -1,7 +1,8 @@
-"""Where a turn's wall time went: eight parts that add up to it.
+"""Where a turn's wall time went: nine parts that add up to it.
 
 Every instant of a turn belongs to exactly one part. While a test or another tool runs, the time
 is ``test`` or ``tool`` (even when a response is still arriving: the tool is what one waits for);
+else, while a request that failed is waited for, or the pause before it is made again, ``waiting``;
 else, while a round trip is open, it belongs to the round trip; else it is the ``client``'s own
 work. The time of a round trip is then split with the figures in the server's timing event:
 ``queue``, ``prefill``, ``decode`` and ``server`` as the server measured them, and ``network`` for
@@ -21,10 +22,11 @@ from msgspec import Struct
 from tightloop.trace.latency import RoundTrip, round_trip_s
 from tightloop.trace.spans import Span
 
-PARTS = ("client", "network", "server", "queue", "prefill", "decode", "tool", "test")
-"""The parts in the order in which a round goes through them."""
+PARTS = ("client", "network", "server", "queue", "prefill", "decode", "tool", "test", "waiting")
+"""The parts in the order in which a round goes through them; the last one only if something fails."""
 
-_TOOL_KINDS = ("test", "tool")
+_OWN_KINDS = ("test", "tool", "waiting")
+"""Kinds of spans that are parts of their own, the first one first where they overlap."""
 
 
 class Segment(Struct, frozen=True, gc=False):
@@ -133,12 +135,12 @@ def _owners(
 ) -> list[tuple[str | int, int, int]]:
     """Disjoint intervals that cover the turn: (part, or index of a round trip; begin; end)."""
     intervals: list[tuple[int, int, str | int, int]] = [
-        (span.start_ns, span.end_ns, span.kind, _TOOL_KINDS.index(span.kind))
+        (span.start_ns, span.end_ns, span.kind, _OWN_KINDS.index(span.kind))
         for span in spans
-        if span.kind in _TOOL_KINDS
+        if span.kind in _OWN_KINDS
     ]
     intervals += [
-        (trip.sent_ns, trip.last_event_ns, index, len(_TOOL_KINDS))
+        (trip.sent_ns, trip.last_event_ns, index, len(_OWN_KINDS))
         for index, trip in enumerate(trips)
     ]
     clipped = [
