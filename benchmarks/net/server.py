@@ -16,9 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.net import namespaces
-from benchmarks.net.paced_engine import PacedEngine
 from benchmarks.net.tls_front import TlsFront
 from tightloop.engine.interface import Engine, GenerationRequest, ModelInfo
+from tightloop.engine.paced import PacedEngine
 from tightloop.engine.registry import create_engine
 from tightloop.engine.script_file import load_script
 from tightloop.engine.scripted import Answer, ScriptedEngine, call_answer

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from tightloop.engine.interface import EngineError, GenerationRequest, Node
-from tightloop.engine.script_file import load_script, parse_script
-from tightloop.engine.scripted import Hold, call_answer, text_answer
+from tightloop.engine.paced import PacedEngine
+from tightloop.engine.script_file import load_engine, load_script, parse_script
+from tightloop.engine.scripted import Hold, ScriptedEngine, call_answer, text_answer
 from tightloop.protocol.deltas import Finished, FinishReason, ReasoningDelta, Usage
 from tightloop.protocol.items import FunctionCallOutput, Item, user_message
 
@@ -76,6 +77,8 @@ def test_usage_ends_the_answer_with_its_counts() -> None:
         (b'{"answers": [[]], "replies": {"a": [{}]}}', r"replies\['a'\]\[0\] must be"),
         (b'{"answers": [[{"usage": {"input_tokens": 1}}, {"text": "a"}]]}', "the last step"),
         (b'{"answers": [[{"call": {"name": "x", "arguments": 3}}]]}', "arguments"),
+        (b'{"answers": [[{"text": "a"}]], "tokens_per_s": 0}', "tokens_per_s"),
+        (b'{"answers": [[{"hold": true}]], "tokens_per_s": 9}', "do not go together"),
     ],
 )
 def test_a_mistake_is_named_with_the_file(tmp_path: Path, data: bytes, reason: str) -> None:
@@ -83,7 +86,17 @@ def test_a_mistake_is_named_with_the_file(tmp_path: Path, data: bytes, reason: s
     path = tmp_path / "script.json"
     path.write_bytes(data)
     with pytest.raises(EngineError, match=rf"script\.json: .*{reason}"):
-        load_script(path)
+        load_engine(path)
+
+
+def test_a_rate_paces_the_answers(tmp_path: Path) -> None:
+    path = tmp_path / "script.json"
+    path.write_bytes(b'{"answers": [[{"text": "a"}]], "tokens_per_s": 1000}')
+    engine = load_engine(path)
+    assert isinstance(engine, PacedEngine)
+    assert [model.name for model in engine.models()] == ["scripted"]
+    path.write_bytes(b'{"answers": [[{"text": "a"}]]}')
+    assert isinstance(load_engine(path), ScriptedEngine)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -139,12 +139,11 @@ def _kind(spec: str) -> str:
 
 
 def _scripted(spec: str, _options: EngineOptions) -> Engine:
-    from tightloop.engine.script_file import load_script
-    from tightloop.engine.scripted import ScriptedEngine, echo_script
+    from tightloop.engine.script_file import load_engine
+    from tightloop.engine.scripted import ScriptedEngine
 
     path = spec.removeprefix("scripted").removeprefix(":")
-    script = load_script(Path(path)) if path else echo_script
-    return ScriptedEngine(script, counts_input=True)
+    return load_engine(Path(path)) if path else ScriptedEngine(counts_input=True)
 
 
 def _remote(spec: str, options: EngineOptions) -> Engine:

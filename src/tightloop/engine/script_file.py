@@ -15,21 +15,34 @@ restart changes nothing, and a client that asks for a title first does not upset
 ``"replies": {"be quick": [{"text": "done"}]}`` beside ``answers``: a reply is given instead when the
 newest item is a user message, or a summary, that contains its key; the first such key counts.
 
+``"tokens_per_s": 1000`` plays the answers at that rate (see ``paced``), else they come at once.
+
 A step is one of ``text``, ``reasoning``, ``call`` (a string as ``arguments`` makes it a custom
 tool call), ``hold`` (true: wait until the response is cancelled), ``error`` (code, message) and
 ``usage``, which comes last: the token counts to report, ``{"input_tokens": 5000}``.
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from tightloop.engine.interface import EngineError, GenerationRequest
-from tightloop.engine.scripted import Answer, Hold, Script, Step, call_answer, text_answer
+from tightloop.engine.interface import Engine, EngineError, GenerationRequest
+from tightloop.engine.paced import PacedEngine
+from tightloop.engine.scripted import (
+    Answer,
+    Hold,
+    Script,
+    ScriptedEngine,
+    Step,
+    call_answer,
+    text_answer,
+)
 from tightloop.protocol.deltas import Finished, FinishReason, ReasoningDelta, ToolCallDone, Usage
 from tightloop.protocol.items import CustomToolCallOutput, FunctionCallOutput, Message
 
+_T = TypeVar("_T")
 MAX_FILE_BYTES = 16 << 20
 
 
@@ -61,6 +74,7 @@ class _Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     answers: list[list[_Step]]
     replies: dict[str, list[_Step]] = {}
+    tokens_per_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
 
 _file = msgspec.json.Decoder(_File)
@@ -68,10 +82,26 @@ _file = msgspec.json.Decoder(_File)
 
 def load_script(path: Path) -> Script:
     """The script in a file. Raises ``EngineError`` naming the file and what is wrong in it."""
+    return _load(path, parse_script)
+
+
+def load_engine(path: Path) -> Engine:
+    """An engine that plays the script in a file, at its rate. Raises as ``load_script``."""
+
+    def make(data: bytes) -> Engine:
+        script, rate = parse_script(data), _file.decode(data).tokens_per_s
+        if rate is None:
+            return ScriptedEngine(script, counts_input=True)
+        return PacedEngine(script, rate, name="scripted")
+
+    return _load(path, make)
+
+
+def _load(path: Path, make: Callable[[bytes], _T]) -> _T:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise EngineError(f"script {path} is larger than {MAX_FILE_BYTES} bytes")
-        return parse_script(path.read_bytes())
+        return make(path.read_bytes())
     except OSError as error:
         raise EngineError(f"cannot read script {path}: {error.strerror}") from error
     except ValueError as error:
@@ -88,6 +118,8 @@ def parse_script(data: bytes) -> Script:
         _check(f"answers[{number}]", answer)
     for key, reply in file.replies.items():
         _check(f"replies[{key!r}]", reply)
+    if file.tokens_per_s is not None and any(step.hold for each in answers for step in each):
+        raise ValueError("hold and tokens_per_s do not go together")
 
     def script(request: GenerationRequest) -> Answer:
         number = min(_num_tool_outputs(request), len(answers) - 1)

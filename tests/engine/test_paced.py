@@ -1,10 +1,18 @@
 import asyncio
 from collections.abc import Sequence
 
-from benchmarks.net.paced_engine import PacedEngine, in_tokens
 from tightloop.engine.interface import GenerationRequest
+from tightloop.engine.paced import PacedEngine, in_tokens
 from tightloop.engine.scripted import call_answer, text_answer
-from tightloop.protocol.deltas import Delta, Finished, FinishReason, TextDelta, ToolCallDelta
+from tightloop.protocol.deltas import (
+    Delta,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
 from tightloop.protocol.items import user_message
 
 REQUEST = GenerationRequest("r", "paced", None, (user_message("go"),))
@@ -61,6 +69,23 @@ async def test_a_cancelled_answer_ends_once() -> None:
         FinishReason.CANCELLED
     ]
     assert len(sink.deltas) == 1
+
+
+async def test_an_answer_may_say_how_it_ends() -> None:
+    """An error of a script, and its usage; the tokens played are counted."""
+    ending = Finished(FinishReason.ERROR, Usage(7), None, "server_error", "broken")
+    engine = PacedEngine(lambda _: [ReasoningDelta("think twice"), ending], 1e6)
+    sink = Collector()
+    engine.submit(REQUEST, sink)
+    await sink.finished.wait()
+    *said, last = sink.deltas
+    assert [each.text for each in said if isinstance(each, ReasoningDelta)] == [
+        "thin",
+        "k tw",
+        "ice",
+    ]
+    assert isinstance(last, Finished)
+    assert (last.reason, last.error_message, last.usage) == (FinishReason.ERROR, "broken", Usage(7, 0, 3))
 
 
 async def test_prefill_alone_says_nothing() -> None:

@@ -1,12 +1,15 @@
 """An engine that plays a script at a stated decode rate: what a fast model is to the loop around it.
 
-Prefill takes no time: what is measured is everything but the model, and a prompt cache of a good
-host makes a known history nearly free. Deltas leave at absolute deadlines, so that the rate holds
-whatever the clock's granularity is; all that is due goes out as one batch.
+A shipped, documented fake. A token is four characters. Prefill takes no time: a prompt cache of a
+good host makes a known history nearly free. Deltas leave at absolute deadlines, so that the rate
+holds whatever the clock's granularity is; all that is due goes out as one batch. ``tightloop serve
+--model scripted:FILE`` uses it for a script with ``tokens_per_s``. Places to hold are passed over.
 """
 
 import asyncio
 from collections.abc import Sequence
+
+from msgspec import structs
 
 from tightloop.engine.interface import GenerationRequest, ModelInfo, Sink
 from tightloop.engine.scripted import Hold, Script
@@ -15,6 +18,7 @@ from tightloop.protocol.deltas import (
     EngineTiming,
     Finished,
     FinishReason,
+    ReasoningDelta,
     TextDelta,
     ToolCallDelta,
     ToolCallDone,
@@ -34,12 +38,15 @@ def in_tokens(answer: Sequence[Delta | Hold]) -> list[tuple[int, Delta]]:
             parts: list[Delta] = [TextDelta(text) for text in _cut(step.text)]
         elif isinstance(step, ToolCallDelta):
             parts = [ToolCallDelta(text) for text in _cut(step.text)]
-        elif isinstance(step, Hold | Finished):
+        elif isinstance(step, ReasoningDelta):
+            parts = [ReasoningDelta(text) for text in _cut(step.text)]
+        elif isinstance(step, Hold):
             continue
         else:
             parts = [step]
         for part in parts:
-            num_tokens += not isinstance(part, ToolCallDone)  # the end of a call is no token
+            # the end of a call, or of the answer, is no token
+            num_tokens += not isinstance(part, ToolCallDone | Finished)
             pieces.append((num_tokens, part))
     return pieces
 
@@ -51,14 +58,15 @@ def _cut(text: str) -> list[str]:
 class PacedEngine:
     """Plays ``script`` at ``tokens_per_s``, the first token after one token's time."""
 
-    def __init__(self, script: Script, tokens_per_s: float) -> None:
+    def __init__(self, script: Script, tokens_per_s: float, *, name: str = "paced") -> None:
         self._script = script
+        self._name = name
         self._token_ns = 1e9 / tokens_per_s
         self._playing: set[_Paced] = set()
 
     def models(self) -> Sequence[ModelInfo]:
-        """One model."""
-        return [ModelInfo("paced", "a script at a stated rate", 1 << 20)]
+        """One model, under the name given."""
+        return [ModelInfo(self._name, "a script at a stated rate", 1 << 20)]
 
     async def start(self) -> None:
         """Nothing to load."""
@@ -102,12 +110,20 @@ class _Paced:
         """Hand on what is due and come back for the rest."""
         now = now_ns()
         batch: list[Delta] = []
+        ending: Finished | None = None
         while self._next < len(self._pieces) and self._due_ns(self._next) <= now:
-            batch.append(self._pieces[self._next][1])
+            delta = self._pieces[self._next][1]
             self._next += 1
+            if isinstance(delta, Finished):
+                ending = delta
+                break
+            batch.append(delta)
         if batch:
             self._first_ns = self._first_ns or now
             self._sink(batch)
+        if ending is not None:
+            self._finish(ending.reason, ending)
+            return
         if self._next == len(self._pieces):
             has_call = any(isinstance(delta, ToolCallDone) for _, delta in self._pieces)
             self._finish(FinishReason.TOOL_CALLS if has_call else FinishReason.STOP)
@@ -125,7 +141,7 @@ class _Paced:
     def _due_ns(self, index: int) -> float:
         return self._start_ns + self._pieces[index][0] * self._token_ns
 
-    def _finish(self, reason: FinishReason) -> None:
+    def _finish(self, reason: FinishReason, ending: Finished | None = None) -> None:
         if self._is_over:
             return
         self._is_over = True
@@ -139,4 +155,8 @@ class _Paced:
             num_decode_steps=num_tokens,
             first_delta_ns=self._first_ns,
         )
-        self._sink([Finished(reason, Usage(output_tokens=num_tokens), timing)])
+        finished = Finished(reason, Usage(output_tokens=num_tokens), timing)
+        if ending is not None:
+            usage = structs.replace(ending.usage, output_tokens=num_tokens)
+            finished = structs.replace(ending, usage=usage, timing=timing)
+        self._sink([finished])
