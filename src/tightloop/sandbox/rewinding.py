@@ -4,13 +4,13 @@ Each function reads both, decides path by path, and then writes through ``applyi
 each tree, and never over something that it has not seen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tightloop.sandbox import applying
 from tightloop.sandbox.applying import WorkspaceConflict
 from tightloop.sandbox.checkout import Checkout, Clash
-from tightloop.sandbox.entries import Change, read_below
+from tightloop.sandbox.entries import Change, Entry, read_below
 from tightloop.sandbox.following import Followed, differing
 from tightloop.sandbox.merging import merged
 
@@ -113,7 +113,9 @@ def restore(checkout: Checkout, view: Path, changes: Sequence[Change]) -> list[s
     return changed
 
 
-def rewind(checkout: Checkout, here: Writing, there: Writing, over: Sequence[str]) -> None:
+def rewind(
+    checkout: Checkout, here: Writing, there: Writing, over: Mapping[str, Entry | None]
+) -> None:
     """See ``Workspace.rewind``."""
     repository, changes = there
     moved = [
@@ -135,6 +137,6 @@ def rewind(checkout: Checkout, here: Writing, there: Writing, over: Sequence[str
         applying.apply_changes(back, repository)
         raise
     checkout.applied.update({change.path: change.after for change in changes})
-    for path in over:
-        checkout.applied.pop(path, None)
+    for path, entry in over.items():
+        checkout.follow(path, entry)
     checkout.lookout.keep(change.path for change in changes)

@@ -176,15 +176,18 @@ class Workspace:
         return await asyncio.to_thread(self._restore, changes)
 
     async def rewind(
-        self, here: Sequence[Change], there: Sequence[Change], over: Sequence[str] = ()
+        self,
+        here: Sequence[Change],
+        there: Sequence[Change],
+        over: Mapping[str, Entry | None] | None = None,
     ) -> None:
         """These changes are made here, those in the repository: all or none, in both trees.
 
-        ``over`` are paths at which the repository then holds a version of the user's that work here
-        was not made for. Raises WorkspaceConflict naming the files that are neither as before nor
+        ``over`` are paths at which the repository then holds a version of the user's: work here was
+        made for the one that is given. Raises WorkspaceConflict naming the files that are neither as before nor
         as after the change, and then nothing was written.
         """
-        await asyncio.to_thread(self._rewind, here, there, over)
+        await asyncio.to_thread(self._rewind, here, there, over or {})
 
     async def fork(self, count: int = 1) -> list["Workspace"]:
         """New workspaces that begin with this one's present state and go their own ways.
@@ -351,7 +354,12 @@ class Workspace:
     def _restore(self, changes: Sequence[Change]) -> list[str]:
         return rewinding.restore(self._checkout, self.path, changes)
 
-    def _rewind(self, here: Sequence[Change], there: Sequence[Change], over: Sequence[str]) -> None:
+    def _rewind(
+        self,
+        here: Sequence[Change],
+        there: Sequence[Change],
+        over: Mapping[str, Entry | None],
+    ) -> None:
         rewinding.rewind(self._checkout, (self.path, here), (self.repository, there), over)
 
     def _take(self, other: "Workspace") -> list[str]:
