@@ -9,6 +9,9 @@ import pyte
 
 from tightloop.agent.terminal.painter import Size
 
+_POP_KEYS = b"\x1b[<u"
+"""pyte does not know that ``<`` belongs to a control sequence, and shows the rest of it."""
+
 
 class Emulator:
     """Feed it bytes; ``rows`` are all rows from the oldest on, ``screen_rows`` those on the screen.
@@ -21,6 +24,7 @@ class Emulator:
         self._reflows = reflows
         self._screen: Any = pyte.HistoryScreen(columns, rows, history=1_000_000)
         self._stream = pyte.ByteStream(self._screen)
+        self._held = b""
 
     @property
     def size(self) -> Size:
@@ -43,8 +47,12 @@ class Emulator:
         return len(self._screen.history.top) + self._screen.cursor.y, self._screen.cursor.x
 
     def feed(self, data: bytes) -> None:
-        """The program wrote this."""
-        self._stream.feed(data)
+        """The program wrote this, in any pieces."""
+        data = self._held + data
+        cut = data.rfind(b"\x1b", max(0, len(data) - len(_POP_KEYS) + 1))
+        kept = cut if cut >= 0 and _POP_KEYS.startswith(data[cut:]) else len(data)
+        self._held = data[kept:]
+        self._stream.feed(data[:kept].replace(_POP_KEYS, b""))
 
     def rows(self) -> list[str]:
         """Scrollback and screen down to the last row that is not blank, without spaces at the ends."""

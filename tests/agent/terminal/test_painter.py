@@ -191,7 +191,7 @@ def _without_end(rows: list[str]) -> list[str]:
     return rows
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(frames=FRAMES, columns=st.integers(4, 60), rows=st.integers(6, 30))
 def test_the_terminal_shows_what_was_appended_and_then_what_is_live(
     frames: list[tuple[list[Line], list[Line], Cursor | None]], columns: int, rows: int
@@ -220,7 +220,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(steps=STEPS)
 def test_resizing_a_terminal_that_cuts(
     steps: list[tuple[tuple[int, int], list[Line], list[Line], int]],
@@ -242,7 +242,7 @@ def test_resizing_a_terminal_that_cuts(
             assert len(row) >= min(8, len(expected))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(steps=STEPS)
 def test_resizing_a_terminal_that_reflows(
     steps: list[tuple[tuple[int, int], list[Line], list[Line], int]],

@@ -272,9 +272,11 @@ def _ss3(parameters: str, final: str) -> str:
 
 
 def _with_alt(char: str) -> str:
+    if char == "\n":
+        return "alt-enter"
     if char in _CONTROLS:
         return _alt(_CONTROLS[char])
-    return "alt-enter" if char == "\n" else f"alt-{char}" if char.isprintable() else ""
+    return f"alt-{char}" if char.isprintable() else ""
 
 
 def _alt(name: str) -> str:
