@@ -6,6 +6,7 @@ write) run one after the other in the order in which the model made them; others
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -14,14 +15,17 @@ from typing import Any, Protocol
 
 from msgspec import structs
 
+from tightloop.agent.declined import declined
 from tightloop.agent.events import (
     CommandExecution,
+    ErrorBody,
     ErrorItem,
     FileChange,
     ItemCompleted,
     ItemStarted,
     ItemUpdated,
     Listener,
+    McpToolCall,
 )
 from tightloop.agent.tools.interface import (
     Hopeless,
@@ -36,9 +40,13 @@ from tightloop.protocol.items import (
     CustomToolCallOutput,
     FunctionCall,
     FunctionCallOutput,
+    Item,
+    Part,
 )
 from tightloop.sandbox.interface import SandboxError
 from tightloop.trace.spans import Span
+
+_log = logging.getLogger(__name__)
 
 Call = FunctionCall | CustomToolCall
 Output = FunctionCallOutput | CustomToolCallOutput
@@ -78,7 +86,7 @@ class Dispatcher:
 
     ``outputs`` holds the output item of every call that ended, by call id; ``spans`` what ran.
     ``cut`` are the calls that were given up half-way, as far as they came; they have outputs too.
-    ``foreteller`` is told outputs while the calls run, ``keep`` when they have ended.
+    ``foreteller`` is told outputs while the calls run, ``keep`` when they have ended; also calls given up.
     """
 
     def __init__(
@@ -88,7 +96,7 @@ class Dispatcher:
         listener: Listener,
         next_item_id: Callable[[], str],
         foreteller: Foreteller | None = None,
-        keep: Callable[[Output], None] = lambda _output: None,
+        keep: Callable[[Item], None] = lambda _item: None,
     ) -> None:
         self.outputs: dict[str, Output] = {}
         self.spans: list[Span] = []
@@ -102,6 +110,7 @@ class Dispatcher:
         self._running: set[asyncio.Task[None]] = set()
         self._in_order = asyncio.Lock()  # wakes its waiters first come, first served
         self._open: dict[int, _Open] = {}
+        self._told: dict[str, int] = {}  # see ToolContext.remark
 
     def begin(self) -> None:
         """Another response is asked for."""
@@ -118,7 +127,7 @@ class Dispatcher:
             return False
         tool = self._tools.get(item.get("name", ""))
         if isinstance(tool, StreamingTool):
-            context = self._own_context()
+            context = self._shown_patch(self._own_context())
             is_custom = item["type"] == "custom_tool_call"
             with suppress(OSError):  # said again, in words for the model, when the call runs
                 prepared = tool.prepare(context, is_custom=is_custom)
@@ -170,6 +179,7 @@ class Dispatcher:
         else:
             call = FunctionCall(opened.call_id, opened.name, hopeless.arguments)
         self.cut.append(call)
+        self._keep(call)
         result = self._redacted(hopeless.result)
         self.outputs[call.call_id] = _output(call, result.text)
         self._keep(self.outputs[call.call_id])
@@ -197,14 +207,16 @@ class Dispatcher:
         finally:
             if prepared is not None:
                 prepared.close()
+        if not result.parts and (remark := self._context.remark(arguments, self._told)):
+            result = replace(result, text=result.text + remark)
         result = self._redacted(result)
         if self._foreteller is not None and len(self._running) > 1:
             self._foreteller.prefill_whole(call.call_id, result.text)
         self.spans += result.spans
-        self.outputs[call.call_id] = _output(call, result.text)
+        self.outputs[call.call_id] = _output(call, result.text, result.parts)
         self._keep(self.outputs[call.call_id])
         item = result.item or ErrorItem(context.item_id, result.text)
-        self._listener(ItemCompleted(item))
+        self._listener(ItemUpdated(item) if result.is_ongoing else ItemCompleted(item))
 
     async def _run_tool(
         self, tool: Tool, arguments: str, prepared: PreparedCall | None, context: ToolContext
@@ -218,18 +230,35 @@ class Dispatcher:
             )
         start_ns = context.clock.now_ns()
         try:
+            if context.gate is not None and not context.gate.is_open_for(tool):
+                refusal = await context.gate.admit(tool, arguments, context)
+                if refusal is not None:
+                    return declined(refusal, tool, shown, context.item_id)
+                start_ns = context.clock.now_ns()
             if prepared is not None:
-                return await prepared.run(arguments)
-            return await tool.run(arguments, context)
+                result = await prepared.run(arguments)
+            else:
+                result = await tool.run(arguments, context)
+            if context.gate is not None:
+                context.gate.finished(tool, arguments, result, context)
+            return result
         except asyncio.CancelledError:
             self.spans.append(Span("tool", start_ns, context.clock.now_ns(), f"{tool.name} (cut)"))
             if isinstance(shown, CommandExecution):
                 message = "interrupted"
                 failed = CommandExecution(shown.id, shown.command, message, None, "failed")
                 self._listener(ItemCompleted(failed))
+            elif isinstance(shown, McpToolCall):
+                body = ErrorBody("interrupted")
+                cut = structs.replace(shown, error=body, status="failed")
+                self._listener(ItemCompleted(cut))
             raise
         except (OSError, SandboxError) as error:  # the workspace is gone, descriptors ran out, ...
             return ToolResult(f"{tool.name}: {error}", is_ok=False)
+        except Exception as error:  # noqa: BLE001 - a tool's own fault ends its call, not the turn
+            _log.exception("the tool %s failed", tool.name)
+            text = f"{tool.name}: internal error: {type(error).__name__}: {error}"
+            return ToolResult(text, is_ok=False)
 
     def _redacted(self, result: ToolResult) -> ToolResult:
         redact, item = self._context.redact, result.item
@@ -241,6 +270,14 @@ class Dispatcher:
         if self._foreteller is not None:
             self._foreteller.prefill(call_id, piece, keep)
 
+    def _shown_patch(self, context: ToolContext) -> ToolContext:
+        """Whoever listens sees a patch while it is written."""
+        item = FileChange(context.item_id, status="in_progress")
+        tell = self._listener
+        return replace(
+            context, on_patch_text=lambda text: tell(ItemUpdated(item, patch_delta=text))
+        )
+
     def _own_context(self) -> ToolContext:
         return replace(self._context, item_id=self._next_item_id())
 
@@ -248,7 +285,7 @@ class Dispatcher:
 _CALL_TYPES = ("function_call", "custom_tool_call")
 
 
-def _output(call: Call, text: str) -> Output:
+def _output(call: Call, text: str, parts: tuple[Part, ...] = ()) -> Output:
     if isinstance(call, CustomToolCall):
-        return CustomToolCallOutput(call.call_id, text)
-    return FunctionCallOutput(call.call_id, text)
+        return CustomToolCallOutput(call.call_id, text, parts=parts)
+    return FunctionCallOutput(call.call_id, text, parts=parts)

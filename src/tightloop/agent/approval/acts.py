@@ -18,6 +18,7 @@ from tightloop.agent.approval.bash_line import (
     parse_line,
 )
 from tightloop.agent.approval.bash_words import UNKNOWN, NotUnderstood, Word, known
+from tightloop.agent.approval.reading import small_language_runs
 from tightloop.agent.approval.wrappers import (
     BUILTINS,
     SHELLS,
@@ -100,6 +101,8 @@ def _inside(act: Act, name: str, depth: int) -> list[Act]:
         return [act]
     if wrapper := WRAPPERS.get(name):
         return _wrapped(act, wrapper, depth)
+    if small_language_runs(act.words):
+        return [replace(act, opaque=f"a program for {name!r} that may run commands")]
     if reason := hidden_code(act.words):
         return [replace(act, opaque=reason)]
     return [act]

@@ -4,6 +4,7 @@ First the rules that stop, then those that allow, then the mode. What is not und
 allowed by a rule and never counts as reading.
 """
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,6 +15,7 @@ from tightloop.agent.approval.bash_words import NotUnderstood
 from tightloop.agent.approval.interface import Mode
 from tightloop.agent.approval.reading import leaves_directory, reads_only
 from tightloop.agent.approval.rules import Met, Rule, Rules, assigns_harmlessly
+from tightloop.agent.approval.wrappers import SHELLS, is_interpreter
 
 _NOWHERE = frozenset({"/dev/null", "/dev/stdout", "/dev/stderr", "/dev/stdin"})
 
@@ -58,6 +60,11 @@ class Line:
 
     text: str
     argv: Sequence[str] | None = None
+
+    @staticmethod
+    def of_argv(argv: Sequence[str]) -> "Line":
+        """Words that no shell reads, shown as a shell would need them."""
+        return Line(shlex.join(argv), tuple(argv))
 
     def acts(self) -> list[Act]:
         """What it comes to. Raises NotUnderstood."""
@@ -106,7 +113,17 @@ def _met(rules: Sequence[Rule], acts: Sequence[Act] | None, line: Line) -> Met:
         return met
     for act in acts:
         met.look_at(rules, act)
+    if any(map(_writes, acts)) and any(map(_runs_a_file, acts)):
+        met.perhaps = met.perhaps or rules[0]  # what it runs may be what it has just written
     return met
+
+
+def _writes(act: Act) -> bool:
+    return not all(map(_is_harmless_redirect, act.redirects))
+
+
+def _runs_a_file(act: Act) -> bool:
+    return act.name in SHELLS or is_interpreter(act.name) or "/" in (act.program or "")
 
 
 def _allowed(

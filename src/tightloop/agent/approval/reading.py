@@ -48,78 +48,22 @@ class Reads:
         return True
 
 
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 def _longs(names: str) -> frozenset[str]:
     return frozenset(f"--{name}" for name in names.split())
 
 
-_ALWAYS = frozenset(
-    [
-        "cat",
-        "wc",
-        "head",
-        "tail",
-        "ls",
-        "nl",
-        "cut",
-        "tr",
-        "rev",
-        "tac",
-        "fold",
-        "paste",
-        "join",
-        "expand",
-        "unexpand",
-        "fmt",
-        "cksum",
-        "sum",
-        "md5sum",
-        "sha1sum",
-        "sha224sum",
-        "sha256sum",
-        "sha384sum",
-        "sha512sum",
-        "b2sum",
-        "stat",
-        "du",
-        "df",
-        "basename",
-        "dirname",
-        "realpath",
-        "readlink",
-        "seq",
-        "echo",
-        "true",
-        "false",
-        ":",
-        "pwd",
-        "nproc",
-        "whoami",
-        "id",
-        "groups",
-        "uname",
-        "arch",
-        "tty",
-        "sleep",
-        "comm",
-        "cmp",
-        "grep",
-        "egrep",
-        "fgrep",
-        "od",
-        "hexdump",
-        "which",
-        "type",
-        "base64",
-        "tsort",
-        "factor",
-        "expr",
-        "numfmt",
-        "getconf",
-        "logname",
-        "users",
-        "uptime",
-        "free",
-    ]
+_ALWAYS = _names(
+    """
+    cat wc head tail ls nl cut tr rev tac fold paste join expand unexpand fmt cksum sum
+    md5sum sha1sum sha224sum sha256sum sha384sum sha512sum b2sum stat du df basename dirname
+    realpath readlink seq echo true false : pwd nproc whoami id groups uname arch tty sleep
+    comm cmp grep egrep fgrep od hexdump which type base64 tsort factor expr numfmt getconf
+    logname users uptime free
+    """
 )
 """No option makes any of them write, run something or change the shell."""
 
@@ -166,62 +110,14 @@ _TABLE = {
     "uniq": Reads("cdDiuz", "fsw", _longs("count repeated unique ignore-case"), 1),
 }
 
-_FIND_TESTS = frozenset(
-    [
-        "-name",
-        "-iname",
-        "-path",
-        "-ipath",
-        "-wholename",
-        "-regex",
-        "-iregex",
-        "-type",
-        "-xtype",
-        "-size",
-        "-mtime",
-        "-mmin",
-        "-atime",
-        "-amin",
-        "-ctime",
-        "-cmin",
-        "-newer",
-        "-maxdepth",
-        "-mindepth",
-        "-print",
-        "-print0",
-        "-printf",
-        "-prune",
-        "-not",
-        "-and",
-        "-or",
-        "-o",
-        "-a",
-        "-empty",
-        "-perm",
-        "-user",
-        "-group",
-        "-depth",
-        "-d",
-        "-xdev",
-        "-mount",
-        "-follow",
-        "-L",
-        "-H",
-        "-P",
-        "-ls",
-        "-quit",
-        "-readable",
-        "-writable",
-        "-executable",
-        "-links",
-        "-inum",
-        "-samefile",
-        "-true",
-        "-false",
-        "-daystart",
-        "-regextype",
-        "-noleaf",
-    ]
+_FIND_TESTS = _names(
+    """
+    -name -iname -path -ipath -wholename -regex -iregex -type -xtype -size -mtime -mmin
+    -atime -amin -ctime -cmin -newer -maxdepth -mindepth -print -print0 -printf -prune -not
+    -and -or -o -a -empty -perm -user -group -depth -d -xdev -mount -follow -L -H -P -ls
+    -quit -readable -writable -executable -links -inum -samefile -true -false -daystart
+    -regextype -noleaf
+    """
 )
 
 _SED_ADDRESS = r"(?:\d+|\$|/(?:[^/\\\n]|\\[^\n])*/)"
@@ -235,6 +131,8 @@ _SED_SCRIPT = re.compile(rf"{_SED_COMMAND}(?:\s*;{_SED_COMMAND})*\s*;?\s*")
 """Print, delete, number, quit and substitute; no command that writes, reads or runs anything."""
 _AWK_REFUSED = re.compile(r"system|getline|close|[|>@]")
 """Without these awk has no way to run or to write anything but its output."""
+_AWK_RUNS = re.compile(r"system|[|@]")
+_AWKS = frozenset({"awk", "gawk", "mawk", "nawk", "original-awk"})
 
 _GIT_LOG = Reads(
     "pswbzuiaERcmtq",
@@ -309,40 +207,16 @@ def reads_only(words: Sequence[Word]) -> bool:
     return table is not None and table.accepts(words[1:]) and _is_harmless_date(words)
 
 
-def runs_nothing_else(name: str) -> bool:
+def words_are_data(words: Sequence[Word]) -> bool:
     """Whether the words of this program are its own data, and never a command that it runs."""
-    return name in _ALWAYS or name in _OWN_DATA
+    name = words[0].text or ""
+    return name in _OWN_DATA or name in _ALWAYS or reads_only(words)
 
 
-_OWN_DATA = frozenset(
-    [
-        "mkdir",
-        "rmdir",
-        "touch",
-        "rm",
-        "mv",
-        "cp",
-        "ln",
-        "chmod",
-        "chown",
-        "printf",
-        "test",
-        "[",
-        "tee",
-        "truncate",
-        "uniq",
-        "date",
-        "file",
-        "jq",
-        "tree",
-        "diff",
-        "cd",
-        "kill",
-        "pkill",
-        "patch",
-        "gzip",
-        "gunzip",
-    ]
+_OWN_DATA = _names(
+    """
+    mkdir rmdir touch rm mv cp ln chmod chown tee truncate kill pkill patch gzip gunzip
+    """
 )
 
 
@@ -402,6 +276,27 @@ def _awk(words: Sequence[Word]) -> bool:
     if not left or left[0].text is None or _AWK_REFUSED.search(left[0].text):
         return False
     return not any(word.can_be_option for word in left[1:])
+
+
+def small_language_runs(words: Sequence[Word]) -> bool:
+    """Whether a program in awk's or sed's language may run commands, as far as can be told."""
+    name = (words[0].text or "").rpartition("/")[2]
+    if name == "sed":
+        kept = [word for word in words[1:] if not _is_in_place(word.text)]
+        return not _sed(kept)
+    if name not in _AWKS or _awk(words[1:]):
+        return False
+    texts = [word.text for word in words[1:]]
+    return any(
+        text is None
+        or text.startswith(("-f", "-i", "-l", "-E", "--"))
+        or _AWK_RUNS.search(text.replace("||", "")) is not None
+        for text in texts
+    )
+
+
+def _is_in_place(text: str | None) -> bool:
+    return text is not None and re.fullmatch(r"-i(\.\w+)?|--in-place(=\S*)?", text) is not None
 
 
 _PRINTF_ASSIGNS = re.compile(r"%[^%a-zA-Z]*[hljztL]*n")

@@ -8,18 +8,20 @@ asking one holds for whatever follows in any case, and for the same options in a
 import re
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from tightloop.agent.approval.acts import Act, acts_of_argv, acts_of_line
 from tightloop.agent.approval.bash_line import Assignment
 from tightloop.agent.approval.bash_words import NotUnderstood, Word
-from tightloop.agent.approval.reading import runs_nothing_else
-from tightloop.agent.approval.turning import star_covers
+from tightloop.agent.approval.reading import words_are_data
+from tightloop.agent.approval.turning import hands_over, star_covers
 from tightloop.agent.approval.wrappers import BUILTINS, SHELLS, WRAPPERS
 
 _SHELL_SIGNS = re.compile(r"[;|&<>`$\n\\]")
 _ASSIGNED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_HIDING = re.compile(r"[\\'\"]")
 HARMLESS_VARIABLES = re.compile(
     r"LANG|LC_[A-Z]+|TZ|CI|NO_COLOR|FORCE_COLOR|CLICOLOR(_FORCE)?|COLUMNS|LINES"
     r"|PYTHON(UNBUFFERED|DONTWRITEBYTECODE|HASHSEED)"
@@ -127,9 +129,11 @@ class Pattern:
         return self.tokens[:-1] if self.tokens[-1] == "*" and len(self.tokens) > 1 else self.tokens
 
     def is_named_in(self, text: str) -> bool:
-        """Whether a text that is not understood has the program's name in it."""
-        name = self.tokens[0].rpartition("/")[2]
-        return re.search(rf"(?<![\w]){re.escape(name)}(?![\w])", text) is not None
+        """Whether a text has the program's name, and all that has to follow it, in it."""
+        names = (self.tokens[0].rpartition("/")[2], *self._needed()[1:])
+        return all(
+            "*" in name or re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) for name in names
+        )
 
 
 def _glob(token: str, text: str) -> bool:
@@ -267,8 +271,10 @@ class Met:
                 self._note(rule, None)
             for one in act.assignments:
                 self._look_into(rules, rule, one.value, depth)
-        if not act.words or runs_nothing_else(act.program or ""):
+        if not act.words or words_are_data(act.words):
             return
+        if hands_over(act.words):
+            self._note(rules[0], None)
         for index, word in enumerate(act.words[1:], start=1):
             self._look_at_rest(rules, act.words[index:], depth)
             for rule in rules:
@@ -296,18 +302,18 @@ class Met:
     def _look_into(self, rules: Sequence[Rule], rule: Rule, word: Word, depth: int) -> None:
         """A word may itself be a command line for somebody."""
         text = word.text or ""
-        if depth > 2 or not rule.pattern.is_named_in(text) or (text,) in self._seen:
+        if depth > 2 or ("text", text) in self._seen:
             return
-        if not re.search(r"\s|[;&|(!]", text):
-            return
-        self._seen.add((text,))
-        try:
-            inner = acts_of_line(text)
-        except NotUnderstood:
+        if rule.pattern.is_named_in(text):
             self._note(rule, None)
-            return
-        for act in inner:
-            self.look_at(rules, act, depth + 1)
+        elif _HIDING.search(text):
+            self._seen.add(("text", text))
+            inner = Met()
+            with suppress(NotUnderstood):
+                for act in acts_of_line(text):
+                    inner.look_at(rules, act, depth + 1)
+            if inner.sure is not None:
+                self._note(inner.sure, None)
 
     def _note(self, rule: Rule, answer: bool | None) -> None:
         if answer is True:

@@ -5,6 +5,7 @@ a rule covers every word but these; a rule that spells them out allows them. Lon
 any beginning that GNU programs take for them.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -105,6 +106,22 @@ def star_covers(words: Sequence[Word], index: int) -> bool:
         return not table.has(word.text)
     has_subject = all(one.text is not None for one in words[1:2])
     return has_subject and not word.can_be_option and not table.has(word.start)
+
+
+_SHELL_SIGNS = re.compile(r"[!;&|$`\\'\"\s]")
+
+
+def hands_over(words: Sequence[Word]) -> bool:
+    """Whether the program is handed something to run that may be more than a name."""
+    if any(word.start == "/dev/fd/" for word in words[1:]):
+        return True
+    table = _TABLE.get((words[0].text or "").rpartition("/")[2])
+    texts = [word.text or "" for word in words[1:]]
+    return (
+        table is not None
+        and any(map(table.has, texts))
+        and any(text == "-" or text.endswith("=-") or _SHELL_SIGNS.search(text) for text in texts)
+    )
 
 
 def _is_before_file(words: Sequence[Word], index: int) -> bool:

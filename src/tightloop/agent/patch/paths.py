@@ -48,10 +48,13 @@ def forbidden(path: str, why: str) -> PatchError:
     return PatchError(Failure("forbidden_path", f"{path!r}: {why}", file=path))
 
 
-def clean_path(text: str, root: Path, protected: Iterable[str] = PROTECTED) -> str:
+def clean_path(
+    text: str, root: Path, protected: Iterable[str] = PROTECTED, known_as: Path | None = None
+) -> str:
     """``text`` as a normal relative path below ``root``; looks at no file.
 
-    An absolute path is taken when it lies below ``root``. Raises ``PatchError``
+    An absolute path is taken when it lies below ``root``, or below ``known_as`` if whoever writes paths
+    knows the root by that name. Raises ``PatchError``
     ``forbidden_path`` for anything that could leave the root or that is protected.
     """
     if not text.strip():
@@ -64,12 +67,13 @@ def clean_path(text: str, root: Path, protected: Iterable[str] = PROTECTED) -> s
         raise forbidden(text, "a file is needed, not a directory")
     path = os.path.normpath(text)
     if os.path.isabs(path):
-        for base in (str(root), os.path.realpath(root)):
+        bases = (str(known_as),) if known_as else (str(root), os.path.realpath(root))
+        for base in bases:
             if path.startswith(base.rstrip("/") + "/"):
                 path = os.path.relpath(path, base)
                 break
         else:
-            raise forbidden(text, f"outside the workspace {root}")
+            raise forbidden(text, f"outside the workspace {known_as or root}")
     if path == "." or path == ".." or path.startswith("../"):
         raise forbidden(text, "outside the workspace")
     check_protected(path, text, protected)

@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from tightloop.agent.patch.commit import PlannedFile
 from tightloop.agent.patch.failure import Failure, PatchError
@@ -31,6 +32,7 @@ class PatchPolicy:
     """What a patch may do. ``may_overwrite``: adding or moving onto an existing file.
 
     ``directory`` is what the patch's relative paths start from, itself relative to the workspace.
+    ``known_as`` is the workspace's path for whoever writes patches, if that is another one.
     """
 
     locate: LocatePolicy = field(default_factory=LocatePolicy)
@@ -38,6 +40,7 @@ class PatchPolicy:
     directory: str = "."
     max_bytes: int = 10_000_000
     protected: Iterable[str] = PROTECTED
+    known_as: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +261,8 @@ class Planner:
     def _clean(self, path: str) -> str:
         if self._policy.directory != "." and path.strip():
             path = os.path.join(self._policy.directory, path)
-        return clean_path(path, self._root.path, self._policy.protected)
+        policy = self._policy
+        return clean_path(path, self._root.path, policy.protected, policy.known_as)
 
     def _file(self, path: str, patch_line: int) -> PlannedFile:
         """The file as the patch has left it so far; one and the same under all its names."""

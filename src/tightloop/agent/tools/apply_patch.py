@@ -111,7 +111,7 @@ class PreparedPatch:
         self._context = context
         self._policy = policy
         self._sizes = sizes
-        self._stream = PatchStream(context.workspace, policy, context.on_patch)
+        self._stream = _stream(context, policy)
         self._json = None if is_custom else PartialObject()
         self._key: str | None = None
         self._is_odd = False
@@ -119,7 +119,7 @@ class PreparedPatch:
     def feed(self, delta: str) -> None:
         """See ``PreparedCall.feed``."""
         if self._json is None:
-            self._stream.feed(delta)
+            self._take(delta)
             return
         try:
             changes = self._json.feed(delta)
@@ -130,7 +130,11 @@ class PreparedPatch:
             if isinstance(change, StringGrew) and change.key in _KEYS:
                 self._is_odd = self._is_odd or change.key != (self._key or change.key)
                 self._key = change.key
-                self._stream.feed(change.text)
+                self._take(change.text)
+
+    def _take(self, text: str) -> None:
+        self._stream.feed(text)
+        self._context.on_patch_text(text)
 
     def hopeless(self) -> Hopeless | None:
         """See ``PreparedCall.hopeless``. A text that may still be read in another way never is."""
@@ -176,9 +180,15 @@ _STOPPED = "Your response was stopped at this point."
 def run_patch(text: str, context: ToolContext, policy: PatchPolicy | None = None) -> ToolResult:
     """Apply a whole patch to the workspace."""
     start_ns = context.clock.now_ns()
-    stream = PatchStream(context.workspace, policy, context.on_patch)
+    stream = _stream(context, policy)
     stream.feed(text)
     return _result(stream.commit(), context, start_ns)
+
+
+def _stream(context: ToolContext, policy: PatchPolicy | None) -> PatchStream:
+    if context.shown_at is not None:
+        policy = replace(policy or PatchPolicy(), known_as=context.shown_at)
+    return PatchStream(context.workspace, policy, context.on_patch)
 
 
 def _patch_text(arguments: str) -> str:

@@ -4,7 +4,7 @@ import codecs
 import os
 import re
 import signal
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,26 @@ _TEST_RUN = re.compile(rf"(?:^|[;&|(\n])\s*{_WRAPPER}{_RUNNER}(?:[\s;&|)]|$)", r
 def is_test_run(command: str) -> bool:
     """Whether the command line runs tests, for the ledger's part ``test``."""
     return _TEST_RUN.search(command) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """What a call asks for: a command, or with ``is_patch`` a patch in a shell's words."""
+
+    command: Command
+    shown: str
+    is_patch: bool
+
+
+def requested(arguments: str, workspace: Path) -> Requested | None:
+    """What a call with these arguments asks for; None when the tool would refuse them."""
+    try:
+        command, shown = _read(arguments, workspace)
+    except ArgumentsError:
+        return None
+    if is_bare_patch(shown):
+        return None
+    return Requested(command, shown, _patch_in(command) is not None)
 
 
 class ExecCommand:
@@ -93,7 +113,7 @@ class ExecCommand:
     async def run(self, arguments: str, context: ToolContext) -> ToolResult:
         """See ``Tool.run``."""
         try:
-            command, shown = _read(arguments, context.workspace)
+            command, shown = _read(arguments, context.shown_at or context.workspace)
         except ArgumentsError as error:
             return ToolResult(str(error), is_ok=False)
         patch = _patch_in(command)

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from tightloop.agent.events import ThreadItem
 from tightloop.agent.patch.apply import StreamEvent
+from tightloop.protocol.items import Part
 from tightloop.sandbox.interface import Sandbox
 from tightloop.trace.clock import Clock, MonotonicClock
 from tightloop.trace.spans import Span
@@ -37,6 +38,11 @@ def _as_it_is(text: str) -> str:
     return text
 
 
+def _no_remark(_arguments: str, _told: dict[str, int]) -> str:
+    """Nothing is to be added to a call's output."""
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class ToolContext:
     """Where a call runs. ``item_id`` names it in events; ``on_output`` gets output as it comes.
@@ -47,9 +53,19 @@ class ToolContext:
     ``on_patch`` gets what becomes known of a patch while it streams, see ``patch.apply``: the first
     is a file's name, which is when its tests can be got ready. Paths are relative to the workspace.
 
+    ``on_patch_text`` gets the text of that patch, piece by piece, for whoever watches.
+
     ``on_changed`` gets the paths that a patch has changed, once all of it is on disk.
 
+    ``remark`` gives what is to be added to the output of a call with these arguments, such as rules that
+    hold where it went; the dict is the conversation's own memory of what it was told.
+
     ``redact`` makes secrets unreadable in what a call comes to; output of commands is so already.
+
+    ``shown_at`` is where the model and its commands see the workspace, if that is not ``workspace``: in a
+    fork it is the path of the workspace that the fork was made of.
+
+    ``gate`` decides whether a call may run; None lets all of them.
     """
 
     workspace: Path
@@ -59,18 +75,28 @@ class ToolContext:
     on_output: Callable[[str], None] = _ignore
     on_text: Callable[[str, int], None] = _ignore_text
     on_patch: Callable[[StreamEvent], None] = _ignore_patch
+    on_patch_text: Callable[[str], None] = _ignore
     on_changed: Callable[[tuple[str, ...]], None] = _ignore_paths
     redact: Callable[[str], str] = _as_it_is
+    remark: Callable[[str, dict[str, int]], str] = _no_remark
+    shown_at: Path | None = None
+    gate: "Gate | None" = None
 
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a call came to. ``text`` goes to the model, ``item`` is the event's final state."""
+    """What a call came to. ``text`` goes to the model, ``item`` is the event's final state.
+
+    ``parts`` is the whole output when it holds more than text (images), else empty. With
+    ``is_ongoing`` the item goes on after the call, and whoever made it completes it.
+    """
 
     text: str
     is_ok: bool
     spans: tuple[Span, ...] = ()
     item: ThreadItem | None = None
+    parts: tuple[Part, ...] = ()
+    is_ongoing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +128,32 @@ class Tool(Protocol):
 
     async def run(self, arguments: str, context: ToolContext) -> ToolResult:
         """Run one call. Cancelling ends what was started."""
+
+
+@runtime_checkable
+class OutsideTool(Tool, Protocol):
+    """A tool that acts outside the sandbox, with the user's own rights or on another machine."""
+
+    leaves_sandbox: bool
+    """Whether a person should be asked; False when the user trusts it."""
+
+    def describe(self, arguments: str) -> str:
+        """The call on one line, for the question."""
+
+
+class Gate(Protocol):
+    """Who decides whether calls run; ``approval.gate.Gate`` is one."""
+
+    def is_open_for(self, tool: Tool) -> bool:
+        """Whether no call of this tool can be stopped, so that none needs to be asked about."""
+
+    async def admit(self, tool: Tool, arguments: str, context: ToolContext) -> str | None:
+        """Why a call may not run, in words for the model; None when it may."""
+
+    def finished(
+        self, tool: Tool, arguments: str, result: ToolResult, context: ToolContext
+    ) -> None:
+        """A call has ended; must be quick."""
 
 
 class PreparedCall(Protocol):
