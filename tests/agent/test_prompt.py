@@ -52,3 +52,32 @@ def test_opening_names_the_hosts_that_can_be_reached() -> None:
     hosts = ("pypi.org", "*.pythonhosted.org")
     text = opening(Surroundings(Path("/ws"), "bubblewrap", True, hosts), []).text
     assert "Network: only pypi.org, *.pythonhosted.org, through the proxy" in text
+
+
+def test_an_override_stands_for_the_file_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "AGENTS.md").write_text("for all")
+    (tmp_path / "AGENTS.override.md").write_text("mine")
+    assert project_rules(tmp_path) == [Rules("the project", "mine", "AGENTS.override.md")]
+    (tmp_path / "AGENTS.override.md").write_text(" \n")
+    assert project_rules(tmp_path) == [Rules("the project", "for all")]
+
+
+def test_what_differs_between_conversations_comes_last() -> None:
+    """So that a server finds all before it in its prefix cache."""
+    rules = [Rules("a", "be brief")]
+    one, two = (
+        opening(Surroundings(Path(path), "none"), rules, skills="S", users_rules="U").text
+        for path in ("/ws/1", "/ws/2")
+    )
+    assert one.replace("/ws/1", "/ws/2") == two
+    assert one.endswith("Workspace: /ws/1")
+
+
+def test_the_project_is_not_the_user() -> None:
+    text = opening(
+        Surroundings(Path("/ws"), "none"), [Rules("a", "be brief")], users_rules="Speak plainly."
+    ).text
+    assert "The user's own rules for every project:\nSpeak plainly." in text
+    assert (
+        text.index("Speak plainly.") < text.index("not the user's words") < text.index("be brief")
+    )
