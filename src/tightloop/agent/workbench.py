@@ -71,6 +71,8 @@ class Workbench:
         """Why nothing runs ahead; empty when it does."""
         self.none_ahead = ""
         """Why nothing ran ahead in the last turn although files changed; empty when something did."""
+        self.allows_ahead: Callable[[Command], bool] = lambda _command: True
+        """Whether a command may run before the model has asked for it; set by whoever opened it."""
         self._setting = setting
         self._group = group
         self._sandbox = setting.sandbox or setting.persistent
@@ -200,7 +202,10 @@ class Workbench:
         self._is_patch_known = False
         self._persistent.refresh()
         command = self._commands.guess(paths)
-        if command is None:
+        if command is not None and not self.allows_ahead(command):
+            command = None
+            self.none_ahead = "the test command may not run without a question"
+        elif command is None:
             self.none_ahead = "no test command is known"
         else:
             self.none_ahead = (

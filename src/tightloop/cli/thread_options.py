@@ -9,7 +9,7 @@ from tightloop.harness.settings import Settings
 from tightloop.trace.log import state_directory
 
 
-def add_thread_options(parser: argparse.ArgumentParser) -> None:
+def add_thread_options(parser: argparse._ActionsContainer) -> None:
     """Where to work, with which backend, and what commands may do."""
     add = parser.add_argument
     add(
@@ -52,6 +52,13 @@ def add_thread_options(parser: argparse.ArgumentParser) -> None:
         help="what commands may do: read-only, workspace-write, network, full-access, or one of the"
         " configuration (default: the configuration's, else workspace-write)",
     )
+    add(
+        "--approval",
+        choices=("read-only", "ask", "auto", "full"),
+        metavar="MODE",
+        help="what runs without a question: read-only, ask, auto or full; exec declines what it would"
+        " have to ask (default: the configuration's, else auto; see docs/approvals.md)",
+    )
     add("--config", type=Path, metavar="FILE", help="configuration (default: see docs/sandbox.md)")
     add("--state-dir", type=Path, metavar="DIR", help="for logs, patches and workspaces")
     add(
@@ -81,6 +88,7 @@ def thread_settings(arguments: argparse.Namespace, *, verb: str) -> Settings:
         sandbox=arguments.sandbox,
         policy=arguments.policy,
         config=arguments.config,
+        approval=arguments.approval,
         limits=Limits(arguments.max_turns, arguments.timeout, arguments.early_end),
         speculates=not arguments.no_speculation,
         verb=verb,

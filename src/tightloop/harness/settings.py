@@ -15,7 +15,11 @@ class Settings:
 
     Commands: ``sandbox`` is an isolation or None for the strongest, ``policy`` a name of
     ``sandbox.policies`` or of the configuration file ``config``. ``speculates`` wants tests run
-    ahead of the model. ``verb`` names the log.
+    ahead of the model. ``verb`` names the log. ``approval`` is a mode of ``approval.interface.Mode``,
+    None for the configuration's.
+
+    Planner: a second model that plans for the first (``planning``), with a server and a key of its own;
+    None is none.
     """
 
     repo: Path
@@ -27,6 +31,10 @@ class Settings:
     sandbox: str | None = None
     policy: str | None = None
     config: Path | None = None
+    approval: str | None = None
     limits: Limits = field(default_factory=Limits)
     speculates: bool = True
     verb: str = "exec"
+    planner: str | None = None
+    planner_server: str | None = None
+    planner_key_env: str | None = None

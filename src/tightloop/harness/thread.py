@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tightloop.agent import events as said
+from tightloop.agent.approval.gate import Gate
+from tightloop.agent.approval.interface import Approver
 from tightloop.agent.loop import Agent
 from tightloop.agent.nearer_rules import NearerRules
 from tightloop.agent.prompt import Surroundings, resumed
@@ -33,6 +35,7 @@ from tightloop.harness.checkpoints import Checkpoints
 from tightloop.harness.decisions import DecisionLog
 from tightloop.harness.expiry import Limits as Expiry
 from tightloop.harness.expiry import collect
+from tightloop.harness.gating import choose, open_gate, turn_hooks
 from tightloop.harness.holding import held
 from tightloop.harness.marks import Marks
 from tightloop.harness.model_facts import completed
@@ -43,7 +46,7 @@ from tightloop.harness.settings import Settings
 from tightloop.harness.side_notes import SideNotes
 from tightloop.harness.toolbox import Toolbox, begin_toolbox
 from tightloop.protocol.items import CustomToolCallOutput, FunctionCallOutput, Item
-from tightloop.sandbox.policies import FULL_ACCESS, NETWORK, NamedPolicy, load_policy
+from tightloop.sandbox.policies import FULL_ACCESS, NETWORK, NamedPolicy
 from tightloop.trace.log import RunLog, new_log_path
 
 if TYPE_CHECKING:
@@ -67,6 +70,7 @@ class Thread:
     checkpoints: Checkpoints
     marks: Marks
     listen: said.Listener
+    gate: Gate
 
     @property
     def id(self) -> str:
@@ -107,12 +111,14 @@ async def open_thread(
     *,
     past: Past | None = None,
     is_fork: bool = False,
+    approver: Approver | None = None,
     log_labels: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Thread]:
     """Everything that a conversation needs; ``thread.started`` is the first event.
 
     ``past`` goes on: its items are what the model is told first, and its work is put into the
     workspace. With ``is_fork`` it stays as it is, and a new conversation begins with the same.
+    ``approver`` is asked what the approval mode wants asked; without one that is declined.
     Raises SandboxError, PolicyError or UsageError when it cannot begin; ThreadHeld, which is one,
     when another process is at it.
     """
@@ -122,7 +128,8 @@ async def open_thread(
     from tightloop.sandbox.workspace import open_workspace
 
     state_dir = settings.state_dir
-    policy = load_policy(settings.policy, settings.config)
+    gating = choose(settings)
+    policy = gating.policy
     kind = policy.kind(settings.sandbox)
     configuration = load_tools_configuration(settings.config)
     decisions, notes = DecisionLog(audience), SideNotes(audience)
@@ -165,6 +172,7 @@ async def open_thread(
             "backend": backend.description,
             "isolation": workshop.sandbox.kind,
             "policy": policy.name,
+            "approval": gating.mode(workshop.sandbox.kind).value,
             "workspace": workspace.kind,
         }
         redact = workshop.sandbox.redactor.text
@@ -180,6 +188,23 @@ async def open_thread(
         stack.callback(decisions.detach)
         for line in _remarks(labels, policy, login, workshop, workspace):
             audience.note(line)
+        gate = open_gate(
+            stack,
+            gating,
+            audience,
+            log,
+            isolation=workshop.sandbox.kind,
+            workspace=workspace.path,
+            approver=approver,
+            base={
+                "thread_id": thread_id,
+                "repository": str(workspace.repository),
+                "workspace": str(workspace.path),
+                "log": str(log.path),
+            },
+        )
+        hear_turns = turn_hooks(gate)
+        workshop.bench.allows_ahead = gate.allows_ahead
 
         marks = Marks()
 
@@ -190,6 +215,7 @@ async def open_thread(
                 record.turn()
             if not isinstance(event, said.ItemUpdated):
                 log.write("event", event=event)
+            hear_turns(event)
             audience.listen(event)
 
         record = Record(
@@ -227,6 +253,7 @@ async def open_thread(
                 workspace.path,
                 bench,
                 redact=redact,
+                gate=gate,
                 remark=NearerRules(settings.repo, workspace.path, toolbox.guidance.num_rules_bytes),
                 on_patch=bench.follow,
                 on_changed=bench.changed,
@@ -239,6 +266,7 @@ async def open_thread(
             keeper=keeper,
             thread_id=thread_id,
         )
+        gate.on_question = agent.on_question
         thread = Thread(
             agent,
             workspace,
@@ -251,6 +279,7 @@ async def open_thread(
             checkpoints,
             marks,
             listen,
+            gate,
         )
         places = {"log": str(log.path), "patch": str(thread.patch_path)}
         origin = {} if past is None else {"forked_from" if is_fork else "resumed": past.id}
