@@ -67,9 +67,8 @@ def settings(repo: Path, answers: list[list[Step]], configuration: str = "") -> 
     )
 
 
-def call(name: str, arguments: object) -> list[Step]:
-    text = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
-    return [{"call": {"name": name, "arguments": text}}]
+def call(name: str, arguments: Step) -> list[Step]:
+    return [{"call": {"name": name, "arguments": arguments}}]
 
 
 class Requested(msgspec.Struct):
