@@ -1,7 +1,7 @@
 """A desk over a real checkout and workspace, with an agent that does what a test tells it."""
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,7 @@ from tightloop.agent.turn import Status, TurnResult
 from tightloop.harness.desk import Desk
 from tightloop.harness.undo import History, place_of
 from tightloop.protocol.deltas import Usage
+from tightloop.protocol.items import Part
 from tightloop.sandbox.workspace import Workspace, open_workspace
 
 Work = Callable[[Path], object]
@@ -26,9 +27,15 @@ class Actor:
     told: list[str] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
 
-    async def run_turn(self, prompt: str, **options: Any) -> TurnResult:
+    async def run_turn(
+        self,
+        prompt: str,
+        *,
+        parts: Sequence[Part] = (),
+        request: Mapping[str, Any] | None = None,
+    ) -> TurnResult:
         """See ``Agent.run_turn``."""
-        self.options = options
+        self.options = {"parts": parts, "request": request}
         if self.work is not None:
             self.work(self.place)
         return DONE

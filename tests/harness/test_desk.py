@@ -3,6 +3,7 @@
 import asyncio
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -204,12 +205,12 @@ async def test_one_thing_at_a_time(repo: Path, tmp_path: Path) -> None:
 
         original = rig.actor.run_turn
 
-        async def run_turn(prompt: str, **options: object) -> object:
+        async def run_turn(prompt: str, **options: Any) -> Any:
             result = await original(prompt, **options)
             await asking[0]
             return result
 
-        rig.actor.run_turn = run_turn  # type: ignore[method-assign, assignment]
+        rig.actor.run_turn = run_turn  # type: ignore[method-assign]
         await rig.turn("one", work)
         assert len(refused) == 4
 

@@ -16,6 +16,7 @@ from tightloop.agent.turn import TurnResult
 from tightloop.harness import delivery
 from tightloop.harness.delivery import Applied, Approve
 from tightloop.harness.undo import History, NothingToUndo, Step
+from tightloop.protocol.items import Part
 from tightloop.sandbox.completion import to_its_end
 from tightloop.sandbox.entries import Change, Entry, read_below
 from tightloop.sandbox.following import Followed
@@ -31,7 +32,13 @@ MAX_NAMED = 12
 class Converses(Protocol):
     """What an ``Agent`` is to the desk."""
 
-    async def run_turn(self, prompt: str, **options: Any) -> TurnResult:
+    async def run_turn(
+        self,
+        prompt: str,
+        *,
+        parts: Sequence[Part] = (),
+        request: Mapping[str, Any] | None = None,
+    ) -> TurnResult:
         """See ``Agent.run_turn``."""
 
     def tell(self, message: str) -> None:
@@ -84,14 +91,20 @@ class Desk:
         if self.history.is_begun:
             await self._end_step(is_other_workspace=True)
 
-    async def run_turn(self, prompt: str, **options: Any) -> TurnResult:
+    async def run_turn(
+        self,
+        prompt: str,
+        *,
+        runner: Callable[..., Awaitable[TurnResult]] | None = None,
+        **options: Any,
+    ) -> TurnResult:
         """``Agent.run_turn``, with the user's edits before it and a step behind it, also if it fails
-        or is cancelled."""
+        or is cancelled. ``runner`` takes the place of ``Agent.run_turn``: several attempts in one."""
         async with self._alone("a turn"):
             await self._follow_quietly()
             keeping = await self._begin_step(prompt)
             try:
-                return await self._agent.run_turn(prompt, **options)
+                return await (runner or self._agent.run_turn)(prompt, **options)
             finally:
                 await to_its_end(self._end_step(keeping))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tightloop.harness import undo
 from tightloop.harness.past import record_paths
 from tightloop.harness.record import threads_directory
 from tightloop.sandbox.locks import acquire
@@ -44,6 +45,7 @@ def _remove(path: Path) -> bool:
         if fd is None:
             return False
         try:
+            undo.remove(path.parent.parent, path.stem)
             for suffix in (".changes", ".new", ".jsonl"):
                 path.with_suffix(suffix).unlink(missing_ok=True)
         finally:

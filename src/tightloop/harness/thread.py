@@ -50,6 +50,8 @@ from tightloop.sandbox.policies import FULL_ACCESS, NETWORK, NamedPolicy
 from tightloop.trace.log import RunLog, new_log_path
 
 if TYPE_CHECKING:
+    from tightloop.harness.checks.running import Checks
+    from tightloop.harness.desk import Desk
     from tightloop.harness.workshop import Workshop
     from tightloop.sandbox.login_environment import LoginShell
     from tightloop.sandbox.workspace import Workspace
@@ -70,6 +72,8 @@ class Thread:
     checkpoints: Checkpoints
     marks: Marks
     listen: said.Listener
+    desk: "Desk"
+    checks: "Checks"
     gate: Gate
 
     @property
@@ -84,14 +88,20 @@ class Thread:
 
     async def run_turn(self, prompt: str, **more: Any) -> TurnResult:
         """A turn with everything that belongs around it; ``more`` as for ``Agent.run_turn``."""
-        return await self.agent.run_turn(prompt, **more)
+        return await self.desk.run_turn(prompt, **more)
 
     async def apply(self, force: bool = False) -> list[str]:
-        """The repository holds the work so far; see ``Workspace.apply``. What is kept knows of it."""
-        await self.checkpoints.flush()  # a kill from here on must not have patches put in twice
-        written = await self.workspace.apply(force)
-        await self.checkpoints.flush()
-        return written
+        """The repository holds the work so far; see ``Desk.apply``, which has more to choose from.
+
+        Raises WorkspaceConflict where the user has changed files too, unless ``force``.
+        """
+        from tightloop.sandbox.applying import WorkspaceConflict
+
+        way = "force" if force else "refuse"
+        applied = await self.desk.apply(on_conflict=way, accepts_risks=True)
+        if applied.conflicts:
+            raise WorkspaceConflict([conflict.path for conflict in applied.conflicts])
+        return list(applied.written)
 
     @property
     def patch_path(self) -> Path:
@@ -122,6 +132,10 @@ async def open_thread(
     Raises SandboxError, PolicyError or UsageError when it cannot begin; ThreadHeld, which is one,
     when another process is at it.
     """
+    from tightloop.harness import undo
+    from tightloop.harness.checks.beside import checks_beside
+    from tightloop.harness.desk import Desk
+    from tightloop.harness.overseers import Overseers
     from tightloop.harness.workshop import open_workshop
     from tightloop.sandbox.login_environment import LoginShell
     from tightloop.sandbox.way_out import way_out
@@ -160,6 +174,9 @@ async def open_thread(
             speculates=settings.speculates,
             note=notes,
         )
+        checks = await stack.enter_async_context(
+            checks_beside(settings, workspace, workshop, notes)
+        )
         backend = await open_backend(
             stack,
             model=settings.model,
@@ -184,6 +201,8 @@ async def open_thread(
             **{**labels, **(log_labels or {})},
         )
         stack.callback(log.close)
+        checks.attach(lambda run: log.write("check", run=run))
+        stack.callback(checks.attach, None)
         decisions.attach(log)
         stack.callback(decisions.detach)
         for line in _remarks(labels, policy, login, workshop, workspace):
@@ -246,6 +265,16 @@ async def open_thread(
             is_read_only=policy.is_read_only, reads_images=backend.reads_images
         )
         limits, window = completed(settings, backend)
+
+        def changed(paths: tuple[str, ...]) -> None:
+            bench.changed(paths)
+            checks.changed(paths)
+
+        def touched() -> None:
+            bench.touched()
+            checks.renewed()
+            checkpoints.touch()
+
         agent = Agent(
             Session(backend.transport, model=backend.model, tools=toolbox.definitions),
             tools,
@@ -256,17 +285,22 @@ async def open_thread(
                 gate=gate,
                 remark=NearerRules(settings.repo, workspace.path, toolbox.guidance.num_rules_bytes),
                 on_patch=bench.follow,
-                on_changed=bench.changed,
+                on_changed=changed,
             ),
             opening=begin,
             limits=limits,
             window=window,
             listener=listen,
-            overseer=bench,
+            overseer=Overseers((bench, checks)),
             keeper=keeper,
             thread_id=thread_id,
         )
         gate.on_question = agent.on_question
+        if past is not None and is_fork:
+            undo.copy(state_dir, past.id, thread_id)
+        history = undo.History(undo.place_of(state_dir, thread_id))
+        desk = Desk(agent, workspace, history, touched, audience.note, checkpoints.flush)
+        await desk.open()
         thread = Thread(
             agent,
             workspace,
@@ -279,6 +313,8 @@ async def open_thread(
             checkpoints,
             marks,
             listen,
+            desk,
+            checks,
             gate,
         )
         places = {"log": str(log.path), "patch": str(thread.patch_path)}

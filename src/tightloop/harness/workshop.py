@@ -9,6 +9,7 @@ from pathlib import Path
 from tightloop.agent.tools.exec_command import is_test_run
 from tightloop.agent.workbench import Setting, Workbench, open_workbench
 from tightloop.harness.backend import UsageError
+from tightloop.sandbox.aside import Open
 from tightloop.sandbox.interface import Policy
 from tightloop.sandbox.isolation import open_sandbox
 from tightloop.sandbox.session import PersistentSandbox
@@ -21,10 +22,17 @@ from tightloop.sandbox.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """A started sandbox and the workbench around it."""
+    """A started sandbox and the workbench around it.
+
+    ``policy`` and ``source`` are what the sandbox was opened with, ``open_one`` opens another of its kind
+    for another policy: for work in forks of the workspace.
+    """
 
     sandbox: PersistentSandbox
     bench: Workbench
+    policy: Policy
+    source: Mapping[str, str] | None
+    open_one: Open
 
 
 async def open_workshop(
@@ -68,7 +76,8 @@ async def open_workshop(
         note=note,
         open_aside=lambda: open_twin(workspace, policy, source=source),
     )
-    return Workshop(sandbox, await stack.enter_async_context(open_workbench(setting)))
+    bench = await stack.enter_async_context(open_workbench(setting))
+    return Workshop(sandbox, bench, policy, source, open_one)
 
 
 def configured_test_command(repository: Path) -> str | None:
