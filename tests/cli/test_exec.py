@@ -179,7 +179,7 @@ def test_giving_up_ends_with_1_and_keeps_the_work(
 
 
 def test_a_model_error_ends_with_1(repo: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    answers = [[{"error": {"message": "out of memory"}}]]
+    answers = [[{"error": {"message": "out of memory", "code": "content_filter"}}]]
     assert main(_words(repo, model=_script(repo, answers))) == 1
     assert "out of memory" in capfd.readouterr().err
 

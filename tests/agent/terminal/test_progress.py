@@ -7,12 +7,17 @@ from tightloop.agent.events import (
     AgentMessage,
     ChangedPath,
     CommandExecution,
+    Compacted,
     ErrorBody,
     ErrorItem,
     FileChange,
     ItemCompleted,
     ItemStarted,
     ItemUpdated,
+    McpToolCall,
+    Retrying,
+    Todo,
+    TodoList,
     TurnFailed,
     TurnStarted,
 )
@@ -38,6 +43,13 @@ def test_lines() -> None:
     show(ItemCompleted(CommandExecution("item_4", "true\nfalse", "", 0, "completed")))
     show(ItemCompleted(CommandExecution("item_5", "sleep 9", "interrupted", None, "failed")))
     show(ItemCompleted(AgentMessage("item_6", "two\nlines\x1b[2J")))
+    show(ItemStarted(McpToolCall("item_7", "docs", "find")))
+    refused = ErrorBody("declined\nmore")
+    show(ItemCompleted(McpToolCall("item_7", "docs", "find", None, None, refused, "failed")))
+    show(ItemUpdated(TodoList("item_8", (Todo("look", True), Todo("fix\x1b[2J")))))
+    show(Retrying("server overloaded", 1.5, 1, 8))
+    show(Retrying("connection lost", 0.0, 0, 8))
+    show(Compacted("window", 90_000, 20_400, 120, 14))
     show(TurnFailed(ErrorBody("no end")))
     assert stream.getvalue().splitlines() == [
         "$ pytest -q",
@@ -53,5 +65,12 @@ def test_lines() -> None:
         "  no exit, 0.00 s, interrupted",
         "two",
         "lines",
+        "docs: find",
+        "  declined ...",
+        "  [x] look",
+        "  [ ] fix",
+        "again in 1.5 s: server overloaded",
+        "going on: connection lost",
+        "compacted the conversation: about 90k to 20k tokens (window)",
         "failed: no end",
     ]

@@ -6,11 +6,16 @@ from tightloop.agent.events import (
     CHECK,
     AgentMessage,
     CommandExecution,
+    Compacted,
     ErrorItem,
     Event,
     FileChange,
     ItemCompleted,
     ItemStarted,
+    ItemUpdated,
+    McpToolCall,
+    Retrying,
+    TodoList,
     TurnFailed,
 )
 from tightloop.agent.terminal.printable import printable
@@ -35,8 +40,20 @@ class ProgressPrinter:
             self._started_ns[event.item.id] = self._clock.now_ns()
             if isinstance(event.item, CommandExecution):
                 self._line(f"$ {_one_line(event.item.command)}")
+            elif isinstance(event.item, McpToolCall):
+                self._line(f"{_one_line(event.item.server)}: {_one_line(event.item.tool)}")
+            elif isinstance(event.item, TodoList):
+                self._plan(event.item)
+        elif isinstance(event, ItemUpdated) and isinstance(event.item, TodoList):
+            self._plan(event.item)
         elif isinstance(event, ItemCompleted):
             self._completed(event)
+        elif isinstance(event, Retrying):
+            how = f"again in {event.wait_s:.1f} s" if event.wait_s else "going on"
+            self._line(f"{how}: {_one_line(event.reason)}")
+        elif isinstance(event, Compacted):
+            kilo = f"{event.tokens_before / 1e3:.0f}k to {event.tokens_after / 1e3:.0f}k"
+            self._line(f"compacted the conversation: about {kilo} tokens ({event.reason})")
         elif isinstance(event, TurnFailed):
             self._line(f"failed: {_one_line(event.error.message)}")
 
@@ -55,6 +72,13 @@ class ProgressPrinter:
             self._line(f"refused: {_one_line(item.message)}")
         elif isinstance(item, AgentMessage):
             self._line(printable(item.text))
+        elif isinstance(item, McpToolCall):
+            what = item.error.message if item.error is not None else "done"
+            self._line(f"  {_one_line(what)}")
+
+    def _plan(self, item: TodoList) -> None:
+        for todo in item.items:
+            self._line(f"  [{'x' if todo.completed else ' '}] {_one_line(todo.text)}")
 
     def _command(self, item: CommandExecution) -> None:
         start_ns = self._started_ns.pop(item.id, self._clock.now_ns())
