@@ -24,6 +24,7 @@ COMMANDS = {
     "warm-tests": "python -m benchmarks.warm.speed",
     "workshop-patches": "python -m benchmarks.workshop --only workshop-patches",
     "tool-calls": "python -m benchmarks.workshop --only tool-calls",
+    "rounds": "python -m benchmarks.workshop --only rounds",
     "small/engine": "python -m benchmarks.lab --only bench_engine",
     "small/starts": "python -m benchmarks.lab --only bench_starts",
 }

@@ -13,6 +13,7 @@ SECTIONS = (
     ("warm-tests", "Tests of real projects after an edit"),
     ("workshop-patches", "A patch"),
     ("tool-calls", "Tool calls of whole agents"),
+    ("rounds", "Edit-test rounds of whole agents"),
 )
 INTRODUCTION = """\
 ## The tool side

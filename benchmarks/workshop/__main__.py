@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.lab.progress import Progress
 from benchmarks.lab.record import QUICK_RESULTS, RESULTS, Experiment
-from benchmarks.workshop import commands, patches, tool_calls, warm_runs, workspaces
+from benchmarks.workshop import commands, patches, rounds, tool_calls, warm_runs, workspaces
 
 EXPERIMENTS: dict[str, Callable[..., Experiment]] = {
     commands.NAME: commands.run_experiment,
@@ -18,6 +18,7 @@ EXPERIMENTS: dict[str, Callable[..., Experiment]] = {
     warm_runs.NAME: warm_runs.run_experiment,
     patches.NAME: patches.run_experiment,
     tool_calls.NAME: tool_calls.run_experiment,
+    rounds.NAME: rounds.run_experiment,
 }
 
 

@@ -88,6 +88,8 @@ class Agent:
     keeping: frozenset[int] = frozenset()
     gaps_ns: list[int] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
+    arrived_ns: list[int] = field(default_factory=list)
+    passed_ns: list[int] = field(default_factory=list)
 
     async def work(self, url: str, turns: Turns) -> None:
         """From start to end of one session. Raises NotStarted when it ends badly."""
@@ -109,6 +111,7 @@ class Agent:
             finally:
                 await turns.leave(self.name)
                 self.gaps_ns, self.outputs = turnstile.gaps_ns, turnstile.outputs
+                self.arrived_ns, self.passed_ns = turnstile.arrived_ns, turnstile.passed_ns
 
 
 async def run(argv: list[str], project: Path, environment: dict[str, str], log: Path) -> None:

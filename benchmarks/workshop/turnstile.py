@@ -31,6 +31,7 @@ class Turnstile:
     After the calls numbered in ``keeping`` (from 0) the turn goes on: what follows comes at once, as
     from a model that takes no time, and nothing can be made ready between the two.
     ``gaps_ns`` has a duration for each call, in order; ``outputs`` what was sent back for it.
+    ``arrived_ns`` and ``passed_ns`` are when each request came and when it was let through.
     """
 
     def __init__(
@@ -38,6 +39,8 @@ class Turnstile:
     ) -> None:
         self.gaps_ns: list[int] = []
         self.outputs: list[str] = []
+        self.arrived_ns: list[int] = []
+        self.passed_ns: list[int] = []
         self.origin = ""
         self.url = ""
         self._upstream, self._turns, self._name = upstream, turns, name
@@ -128,7 +131,9 @@ class Turnstile:
             self.outputs.append(str(last.get("output")))
             if len(self.gaps_ns) - 1 not in self._keeping:
                 await self._turns.give(self._name)
+        self.arrived_ns.append(arrived_ns)
         await self._turns.take(self._name)
+        self.passed_ns.append(now_ns())
 
 
 def has_call(event: Mapping[str, Any]) -> bool:
