@@ -216,7 +216,10 @@ class Dispatcher:
         self.outputs[call.call_id] = _output(call, result.text, result.parts)
         self._keep(self.outputs[call.call_id])
         item = result.item or ErrorItem(context.item_id, result.text)
-        self._listener(ItemUpdated(item) if result.is_ongoing else ItemCompleted(item))
+        if not result.is_ongoing:
+            self._listener(ItemCompleted(item))
+        elif result.item is not None:
+            self._listener(ItemUpdated(item))
 
     async def _run_tool(
         self, tool: Tool, arguments: str, prepared: PreparedCall | None, context: ToolContext

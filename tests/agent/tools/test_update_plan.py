@@ -42,7 +42,7 @@ async def test_a_turn_has_one_list(tmp_path: Path) -> None:
         assert on.outputs() == ["The plan is shown."] * 2
     shown = [event for event in said if isinstance(getattr(event, "item", None), TodoList)]
     kinds = [type(event) for event in shown]
-    assert kinds == [ItemStarted, ItemUpdated, ItemUpdated, ItemCompleted]
+    assert kinds == [ItemStarted, ItemUpdated, ItemCompleted]
     lists = [event.item for event in shown if isinstance(event, ItemStarted | ItemCompleted)]
     first, last = lists
     assert isinstance(first, TodoList)

@@ -88,7 +88,8 @@ class ToolResult:
     """What a call came to. ``text`` goes to the model, ``item`` is the event's final state.
 
     ``parts`` is the whole output when it holds more than text (images), else empty. With
-    ``is_ongoing`` the item goes on after the call, and whoever made it completes it.
+    ``is_ongoing`` the item goes on after the call (None: as it was announced), and whoever made it
+    completes it.
     """
 
     text: str

@@ -68,8 +68,10 @@ class UpdatePlan:
         except ArgumentsError as error:
             return ToolResult(str(error), is_ok=False)
         shown = self._shown or TodoList(context.item_id)
-        self._shown = msgspec.structs.replace(shown, items=todos)
-        return ToolResult("The plan is shown.", True, item=self._shown, is_ongoing=True)
+        new = msgspec.structs.replace(shown, items=todos)
+        changed = None if new == self._shown else new
+        self._shown = new
+        return ToolResult("The plan is shown.", True, item=changed, is_ongoing=True)
 
     def end_turn(self, listener: Listener) -> None:
         """Nothing more is added to the turn's list; ``listener`` hears of its last state."""
