@@ -41,6 +41,7 @@ mcp_wait_s = 60
 command = "{sys.executable}"
 args = ["{SHOP}"]
 start_timeout_s = 60
+trusted = true
 """
 
 
@@ -213,5 +214,10 @@ async def test_the_users_own_words_and_skills(repo: Path) -> None:
         assert "The user's own rules for every project:\nAnswer in French." in text
         assert f"From {top.name}." in text
         assert thread.toolbox.expand("hi") == "hi"
-        assert "Body." in thread.toolbox.expand(f"use ${top.name}")
+        await thread.run_turn(f"use ${top.name}")
+        asked = getattr(thread.agent.items[1], "text", "")
+        assert asked.startswith(f"use ${top.name}\n\n[skill {top.name}, ")
+        assert asked.endswith(
+            "the user's own]\n---\ndescription: From " + f"{top.name}.\n---\nBody."
+        )
     assert any("must be letters" in note for note in told.notes)

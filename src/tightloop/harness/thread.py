@@ -88,7 +88,7 @@ class Thread:
 
     async def run_turn(self, prompt: str, **more: Any) -> TurnResult:
         """A turn with everything that belongs around it; ``more`` as for ``Agent.run_turn``."""
-        return await self.desk.run_turn(prompt, **more)
+        return await self.desk.run_turn(self.toolbox.expand(prompt), **more)
 
     async def apply(self, force: bool = False) -> list[str]:
         """The repository holds the work so far; see ``Desk.apply``, which has more to choose from.
