@@ -31,16 +31,19 @@ class Aside(Protocol):
 
 
 class FreshAside:
-    """An ``Aside`` that starts a new isolation each time, with nothing resident in it.
+    """An ``Aside`` that starts a new isolation each time, with nothing resident in it but a warm test
+    process where that is wanted.
 
     With bubblewrap the fork has the workspace's own path inside; elsewhere it has another one,
     and output that names files does, too: ``has_same_path``.
     """
 
-    def __init__(self, policy: Policy, open_one: Open, kind: str) -> None:
+    def __init__(
+        self, policy: Policy, open_one: Open, kind: str, *, has_warm_tests: bool = False
+    ) -> None:
         """``policy`` is that of the workspace's own sandbox, of the given ``kind``."""
         self.has_same_path = kind == "bubblewrap"
-        self._policy = replace(policy, warm_tests=False)
+        self._policy = replace(policy, warm_tests=has_warm_tests)
         self._open = open_one
 
     @property
