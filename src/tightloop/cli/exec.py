@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tightloop.agent.terminal.printable import printable
 from tightloop.agent.turn import TurnResult
 from tightloop.cli.outcome import BAD_USAGE, INTERRUPTED, Outcome, Report
 from tightloop.cli.thread_options import add_thread_options, thread_settings
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tightloop.harness.output_schema import OutputSchema
     from tightloop.harness.past import Past
     from tightloop.harness.thread import Thread
+    from tightloop.protocol.items import Part
 
 HELP = "let the agent work on a repository, without questions"
 
@@ -45,6 +47,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     which.add_argument(
         "--fork", metavar="ID", help="begin a new conversation with what that one has said and done"
+    )
+    add(
+        "--image",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="show this picture with the prompt; may be repeated",
     )
     add("--apply", action="store_true", help="write the result into the repository")
     add("--json", action="store_true", help="print events, one JSON object a line")
@@ -77,6 +87,10 @@ def run(arguments: argparse.Namespace) -> int:
     # What the run comes to says all; a library's warnings beside it are for servers.
     logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
     try:
+        if arguments.resume == "":
+            raise UsageError(
+                "name the conversation: exec resume ID PROMPT, or exec resume --last PROMPT"
+            )
         prompt = _read_prompt(arguments)
         if arguments.repo is not None and not arguments.repo.is_dir():
             raise UsageError(f"--repo: {str(arguments.repo)!r} is not a directory")
@@ -103,6 +117,8 @@ async def _run(arguments: argparse.Namespace, prompt: str | None, report: Report
     from tightloop.harness.thread import open_thread
 
     settings, past = _start(arguments)
+    if past is not None:
+        report.note(_about(past))
     policy = load_policy(settings.policy, settings.config)
     if policy.is_read_only and arguments.apply:
         raise UsageError(f"--apply: the policy {policy.name!r} changes nothing")
@@ -129,15 +145,20 @@ def _start(arguments: argparse.Namespace) -> "tuple[Settings, Past | None]":
         return settings, None
     from tightloop.harness.resuming import choose, resumed_settings
 
-    if not wanted:
-        raise UsageError(
-            "name the conversation: exec resume ID PROMPT, or exec resume --last PROMPT"
-        )
     past = choose(settings.state_dir, wanted, arguments.repo)
     settings = resumed_settings(settings, past)
     if arguments.transport is not None:
         settings = replace(settings, transport=arguments.transport)
     return settings, past
+
+
+def _about(past: "Past") -> str:
+    """What goes on, for a person."""
+    files = [printable(change.path) for change in past.changes]
+    more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+    work = f"; not applied yet: {', '.join(files[:3])}{more}" if files else ""
+    turns = f"{past.num_turns} turn{'' if past.num_turns == 1 else 's'}"
+    return f"going on with {past.id[:8]} ({printable(past.title)}), {turns}{work}"
 
 
 def _schema(path: Path | None) -> "OutputSchema | None":
@@ -155,8 +176,9 @@ async def _turns(
     options = outcome.turn_options
     if arguments.input_format == "text":
         assert prompt is not None, "was read"
+        parts = _pictures(arguments.image, thread)
         try:
-            return await thread.run_turn(prompt, **options)
+            return await thread.run_turn(prompt, parts=parts, **options)
         finally:  # what it cost stands in the log also when it was interrupted
             if thread.agent.last_result is not None:
                 outcome.log_turn(thread.agent.last_result)
@@ -173,9 +195,25 @@ async def _turns(
     return last
 
 
+def _pictures(paths: list[Path], thread: "Thread") -> "list[Part]":
+    """The files as parts of a message. Raises UsageError where the model cannot see."""
+    if not paths:
+        return []
+    from tightloop.agent.tools.images import ImageError, image_part
+
+    if thread.toolbox.reads_images is False:
+        raise UsageError(f"--image: the model {thread.labels['model']!r} reads text only")
+    try:
+        return [image_part(path) for path in paths]
+    except ImageError as error:
+        raise UsageError(f"--image: {error}") from error
+
+
 def _read_prompt(arguments: argparse.Namespace) -> str | None:
     given: str | None = arguments.prompt
     if arguments.input_format == "jsonl":
+        if arguments.image:
+            raise UsageError("--image goes with a prompt, and not with --input-format jsonl")
         if not arguments.json:
             raise UsageError("--input-format jsonl needs --json: its receipts are events")
         if given == "-":
