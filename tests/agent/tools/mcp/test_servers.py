@@ -119,6 +119,7 @@ async def test_whose_tools_leave_the_sandbox(tmp_path: Path) -> None:
         assert isinstance(tool, OutsideTool)
         assert tool.leaves_sandbox is not is_trusted
         assert tool.describe('{"a":\n 1}') == 'mcp shop add {"a": 1}'
+        await servers.close()
 
 
 async def test_there_is_a_limit_to_tools(tmp_path: Path) -> None:
@@ -128,6 +129,7 @@ async def test_there_is_a_limit_to_tools(tmp_path: Path) -> None:
     servers = McpServers({"shop": SLOW}, tmp_path, tmp_path, notes.append)
     assert len(await servers.tools(0)) == 100
     assert "50 of 150 tools are left out" in notes[0]
+    await servers.close()
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"table": 1}', '{"table": "x", "tools": []}'])

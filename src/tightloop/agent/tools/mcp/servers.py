@@ -7,7 +7,7 @@ their lists.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,18 +71,19 @@ class McpServers:
         return [entry.state for entry in self._entries]
 
     def begin(self) -> None:
-        """Start all of them in the background. Without the library, says so and starts none."""
+        """Start those in the background whose list is not known. Without the library, says so and starts
+        none."""
         if self._entries and find_spec("mcp") is None:
             self._note(NO_LIBRARY)
             for entry in self._entries:
                 entry.known, entry.state.state, entry.state.reason = None, FAILED, NO_LIBRARY
             return
-        for entry in self._entries:
-            entry.task = asyncio.create_task(self._list(entry), name=f"mcp {entry.state.name}")
+        self._start(entry for entry in self._entries if entry.known is None)
 
     async def tools(self, wait_s: float, *, sees: bool = False) -> list[McpTool]:
         """The conversation's tools, by server and name; waits ``wait_s`` seconds at most, and only
-        for servers whose list is not known."""
+        for servers whose list is not known. The others are started now: before, they would take
+        the processor from what the first turn waits for."""
         waited = [e.task for e in self._entries if e.known is None and e.task is not None]
         if waited:
             await asyncio.wait(waited, timeout=wait_s)
@@ -97,6 +98,7 @@ class McpServers:
                 )
             entry.state.num_tools = len(fitting)
             tools += [McpTool(entry.server, listed, sees=sees) for listed in fitting]
+        self._start(e for e in self._entries if e.task is None and e.state.state == STARTING)
         return list({tool.name: tool for tool in tools}.values())
 
     async def settled(self) -> None:
@@ -116,6 +118,10 @@ class McpServers:
                 group.create_task(entry.server.close())
         if tasks:
             await asyncio.wait(tasks)
+
+    def _start(self, entries: Iterable[_Entry]) -> None:
+        for entry in entries:
+            entry.task = asyncio.create_task(self._list(entry), name=f"mcp {entry.state.name}")
 
     def _settle(self, entry: _Entry, wait_s: float) -> list[Listed]:
         """What the conversation gets of a server."""
