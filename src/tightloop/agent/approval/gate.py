@@ -102,7 +102,7 @@ class Gate:
 
     def is_open_for(self, tool: Tool) -> bool:
         """Whether calls of this tool cannot be stopped by anybody, so that none needs to be looked at."""
-        if self.rules or (
+        if self.rules.can_stop or (
             self.hooks is not None
             and self.hooks.has_any(HookEvent.BEFORE_TOOL, HookEvent.BEFORE_PATCH)
         ):

@@ -63,6 +63,7 @@ _ALWAYS = _names(
     realpath readlink seq echo true false : pwd nproc whoami id groups uname arch tty sleep
     comm cmp grep egrep fgrep od hexdump which type base64 tsort factor expr numfmt getconf
     logname users uptime free
+    wait jobs break continue exit return
     """
 )
 """No option makes any of them write, run something or change the shell."""
@@ -282,7 +283,7 @@ def small_language_runs(words: Sequence[Word]) -> bool:
     """Whether a program in awk's or sed's language may run commands, as far as can be told."""
     name = (words[0].text or "").rpartition("/")[2]
     if name == "sed":
-        kept = [word for word in words[1:] if not _is_in_place(word.text)]
+        kept = [word for word in words[1:] if not is_in_place(word.text)]
         return not _sed(kept)
     if name not in _AWKS or _awk(words[1:]):
         return False
@@ -295,7 +296,8 @@ def small_language_runs(words: Sequence[Word]) -> bool:
     )
 
 
-def _is_in_place(text: str | None) -> bool:
+def is_in_place(text: str | None) -> bool:
+    """Whether this option of ``sed`` makes it write to the files that it reads."""
     return text is not None and re.fullmatch(r"-i(\.\w+)?|--in-place(=\S*)?", text) is not None
 
 

@@ -16,7 +16,7 @@ from tightloop.agent.approval.acts import Act, acts_of_argv, acts_of_line
 from tightloop.agent.approval.bash_line import Assignment
 from tightloop.agent.approval.bash_words import NotUnderstood, Word
 from tightloop.agent.approval.reading import words_are_data
-from tightloop.agent.approval.turning import hands_over, star_covers
+from tightloop.agent.approval.turning import RUNNERS, RUNNING, hands_over, star_covers
 from tightloop.agent.approval.wrappers import BUILTINS, SHELLS, WRAPPERS
 
 _SHELL_SIGNS = re.compile(r"[;|&<>`$\n\\]")
@@ -70,6 +70,8 @@ class Pattern:
         name = tokens[0].rpartition("/")[2]
         if allows and (name in WRAPPERS or name in BUILTINS):
             raise RuleError(f"{text!r}: what {name!r} runs is judged by itself: allow that")
+        if allows and tokens[-1] == "*" and _runs_anything(name, tokens[1:-1]):
+            raise RuleError(f"{text!r} allows every program there is: name one before the star")
         if allows and name in SHELLS and any("c" in one for one in tokens if one[:1] == "-"):
             raise RuleError(f"{text!r}: what {name!r} runs is judged by itself: allow that")
         return Pattern(text, tokens, assignments)
@@ -134,6 +136,12 @@ class Pattern:
         return all(
             "*" in name or re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) for name in names
         )
+
+
+def _runs_anything(name: str, before_star: Sequence[str]) -> bool:
+    if name in RUNNERS:
+        return not before_star
+    return len(before_star) == 1 and before_star[0] in RUNNING.get(name, ())
 
 
 def _glob(token: str, text: str) -> bool:
@@ -245,7 +253,8 @@ class Rules:
     ask_tools: tuple[ToolRule, ...] = ()
     allow_tools: tuple[ToolRule, ...] = ()
 
-    def __bool__(self) -> bool:
+    @property
+    def can_stop(self) -> bool:
         """Whether there is any that could stop something."""
         return bool(self.deny or self.ask or self.deny_tools or self.ask_tools)
 

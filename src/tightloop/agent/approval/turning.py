@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tightloop.agent.approval.bash_words import Word
-from tightloop.agent.approval.reading import reads_only
+from tightloop.agent.approval.reading import is_in_place, reads_only, small_language_runs
 from tightloop.agent.approval.wrappers import is_interpreter
 
 
@@ -88,17 +88,46 @@ _TABLE = {
         "", (), _words("-delete -fprint -fprint0 -fprintf -fls -files0-from -exec -execdir -ok -okdir")
     ),
 }  # fmt: skip
-_SMALL_LANGUAGES = frozenset({"sed", "awk", "gawk", "mawk", "nawk", "printf", "test", "[", "uniq"})
+RUNNERS = _words(
+    "sudo doas su runuser flock watch script parallel entr ssh chroot unshare nsenter strace ltrace"
+    " taskset chrt systemd-run npx bunx uvx pipx"
+)
+"""Programs that run whatever stands behind them."""
+RUNNING = {
+    "uv": _words("run tool"),
+    "poetry": _words("run"),
+    "pipenv": _words("run"),
+    "pdm": _words("run"),
+    "rye": _words("run"),
+    "hatch": _words("run"),
+    "conda": _words("run"),
+    "docker": _words("run exec compose"),
+    "podman": _words("run exec"),
+    "kubectl": _words("exec run"),
+    "npm": _words("exec x"),
+    "pnpm": _words("exec dlx"),
+    "yarn": _words("exec dlx"),
+    "direnv": _words("exec"),
+    "nix": _words("run shell develop"),
+}
+"""Programs with a subcommand that does."""
+_SMALL_LANGUAGES = frozenset({"awk", "gawk", "mawk", "nawk", "printf", "test", "[", "uniq"})
 
 
 def star_covers(words: Sequence[Word], index: int) -> bool:
     """Whether a star of a rule may stand for this word of the program's."""
     name = (words[0].text or "").rpartition("/")[2]
     word = words[index]
+    if name == "sed":
+        return not is_in_place(word.text) and not small_language_runs(words)
     if name in _SMALL_LANGUAGES:
         return reads_only((Word(name, name), *words[1:]))
     if is_interpreter(name):
         return word.text is not None and not _is_before_file(words, index)
+    if name in RUNNERS and index == 1:
+        return False
+    if name in RUNNING and (word.text is None or word.text in RUNNING[name]):
+        return False
     table = _TABLE.get(name)
     if table is None:
         return True
