@@ -12,6 +12,7 @@ from tightloop.agent.terminal.printable import printable
 from tightloop.agent.terminal.progress import ProgressPrinter
 from tightloop.agent.turn import Status, TurnResult
 from tightloop.harness.output_schema import OutputSchema
+from tightloop.harness.racing.result import RacedResult, models_line, summary
 from tightloop.harness.thread import Thread
 from tightloop.sandbox.interface import SandboxError
 from tightloop.trace.clock import now_ns
@@ -93,12 +94,21 @@ class Outcome:
             status = FAILED
         if not self.report.is_json:
             _show_time(result, self.thread.none_ahead)
+        self._note_attempts(result)
         self.report.note(f"log: {self.thread.log.path}")
         self.report.note(f"go on with: tightloop exec --resume {self.thread.id[:8]} PROMPT")
         if result.is_refused_at_once:
             self.report.fail(self._explained(result.message))
             return BAD_USAGE
         return status
+
+    def _note_attempts(self, result: TurnResult) -> None:
+        """What several attempts, or several models, came to."""
+        if isinstance(result, RacedResult):
+            if result.race is not None and result.race.mode != "single":
+                self.report.note(summary(result.race))
+            if result.models:
+                self.report.note(models_line(result.models))
 
     async def keep_interrupted(self) -> None:
         """Save what there is; nothing is applied."""

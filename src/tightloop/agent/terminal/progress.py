@@ -14,6 +14,8 @@ from tightloop.agent.events import (
     ItemStarted,
     ItemUpdated,
     McpToolCall,
+    Planned,
+    Raced,
     Retrying,
     TodoList,
     TurnFailed,
@@ -54,8 +56,21 @@ class ProgressPrinter:
         elif isinstance(event, Compacted):
             kilo = f"{event.tokens_before / 1e3:.0f}k to {event.tokens_after / 1e3:.0f}k"
             self._line(f"compacted the conversation: about {kilo} tokens ({event.reason})")
+        elif isinstance(event, Raced):
+            self._raced(event)
+        elif isinstance(event, Planned):
+            self._line(f"plan {event.number} by {_one_line(event.model)}, {event.wall_s:.1f} s:")
+            self._line(printable(event.text))
         elif isinstance(event, TurnFailed):
             self._line(f"failed: {_one_line(event.error.message)}")
+
+    def _raced(self, event: Raced) -> None:
+        """What was begun is told by how it ended; all of the winner's follows when it has won."""
+        if event.state == "working" and not event.note.startswith("$ "):
+            self._line(f"#{event.candidate} {_one_line(event.note)}")
+        elif event.state not in ("working", "started"):
+            note = f": {_one_line(event.note)}" if event.note else ""
+            self._line(f"#{event.candidate} {event.state}{note}")
 
     def _completed(self, event: ItemCompleted) -> None:
         item = event.item

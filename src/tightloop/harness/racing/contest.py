@@ -67,7 +67,10 @@ class Contest:
         self._turn: _Turn | None = None
 
     async def run_turn(self, prompt: str, **more: Any) -> TurnResult:
-        """As ``Agent.run_turn``. Raises UsageError for a configuration that cannot be read."""
+        """As ``Thread.run_turn``. Raises UsageError for a configuration that cannot be read."""
+        return await self._thread.run_turn(prompt, runner=self._contend, **more)
+
+    async def _contend(self, prompt: str, **more: Any) -> TurnResult:
         self._turn = _Turn(self, prompt, more)
         try:
             return await self._turn.run()
@@ -317,8 +320,10 @@ class _Turn:
         source = one.bench.place.workspace
         if confirmed is not None and confirmed.kept is not None:
             source = confirmed.kept  # what came after the pass was not checked
-        await self._thread.workspace.take(source)
+        paths = await self._thread.workspace.take(source)
         self._thread.workshop.sandbox.refresh()
+        self._thread.checks.changed(tuple(paths))
+        self._thread.checkpoints.touch()
         self._thread.agent.take(one.agent)
 
     def _ending(self, chosen: Candidate | None) -> tuple[Candidate | None, Status, str]:

@@ -25,7 +25,7 @@ class Mode(Protocol):
     name: str
 
     async def run_turn(self, prompt: str, **more: Any) -> TurnResult:
-        """Work on ``prompt``; ``more`` as for ``Agent.run_turn``. The conversation and its workspace hold
+        """Work on ``prompt``; ``more`` as for ``Thread.run_turn``. The conversation and its workspace hold
         the outcome, and only that one.
 
         Cancelling it ends all of it and leaves no process and no mount behind.
@@ -70,15 +70,15 @@ class Single:
     name = SINGLE
 
     def __init__(self, thread: Thread) -> None:
-        self._agent = thread.agent
+        self._thread = thread
 
     async def run_turn(self, prompt: str, **more: Any) -> TurnResult:
         """See ``Mode.run_turn``."""
-        return await self._agent.run_turn(prompt, **more)
+        return await self._thread.run_turn(prompt, **more)
 
     def steer(self, text: str) -> None:
         """See ``Mode.steer``."""
-        self._agent.steer(text)
+        self._thread.agent.steer(text)
 
 
 @asynccontextmanager
