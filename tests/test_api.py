@@ -12,8 +12,9 @@ import pytest
 
 import tightloop
 from tests.cli.processes import call, script
-from tightloop import Agent, NoSuchThread, Status, UsageError, WorkspaceConflict, run
+from tightloop import Agent, NoSuchThread, SandboxError, Status, UsageError, WorkspaceConflict, run
 from tightloop.agent import events as said
+from tightloop.agent.approval.interface import DENY, ApprovalRequest, Decision
 
 PATCH = "*** Begin Patch\n*** Update File: m.py\n@@\n-x = 1\n+x = 2\n*** End Patch"
 FIX = [[call("apply_patch", PATCH)], [{"text": "Changed x."}]]
@@ -149,6 +150,37 @@ async def test_what_the_user_changed_meanwhile_is_not_overwritten(repo: Path) ->
         (repo / "m.py").write_text("x = 3\n")
         with pytest.raises(WorkspaceConflict, match=r"m\.py"):
             await one.apply()
+
+
+async def test_a_turn_can_be_taken_back(repo: Path) -> None:
+    """Also from the repository; and then there is nothing more to take back."""
+    async with agent(repo) as one:
+        await one.run("change x")
+        await one.apply()
+        assert await one.undo() == ["m.py"]
+        assert (repo / "m.py").read_text() == "x = 1\n"
+        assert await one.diff() == ""
+        with pytest.raises(SandboxError, match="no turn's work"):
+            await one.undo()
+
+
+class _Asked:
+    """An approver that says no, and remembers."""
+
+    def __init__(self) -> None:
+        self.titles: list[str] = []
+
+    async def ask(self, request: ApprovalRequest) -> Decision:
+        self.titles.append(request.title)
+        return DENY
+
+
+async def test_a_program_can_be_asked(repo: Path) -> None:
+    approver = _Asked()
+    touch = [[call("exec_command", {"cmd": "touch new"})], [{"text": "Done."}]]
+    async with agent(repo, touch, approval="ask", approver=approver) as one:
+        turn = await one.run("make it")
+    assert (turn.diff, len(approver.titles)) == ("", 1)
 
 
 async def test_outside_of_its_context_it_says_so(repo: Path) -> None:

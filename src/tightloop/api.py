@@ -21,6 +21,7 @@ from typing import Any, Self
 
 import msgspec
 
+from tightloop.agent.approval.interface import Approver
 from tightloop.agent.events import Event
 from tightloop.agent.steering import Steer
 from tightloop.agent.turn import Limits, Status, TurnResult
@@ -80,8 +81,8 @@ class Agent:
     """A conversation on a private view of ``repo``; an async context manager.
 
     ``model``, ``server``, ``transport`` and ``api_key_env`` choose the backend as the options of
-    ``tightloop exec`` do, ``policy``, ``sandbox`` and ``config`` what commands may do. ``resume`` and
-    ``fork`` take an id, or ``last``. ``output_schema`` is the JSON schema of the last message. ``on_event``
+    ``tightloop exec`` do, ``policy``, ``sandbox`` and ``config`` what commands may do, ``approval`` what is
+    asked first, and ``approver`` whom; without one that is declined. ``resume`` and ``fork`` take an id, or ``last``. ``output_schema`` is the JSON schema of the last message. ``on_event``
     gets every event (``tightloop.agent.events``), ``on_note`` what a person should know; both are
     called on the event loop, must be quick and must not raise.
 
@@ -100,6 +101,8 @@ class Agent:
         policy: str | None = None,
         sandbox: str | None = None,
         config: str | os.PathLike[str] | None = None,
+        approval: str | None = None,
+        approver: Approver | None = None,
         state_dir: str | os.PathLike[str] | None = None,
         limits: Limits | None = None,
         speculates: bool = True,
@@ -122,10 +125,12 @@ class Agent:
             policy=policy,
             sandbox=sandbox,
             config=None if config is None else Path(config),
+            approval=approval,
             limits=limits or Limits(),
             speculates=speculates,
             verb="api",
         )
+        self._approver = approver
         self._origin = fork if resume is None else resume
         self._is_fork = fork is not None
         self._schema = None if output_schema is None else OutputSchema(output_schema)
@@ -140,7 +145,13 @@ class Agent:
             past = choose(settings.state_dir, self._origin, self._repo)
             settings = resumed_settings(settings, past)
         self._thread = await self._stack.enter_async_context(
-            open_thread(settings, self._audience, past=past, is_fork=self._is_fork)
+            open_thread(
+                settings,
+                self._audience,
+                past=past,
+                is_fork=self._is_fork,
+                approver=self._approver,
+            )
         )
         return self
 
@@ -238,6 +249,14 @@ class Agent:
         Raises WorkspaceConflict naming the files that were changed there meanwhile, unless ``force``.
         """
         return await self.thread.apply(force)
+
+    async def undo(self) -> list[str]:
+        """The last turn's work is gone, also from the repository if it was applied; its paths.
+
+        Called again, that of the turn before. Raises SandboxError when there is none, and
+        WorkspaceConflict naming the files that were changed since: then nothing was changed.
+        """
+        return list((await self.thread.desk.undo()).paths)
 
     async def _turn_of(self, thread: Thread, result: TurnResult) -> Turn:
         status, message = result.status, result.message
