@@ -83,7 +83,8 @@ class Checks(NoOverseer):
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._ended = asyncio.Event()  # one for each run
+        self._started = asyncio.Event()
+        self._ended = asyncio.Event()
         self._run: asyncio.Task[CommandResult] | None = None
         self._work: asyncio.Task[None] | None = None
         self._fork: Workspace | None = None
@@ -97,7 +98,7 @@ class Checks(NoOverseer):
         for check in self._checks:
             if check.name in self._broken:
                 words.append(f"{check.name} off")
-            elif check.name == self._current or check.name in self._due:
+            elif check.name in {*self._due, *self._quiet, self._current}:
                 words.append(f"{check.name} running")
             elif self._findings.has_baseline(check.name):
                 words.append(f"{check.name} {self._findings.num_open(check.name) or 'ok'}")
@@ -118,7 +119,8 @@ class Checks(NoOverseer):
             self._turn_off(f"no copy of the workspace: {error}")
             return
         self._stack.push_async_callback(self._fork.discard)
-        self.renewed()
+        self._quiet = {check.name for check in self._checks}
+        self._ask_for(set())
         self._work = asyncio.create_task(self._go_on(), name="checks")
 
     async def close(self) -> None:
@@ -129,6 +131,12 @@ class Checks(NoOverseer):
             self._work.cancel()
             await asyncio.wait([self._work])
         await self._stack.aclose()
+
+    async def until_running(self, name: str) -> None:
+        """The check runs at this moment. For ever, if it never does."""
+        while self._current != name:
+            self._started.clear()
+            await self._started.wait()
 
     async def quiet(self) -> None:
         """Nothing is due, and nothing runs."""
@@ -151,20 +159,25 @@ class Checks(NoOverseer):
 
     def renewed(self) -> None:
         """Files were changed by somebody else: what is found next is nobody's news."""
-        names = {check.name for check in self._checks}
-        self._quiet -= names  # what is being compared with has gone
-        self._ask_for(names)
-        self._quiet |= names
+        self._due.clear()
+        self._quiet = {check.name for check in self._checks}
         self._is_copy_old = True
+        self._ask_for(set())
+        self._cut()
 
     def _ask_for(self, names: set[str]) -> None:
-        names = names - self._broken.keys()
-        if not names or (self._work is not None and self._work.done()):
+        """These are due now, beside what is to be compared with."""
+        self._due |= names - self._broken.keys()
+        if self._work is not None and self._work.done():
             return
-        self._due |= names
-        self._idle.clear()
-        self._wake.set()
-        if self._run is not None and self._current not in self._quiet:
+        if self._due or self._quiet - self._broken.keys():
+            self._idle.clear()
+            self._wake.set()
+        if names and self._current not in self._quiet:
+            self._cut()
+
+    def _cut(self) -> None:
+        if self._run is not None:
             self._reason = _STALE
             self._run.cancel()
 
@@ -188,13 +201,14 @@ class Checks(NoOverseer):
             if self._copy is not None and self._copy.sandbox.pid is not None:
                 take_turns(self._copy.sandbox.pid)  # somebody waits for it now
             self._ask_for(late)
-            while late.intersection({*self._due, self._current}) and not self._idle.is_set():
+            while late & {*self._due, *self._quiet, self._current} and not self._idle.is_set():
                 self._ended.clear()
                 await self._ended.wait()
             if self._copy is not None and self._copy.sandbox.pid is not None:
                 give_way(self._copy.sandbox.pid)
-        texts = self.take_news()
-        return texts if texts or late else None
+        if any(news.new for news in self._news):
+            return self.take_news()
+        return [] if late else None  # what is resolved speaks against nothing, and can wait
 
     async def finish_turn(self) -> list[Try]:
         """See ``Overseer.finish_turn``; what is under way goes on for the next turn."""
@@ -237,20 +251,30 @@ class Checks(NoOverseer):
         return _Copy(fork, sandbox)
 
     async def _round(self) -> None:
-        """Everything that is due, in the order of the settings, on the tree as it is now."""
+        """What later results are compared with, on the tree before any patch; without such, what is due,
+        on the tree as it is now."""
         copy = self._copy
         assert copy is not None, "opened before the first round"
-        if self._is_copy_old or not self._quiet.intersection(self._due):
+        checks = [check for check in self._checks if check.name not in self._broken]
+        first = [check for check in checks if check.name in self._quiet]
+        if self._is_copy_old or not first:
             self._is_copy_old = False
             await copy.fork.mirror(self._setting.workspace)
-        for check in sorted(self._checks, key=lambda check: check.after != AFTER_TURN):
-            if check.name not in self._due or check.name in self._broken:
-                continue
-            if self._wake.is_set() and check.name not in self._quiet:
-                continue  # a newer tree is waiting
-            self._due.discard(check.name)
+        for check in first:
             if not await self._run_one(check, copy):
-                self._due.add(check.name)
+                return  # the tree is another one, and so is what is to be compared with
+            self._quiet.discard(check.name)
+        if first:
+            if self._due:
+                self._wake.set()
+            return
+        for check in sorted(checks, key=lambda check: check.after != AFTER_TURN):
+            if self._wake.is_set():
+                return  # a newer tree is waiting
+            if check.name in self._due:
+                self._due.discard(check.name)
+                if not await self._run_one(check, copy):
+                    self._due.add(check.name)
 
     async def _run_one(self, check: Check, copy: _Copy) -> bool:
         """Whether the check has come to its end."""
@@ -260,6 +284,7 @@ class Checks(NoOverseer):
         started_ns = self._setting.clock.now_ns()
         command = Command(script=check.command, timeout_s=check.timeout_s)
         self._run = asyncio.create_task(copy.sandbox.run(command), name=f"check {check.name}")
+        self._started.set()
         result, reason, news = None, "the sandbox has ended", None
         try:
             await asyncio.wait([self._run])
@@ -297,7 +322,6 @@ class Checks(NoOverseer):
             return reason, None
         facts = facts_in(result.output, result.exit_code, str(self._setting.workspace.path))
         if check.name in self._quiet:
-            self._quiet.discard(check.name)
             self._findings.set_baseline(check.name, facts)
             return "", None
         news = self._findings.take(check.name, facts, is_whole=not result.is_truncated)
