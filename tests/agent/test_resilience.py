@@ -48,6 +48,8 @@ WAIT = Trouble(Remedy.WAIT, "busy")
         (ApiError("unknown model", status=404, code="model_not_found"), Remedy.NOTHING, None),
         (ApiError("paid up?", status=429, code="insufficient_quota"), Remedy.NOTHING, None),
         (ApiError("paid up?", status=429, error_type="insufficient_quota"), Remedy.NOTHING, None),
+        (ApiError("no JSON", status=500, code="unsupported_parameter"), Remedy.NOTHING, None),
+        (ApiError("bad grammar", status=500, code="invalid_grammar"), Remedy.NOTHING, None),
         (ApiError("x", status=500, code="context_length_exceeded"), Remedy.SHORTEN, None),
         (
             ApiError("This model's maximum context length is 8192 tokens.", status=400),

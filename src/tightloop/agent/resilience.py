@@ -83,7 +83,7 @@ def trouble_of(failure: Failure) -> Trouble:
         return Trouble(Remedy.WAIT, f"the server broke the protocol: {failure}")
     if failure.code == "context_length_exceeded" or _is_too_long(failure):
         return Trouble(Remedy.SHORTEN, failure.message)
-    if failure.code in _NEVER or failure.error_type == "insufficient_quota":
+    if failure.code in _NEVER or failure.error_type == "insufficient_quota" or _is_wrong(failure):
         return Trouble(Remedy.NOTHING, failure.message)
     if failure.code == "rate_limit_exceeded" or failure.status == 429:
         return Trouble(Remedy.WAIT, f"rate limit: {failure.message}", _retry_after_s(failure))
@@ -100,6 +100,11 @@ def failure_of(response: Accumulator | None) -> ApiError | None:
     if response is None or response.status != "failed":
         return None
     return response.error or ApiError("the response failed without a reason", status=500)
+
+
+def _is_wrong(failure: ApiError) -> bool:
+    """The request itself is at fault, whatever status a response that had begun ends with."""
+    return str(failure.code).startswith(("invalid_", "unsupported_"))
 
 
 def _is_too_long(failure: ApiError) -> bool:
