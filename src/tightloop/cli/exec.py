@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tightloop.agent.terminal.printable import printable
 from tightloop.agent.turn import TurnResult
 from tightloop.cli.outcome import BAD_USAGE, INTERRUPTED, Outcome, Report
+from tightloop.cli.racing_options import add_racing_options, wanted_mode, with_planner
 from tightloop.cli.thread_options import add_thread_options, thread_settings
 from tightloop.harness.backend import UsageError
 from tightloop.harness.settings import Settings
@@ -28,6 +29,7 @@ from tightloop.trace.log import state_directory
 if TYPE_CHECKING:
     from tightloop.harness.output_schema import OutputSchema
     from tightloop.harness.past import Past
+    from tightloop.harness.racing import modes
     from tightloop.harness.thread import Thread
     from tightloop.protocol.items import Part
 
@@ -79,6 +81,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="write the agent's last message into this file",
     )
     add_thread_options(parser)
+    add_racing_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -114,8 +117,10 @@ async def _run(arguments: argparse.Namespace, prompt: str | None, report: Report
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             asyncio.get_running_loop().add_signal_handler(number, _current_task().cancel)
+    from tightloop.harness.racing.modes import open_mode
     from tightloop.harness.thread import open_thread
 
+    wanted = wanted_mode(arguments)
     settings, past = _start(arguments)
     if past is not None:
         report.note(_about(past))
@@ -128,9 +133,12 @@ async def _run(arguments: argparse.Namespace, prompt: str | None, report: Report
     async with open_thread(
         settings, report, past=past, is_fork=is_fork, log_labels=labels
     ) as thread:
+        if thread.gate.mode == "read-only" and arguments.apply:
+            raise UsageError("--apply: the approval mode 'read-only' changes nothing")
         outcome = Outcome(report, thread, schema, arguments.output_last_message)
         try:
-            result = await _turns(arguments, thread, prompt, outcome)
+            async with open_mode(thread, wanted) as mode:
+                result = await _turns(arguments, thread, mode, prompt, outcome)
         except asyncio.CancelledError:
             await outcome.keep_interrupted()
             raise
@@ -139,7 +147,7 @@ async def _run(arguments: argparse.Namespace, prompt: str | None, report: Report
 
 def _start(arguments: argparse.Namespace) -> "tuple[Settings, Past | None]":
     """What to open, and what goes on in it."""
-    settings = thread_settings(arguments, verb="exec")
+    settings = with_planner(thread_settings(arguments, verb="exec"), arguments)
     wanted = arguments.fork if arguments.fork is not None else arguments.resume
     if wanted is None:
         return settings, None
@@ -170,7 +178,11 @@ def _schema(path: Path | None) -> "OutputSchema | None":
 
 
 async def _turns(
-    arguments: argparse.Namespace, thread: "Thread", prompt: str | None, outcome: Outcome
+    arguments: argparse.Namespace,
+    thread: "Thread",
+    mode: "modes.Mode",
+    prompt: str | None,
+    outcome: Outcome,
 ) -> TurnResult:
     """Every turn of the run; the result of the last one."""
     options = outcome.turn_options
@@ -178,7 +190,7 @@ async def _turns(
         assert prompt is not None, "was read"
         parts = _pictures(arguments.image, thread)
         try:
-            return await thread.run_turn(prompt, parts=parts, **options)
+            return await mode.run_turn(prompt, parts=parts, **options)
         finally:  # what it cost stands in the log also when it was interrupted
             if thread.agent.last_result is not None:
                 outcome.log_turn(thread.agent.last_result)

@@ -184,6 +184,8 @@ async def track(
         limits=limits or Limits(),
         speculates=False,
     )
+    if more.get("planner_server") == "same":
+        more["planner_server"] = server.url
     heard = Watching()
     try:
         async with (
