@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-from tightloop.agent.turn import Limits
-from tightloop.cli.option_values import early_end, positive, positive_seconds
+from tightloop.cli.limit_options import add_limit_options, limits_of
 from tightloop.harness.settings import Settings
 from tightloop.trace.log import state_directory
 
@@ -31,20 +30,7 @@ def add_thread_options(parser: argparse._ActionsContainer) -> None:
         help="variable with the key (default: TIGHTLOOP_API_KEY for a server, OPENAI_API_KEY for"
         " a remote host)",
     )
-    add(
-        "--max-turns",
-        type=positive,
-        default=50,
-        metavar="N",
-        help="responses at most (default: 50)",
-    )
-    add(
-        "--timeout",
-        type=positive_seconds,
-        default=1800.0,
-        metavar="S",
-        help="seconds at most (default: 1800)",
-    )
+    add_limit_options(parser)
     add("--sandbox", metavar="KIND", help="bubblewrap, landlock or none (default: the strongest)")
     add(
         "--policy",
@@ -61,14 +47,6 @@ def add_thread_options(parser: argparse._ActionsContainer) -> None:
     )
     add("--config", type=Path, metavar="FILE", help="configuration (default: see docs/sandbox.md)")
     add("--state-dir", type=Path, metavar="DIR", help="for logs, patches and workspaces")
-    add(
-        "--early-end",
-        type=early_end,
-        default=Limits().cancel_min_tokens,
-        metavar="N",
-        help="end a response when a call in it cannot succeed any more and N more tokens are"
-        " expected of it; 'never' lets all of them finish (default: 100)",
-    )
     add(
         "--no-speculation",
         action="store_true",
@@ -89,7 +67,7 @@ def thread_settings(arguments: argparse.Namespace, *, verb: str) -> Settings:
         policy=arguments.policy,
         config=arguments.config,
         approval=arguments.approval,
-        limits=Limits(arguments.max_turns, arguments.timeout, arguments.early_end),
+        limits=limits_of(arguments),
         speculates=not arguments.no_speculation,
         verb=verb,
     )
