@@ -16,6 +16,7 @@ _RULE = re.compile(r" {0,3}([-*_])(?: *\1){2,} *$")
 _MAX_INDENT = 16
 _RULE_CELLS = 24
 _TAB_CELLS = 4
+_MIN_TEXT_CELLS = 6
 _RULE_CHAR = "\u2500"
 
 
@@ -37,15 +38,27 @@ class LaidLine:
     first: Line = EMPTY
     rest: Line = EMPTY
 
+    def complete(self, width: int, done: int) -> list[Row]:
+        """Those behind ``done`` that no continuation of the line can change.
+
+        What follows a row decides where it ends, so that has to be stable, too.
+        """
+        return self._rows(self.text.plain[: self.num_stable], width, done)[:-1]
+
     def rows(self, width: int, done: int) -> list[Row]:
         """Those that follow the first ``done`` characters; none if nothing is left."""
-        plain = self.text.plain
+        return self._rows(self.text.plain, width, done)
+
+    def _rows(self, plain: str, width: int, done: int) -> list[Row]:
         start = done
         while 0 < start < len(plain) and plain[start] == " ":
             start += 1
-        if 0 < start == len(plain):
+        if done > 0 and start >= len(plain):
             return []
-        first, rest = (self.first, self.rest) if self.first.cells < width // 2 else (EMPTY, EMPTY)
+        first, rest = self.first, self.rest
+        if first.cells + _MIN_TEXT_CELLS > width:  # no room for indentation
+            first = line(first.plain.lstrip())
+            rest = line(" " * first.cells)
         ranges = break_points(plain[start:], max(1, width - first.cells))
         return [
             Row(

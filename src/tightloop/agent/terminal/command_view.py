@@ -50,7 +50,7 @@ class CommandView:
         seconds = (self._clock.now_ns() - self._started_ns) / 1e9
         tail = list(self._last)[-NUM_LIVE_ROWS:] if self._num_rows else []
         if self._open.strip():
-            tail = [*tail, printable_so_far(_redrawn(self._open))][-NUM_LIVE_ROWS:]
+            tail = [*tail, printable_so_far(_redrawn(self._open)).rstrip()][-NUM_LIVE_ROWS:]
         if seconds >= 1:
             tail.append(f"{seconds:.0f} s")
         room = max(0, max_rows - len(rows))

@@ -14,7 +14,7 @@ from tightloop.agent.terminal.keys import Key
 from tightloop.agent.terminal.painter import Cursor
 from tightloop.agent.terminal.styled import Line, Role, Span, line, one_line_safe, spans
 from tightloop.agent.terminal.typed_text import TypedText
-from tightloop.agent.terminal.width import cells
+from tightloop.agent.terminal.width import cells, fitting
 from tightloop.agent.terminal.wrapping import cut
 
 MAX_MENU_ROWS = 6
@@ -306,6 +306,7 @@ class Editor:
         for index, char in enumerate(self._typed.raw):
             row = rows[-1]
             piece, role = self._piece(char)
+            piece = piece[: fitting(piece, room)]
             needed = 0 if char == "\n" else cells(piece)
             if row.num_cells + needed > room and row.num_cells:
                 row = _VisualRow(index)

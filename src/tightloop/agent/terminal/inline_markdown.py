@@ -12,7 +12,7 @@ from tightloop.agent.terminal.styled import Role, Span
 
 _NEXT = re.compile(r"`+|\*\*|\*|\\[!-/:-@\[-`{-~]|\[")
 _LINK = re.compile(r"\[([^\[\]]*)\]\(([^()\s]*(?:\([^()\s]*\)[^()\s]*)?)\)")
-_LINK_BEGUN = re.compile(r"\[[^\[\]]*(?:\](?:\([^()\s]*)?)?$")
+_LINK_BEGUN = re.compile(r"\[[^\[\]]*(?:\](?:\([^()\s]*(?:\([^()\s]*(?:\)[^()\s]*)?)?)?)?$")
 _MAX_LINK_CHARS = 300
 _MAX_DEPTH = 4
 _BEFORE_OPENING = frozenset(" \t([{\"'\u2014\u2013:;,*")

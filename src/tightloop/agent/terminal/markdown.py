@@ -104,6 +104,8 @@ class MarkdownView:
         self._end_table(width, rows)
 
     def _end_line(self, text: str, width: int, rows: list[Line]) -> None:
+        if not self._fence:
+            text = expanded(text, is_final=True)
         fence = None if self._done else _FENCE.match(text)
         if self._fence:
             self._end_code(text, width, rows)
@@ -151,16 +153,14 @@ class MarkdownView:
 
     def _take_text(self, width: int, rows: list[Line]) -> None:
         laid = self._laid()
-        complete = laid.rows(width, self._done)[:-1]
-        if len(complete) > MAX_HELD_ROWS and complete[0].end > laid.num_stable:
+        complete = laid.complete(width, self._done)
+        if not complete and len(laid.rows(width, self._done)) > MAX_HELD_ROWS:
             self._literal_before = len(expanded(self._line, is_final=False))
             laid = self._laid()
-            complete = laid.rows(width, self._done)[:-1]
+            complete = laid.complete(width, self._done)
         if complete and self._table:
             self._end_table(width, rows)
         for row in complete:
-            if row.end > laid.num_stable:
-                break
             self._add(rows, [row.line])
             self._done = row.end
 

@@ -68,7 +68,7 @@ class TypedText:
         if not (self._is_typing and text.isalnum()):
             self._remember()
         self._put(_clean(text))
-        self._is_typing = True
+        self._is_typing = text.isalnum()
 
     def paste(self, text: str) -> None:
         """At the cursor; a long one is shown by its size only."""

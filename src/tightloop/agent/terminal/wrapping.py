@@ -60,12 +60,12 @@ def break_points(text: str, width: int, indent: int = 0) -> list[tuple[int, int]
 
 
 def _break_before(text: str, start: int, end: int) -> int:
-    if text[end] == " ":
+    if end >= len(text) or text[end] == " ":
         return end
     space = text.rfind(" ", start, end)
     while space > start and text[space - 1] == " ":
         space -= 1
-    return space if text[start:space].strip(" ") else end
+    return space if space > start and text[start:space].strip(" ") else end
 
 
 def wrap(whole: Line, width: int, indent: int = 0) -> list[Line]:
