@@ -27,7 +27,7 @@ def test_servers_by_name_but_for_those_switched_off() -> None:
         ("a", {}, "command: give either command or url"),
         ("a", {"command": "x", "url": "http://x"}, "command: give either command or url"),
         ("a", {"command": " "}, "command: must name a program"),
-        ("a", {"command": "x", "comand": 1}, "unknown key 'comand'; known are command, args"),
+        ("a", {"command": "x", "cmd": 1}, "unknown key 'cmd'; known are command, args"),
         ("a", {"command": 1}, "command: expected"),
         ("a", {"command": "x", "headers": {"A": "1"}}, "headers: has no effect beside command"),
         ("a", {"url": "http://x", "args": ["1"]}, "args: has no effect beside url"),
