@@ -86,7 +86,7 @@ def _asks(item: Message) -> bool:
 
 
 def _is_told(item: object) -> bool:
-    return isinstance(item, Message) and item.role == "user" and item.text.startswith("[")
+    return isinstance(item, Message) and item.role == "user" and item.text.startswith(said.CHECK)
 
 
 @dataclass
