@@ -42,6 +42,7 @@ def test_lines() -> None:
     show(ItemStarted(CommandExecution("item_4", "true\nfalse")))
     show(ItemCompleted(CommandExecution("item_4", "true\nfalse", "", 0, "completed")))
     show(ItemCompleted(CommandExecution("item_5", "sleep 9", "interrupted", None, "failed")))
+    show(ItemCompleted(CommandExecution("item_5", "make", "declined: why", None, "declined")))
     show(ItemCompleted(AgentMessage("item_6", "two\nlines\x1b[2J")))
     show(ItemStarted(McpToolCall("item_7", "docs", "find")))
     refused = ErrorBody("declined\nmore")
@@ -63,6 +64,7 @@ def test_lines() -> None:
         "$ true ...",
         "  exit 0, 0.00 s",
         "  no exit, 0.00 s, interrupted",
+        "  declined: why",
         "two",
         "lines",
         "docs: find",

@@ -327,7 +327,8 @@ def _line(command: Command, shown: str) -> Line:
 
 
 def _leaves_sandbox(tool: Tool) -> bool:
-    return isinstance(tool, OutsideTool) and tool.leaves_sandbox
+    # A check against the protocol takes longer than all the rest of a call that nobody stops.
+    return bool(getattr(tool, "leaves_sandbox", False))
 
 
 def _about(rules: Sequence[ToolRule], tool: Tool) -> ToolRule | None:

@@ -99,6 +99,9 @@ class ProgressPrinter:
         start_ns = self._started_ns.pop(item.id, self._clock.now_ns())
         seconds = (self._clock.now_ns() - start_ns) / 1e9
         lines = [line for line in printable(item.aggregated_output).splitlines() if line.strip()]
+        if item.status == "declined":
+            self._line(f"  {_one_line(' '.join(lines))}")
+            return
         code = "no exit" if item.exit_code is None else f"exit {item.exit_code}"
         last = f", {_one_line(lines[-1])}" if lines else ""
         how = f", {item.how}" if item.how else ""
