@@ -1,0 +1,1 @@
+"""The interactive agent: ``tightloop`` without a verb."""
