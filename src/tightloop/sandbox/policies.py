@@ -44,7 +44,6 @@ TABLES: Final = (
     "skills",
     "tools",
     "checks",
-    "models",
     "limits",
 )
 """The tables of the configuration. Each is checked by who uses it; this module knows the first."""
