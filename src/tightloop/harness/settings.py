@@ -18,7 +18,7 @@ class Settings:
     ahead of the model. ``verb`` names the log. ``approval`` is a mode of ``approval.interface.Mode``,
     None for the configuration's.
 
-    Planner: a second model that plans for the first (``planning``), with a server and a key of its own;
+    Planner: a second model that plans for the first (``racing.planning``), with a server and a key of its own;
     None is none.
     """
 

@@ -95,7 +95,7 @@ async def open_mode(thread: Thread, wanted: Wanted) -> AsyncIterator[Mode]:
         async with open_contest(thread, wanted.rules) as contest:
             yield contest
         return
-    from tightloop.harness.planning import open_planner
+    from tightloop.harness.racing.planning import open_planner
 
     async with open_contest(thread, wanted.rules) as contest, open_planner(thread) as planner:
         contest.adviser = planner

@@ -7,8 +7,8 @@ from tightloop.agent import events as said
 from tightloop.agent.turn import Status
 from tightloop.engine.interface import GenerationRequest
 from tightloop.engine.scripted import Answer, call_answer
-from tightloop.harness.planning import MAX_PLANS, UNTOLD
 from tightloop.harness.racing.modes import Wanted
+from tightloop.harness.racing.planning import MAX_PLANS, UNTOLD
 from tightloop.harness.racing.result import RacedResult, models_line
 from tightloop.protocol.items import CustomToolCallOutput, FunctionCallOutput, Message
 
