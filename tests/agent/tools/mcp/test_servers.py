@@ -137,3 +137,20 @@ def test_a_damaged_list_is_no_list(tmp_path: Path, content: str) -> None:
     catalogue = Catalogue(tmp_path)
     (tmp_path / "shop.json").write_text(content)
     assert catalogue.load("shop", McpTable(command=sys.executable, args=[SHOP])) is None
+
+
+async def test_without_the_library_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The conversation goes on without the servers' tools, also without those known from before."""
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    table = shop_table()
+    Catalogue(tmp_path / "mcp").save("shop", table, [Listed("add", "", {})])
+    notes: list[str] = []
+    servers = McpServers({"shop": table}, tmp_path, tmp_path, notes.append)
+    servers.begin()
+    assert await servers.tools(60) == []
+    assert [state.state for state in servers.states] == [FAILED]
+    assert len(notes) == 1
+    assert "pip install 'tightloop[mcp]'" in notes[0]
+    await servers.close()
