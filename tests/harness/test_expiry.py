@@ -46,3 +46,14 @@ def test_one_is_removed_unless_it_is_open(tmp_path: Path) -> None:
 
 def test_there_may_be_nothing_at_all(tmp_path: Path) -> None:
     assert collect(tmp_path / "none", Limits()) == []
+
+
+def test_what_killed_processes_left_beside_no_conversation_goes(tmp_path: Path) -> None:
+    """They had said nothing yet; who has only just begun stays."""
+    keep(tmp_path, "a")
+    directory = tmp_path / "threads"
+    for name in ("b.lock", "c.changes", "c.new"):
+        (directory / name).write_bytes(b"")
+    with held(tmp_path, "d", "exec"):
+        assert collect(tmp_path, Limits()) == []
+        assert sorted(path.name for path in directory.iterdir()) == ["a.jsonl", "d.lock"]

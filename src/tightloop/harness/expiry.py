@@ -22,7 +22,12 @@ class Limits:
 
 
 def collect(state_dir: Path, limits: Limits) -> list[str]:
-    """What is beyond the limits is gone; the ids. What cannot be removed stays."""
+    """What is beyond the limits is gone; the ids. What cannot be removed stays.
+
+    So is what killed processes left in which nothing had been said.
+    """
+    for path in _orphans(state_dir):
+        _remove(path)
     return [path.stem for path in _beyond(state_dir, limits) if _remove(path)]
 
 
@@ -36,6 +41,15 @@ def _beyond(state_dir: Path, limits: Limits) -> Iterator[Path]:
         with contextlib.suppress(FileNotFoundError):
             if number >= limits.num_kept or unix_s() - path.stat().st_mtime > limits.max_age_s:
                 yield path
+
+
+def _orphans(state_dir: Path) -> list[Path]:
+    """Records that there are not, with something beside them."""
+    directory = threads_directory(state_dir)
+    if not directory.is_dir():
+        return []
+    records = {path.with_suffix(".jsonl") for path in directory.iterdir()}
+    return [path for path in records if not path.exists()]
 
 
 def _remove(path: Path) -> bool:
