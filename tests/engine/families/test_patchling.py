@@ -9,9 +9,9 @@ import pytest
 from tests.engine.collecting import Answer, ask
 from tests.engine.families import recorded_pytest as recorded
 from tests.engine.families.test_patchling_policy import clamp_run
-from tightloop.engine.families.patchling import PatchlingFamily
+from tightloop.engine.families.patchling import MAX_CANDIDATES, PatchlingFamily, num_passed_over
 from tightloop.engine.families.v4a import reapply
-from tightloop.engine.interface import GenerationRequest, Node, TokenModel
+from tightloop.engine.interface import GenerationRequest, Node, Sampling, TokenModel
 from tightloop.engine.llama_cpp.backend import LlamaCppBackend
 from tightloop.engine.model_files import bundled_path
 from tightloop.engine.patchling.report import FailingCase, TestReport
@@ -370,3 +370,14 @@ async def test_a_prewarm_does_nothing() -> None:
         asked = GenerationRequest("r", "m", None, (user_message("fix"),), generate=False)
         answer = await ask(engine, asked)
     assert answer.deltas == [answer.finished]
+
+
+def test_a_temperature_draws_another_rank() -> None:
+    """The same seed draws the same; without a temperature the best comes first, as ever."""
+    assert {num_passed_over(Sampling(seed=seed), 0) for seed in range(20)} == {0}
+    drawn = [num_passed_over(Sampling(temperature=0.8, seed=seed), 0) for seed in range(200)]
+    assert drawn == [num_passed_over(Sampling(temperature=0.8, seed=s), 0) for s in range(200)]
+    assert set(range(MAX_CANDIDATES)) == set(drawn)
+    assert sum(drawn) / len(drawn) > 1.0
+    later = [num_passed_over(Sampling(temperature=0.8, seed=seed), 1) for seed in range(200)]
+    assert later != drawn

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.audience import Listening
 from tests.harness.racing.track import (
     GREEN,
     PROMPT,
@@ -24,10 +25,13 @@ from tests.harness.racing.track import (
 from tightloop.agent import events as said
 from tightloop.agent.steering import ACCEPTED
 from tightloop.agent.turn import Limits, Status, TurnResult
+from tightloop.bench.bugs import MODULE, load_bugs, write_repository
 from tightloop.engine.interface import GenerationRequest
 from tightloop.engine.scripted import Answer, Hold
-from tightloop.harness.racing.modes import Wanted
+from tightloop.harness.racing.modes import Wanted, open_mode
 from tightloop.harness.racing.result import RacedResult, summary
+from tightloop.harness.settings import Settings
+from tightloop.harness.thread import open_thread
 from tightloop.protocol.items import Message
 from tightloop.sandbox.processes import family
 
@@ -339,3 +343,25 @@ async def test_a_steer_reaches_all(tmp_path: Path) -> None:
 def test_what_cannot_be_wanted(wanted: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Wanted(**wanted)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+async def test_the_bundled_model_races_on_a_real_bug(tmp_path: Path) -> None:
+    """With real tests, warm ones; what wins passes them in a fresh process."""
+    bug = load_bugs()[3]
+    prompt = "The tests fail. Fix the code. Run them with `python -m pytest -q`."
+    repo = tmp_path / "repo"
+    write_repository(bug, repo)
+    settings = Settings(
+        repo=repo, state_dir=tmp_path / "state", sandbox="bubblewrap", speculates=False
+    )
+    async with (
+        open_thread(settings, Listening()) as thread,
+        open_mode(thread, Wanted("race", 2)) as mode,
+    ):
+        result = await mode.run_turn(prompt)
+        race = raced(result)
+        assert race.command == "python -m pytest -q"
+        assert (result.status, race.winner is None) == (Status.COMPLETED, False), result.message
+        assert (await thread.workspace.changed_files()) == [MODULE]
+    assert (repo / MODULE).read_text() == bug.buggy_module

@@ -19,7 +19,13 @@ from tightloop.engine.families.known_lengths import KnownLengths
 from tightloop.engine.families.patchling_policy import Repair, Run, Say, next_step
 from tightloop.engine.families.patchling_summary import asks_for_summary, summary_of
 from tightloop.engine.families.v4a import write_patch
-from tightloop.engine.interface import EngineError, GenerationRequest, Job, TokenModel
+from tightloop.engine.interface import (
+    EngineError,
+    GenerationRequest,
+    Job,
+    Sampling,
+    TokenModel,
+)
 from tightloop.engine.patchling.report import TestReport, report_from_pytest
 from tightloop.engine.patchling.search import Candidate, CandidateSearch, FunctionTooLong
 from tightloop.engine.sequence_pool import SequencePool
@@ -319,18 +325,23 @@ class PatchlingFamily:
         live = self._claim(job, repair, report)
         job.mark_prefilled()
         is_alive = False
+        num_over = num_passed_over(job.request.sampling, len(repair.tried))
+        best: str | None = None
         try:
             while True:
                 while live.search.advance():
                     yield
                 candidate = live.search.next()
                 if candidate is None:
-                    return None
+                    return best
                 target = repair.with_function(candidate.function_source)
                 live.given.append(target)
                 if target not in repair.tried and target != repair.current:
-                    is_alive = True
-                    return target
+                    if not num_over:
+                        is_alive = best is None  # those passed over come again, from a new search
+                        return target
+                    num_over -= 1
+                    best = best or target
                 yield
         finally:
             live.backend.job = None
@@ -352,6 +363,20 @@ class PatchlingFamily:
         backend.job = job
         search = self._start_search(backend, repair.source, report)
         return LiveSearch(repair.source, report, backend, search)
+
+
+def num_passed_over(sampling: Sampling, num_tried: int) -> int:
+    """How many of the best repairs are left for later; none without a temperature.
+
+    Drawn from a geometric distribution whose mean is twice the temperature, by the seed and by how many
+    were tried, so that the same seed makes the same choices. At most ``MAX_CANDIDATES - 1``.
+    """
+    temperature = sampling.temperature or 0.0
+    if temperature <= 0.0:
+        return 0
+    seed = None if sampling.seed is None else (abs(sampling.seed), num_tried)
+    drawn = int(np.random.default_rng(seed).geometric(1.0 / (1.0 + 2.0 * temperature))) - 1
+    return min(drawn, MAX_CANDIDATES - 1)
 
 
 def _tools_for(request: GenerationRequest) -> tuple[Tool, ...]:
