@@ -11,9 +11,11 @@ from tightloop.agent.events import (
     ErrorBody,
     ErrorItem,
     FileChange,
+    ImageView,
     ItemCompleted,
     ItemStarted,
     ItemUpdated,
+    McpResult,
     McpToolCall,
     Retrying,
     Todo,
@@ -47,6 +49,10 @@ def test_lines() -> None:
     show(ItemStarted(McpToolCall("item_7", "docs", "find")))
     refused = ErrorBody("declined\nmore")
     show(ItemCompleted(McpToolCall("item_7", "docs", "find", None, None, refused, "failed")))
+    said = McpResult(({"type": "text", "text": "no such page\nat all"},))
+    show(ItemCompleted(McpToolCall("item_9", "docs", "find", None, said, None, "failed")))
+    show(ItemCompleted(McpToolCall("item_9", "docs", "find", None, said, None, "completed")))
+    show(ItemCompleted(ImageView("item_10", "plot.png\x1b[2J")))
     show(ItemUpdated(TodoList("item_8", (Todo("look", True), Todo("fix\x1b[2J")))))
     show(Retrying("server overloaded", 1.5, 1, 8))
     show(Retrying("connection lost", 0.0, 0, 8))
@@ -69,6 +75,9 @@ def test_lines() -> None:
         "lines",
         "docs: find",
         "  declined ...",
+        "  no such page ...",
+        "  done",
+        "looked at plot.png",
         "  [x] look",
         "  [ ] fix",
         "again in 1.5 s: server overloaded",

@@ -10,6 +10,7 @@ from tightloop.agent.events import (
     ErrorItem,
     Event,
     FileChange,
+    ImageView,
     ItemCompleted,
     ItemStarted,
     ItemUpdated,
@@ -88,8 +89,9 @@ class ProgressPrinter:
         elif isinstance(item, AgentMessage):
             self._line(printable(item.text))
         elif isinstance(item, McpToolCall):
-            what = item.error.message if item.error is not None else "done"
-            self._line(f"  {_one_line(what)}")
+            self._line(f"  {_one_line(_outcome(item))}")
+        elif isinstance(item, ImageView):
+            self._line(f"looked at {_one_line(item.path)}")
 
     def _plan(self, item: TodoList) -> None:
         for todo in item.items:
@@ -113,6 +115,16 @@ class ProgressPrinter:
     def _line(self, text: str) -> None:
         self._stream.write(text + "\n")
         self._stream.flush()
+
+
+def _outcome(item: McpToolCall) -> str:
+    """How a call ended: why not, or that it did."""
+    if item.error is not None:
+        return item.error.message
+    if item.status != "failed":
+        return "done"
+    texts = (block.get("text") for block in item.result.content) if item.result is not None else ()
+    return next((str(text) for text in texts if text), "failed")
 
 
 def _one_line(text: str) -> str:
