@@ -20,6 +20,7 @@ VERBS = {
     "doctor": "try what this machine allows a sandbox to do, and name the fix for what it does not",
     "exec": "let the agent work on a repository once, without questions",
     "repo": "keep repositories ready: make their bases and environments, list them, remove old ones",
+    "review": "let a model look for faults in a change, without changing anything",
     "serve": "serve models over the Responses API, HTTP and WebSocket on one port",
     "test": "run pytest in a sandbox, warm: the verdict of 'python -m pytest' without its start",
     "threads": "list the conversations that can go on, remove old ones",

@@ -55,7 +55,7 @@ def test_the_text_is_short() -> None:
     lines = News("lint", new, (fact("old"),)).as_text().splitlines()
     assert lines[0] == "[check by tightloop, not by the user] lint: 12 new since your change:"
     assert lines[1] == "  m.py:1: bad 1"
-    assert lines[11:] == ["  and 2 more", "lint: 1 resolved:", "  m.py:1: old"]
+    assert lines[11:] == ["  and 2 more", "lint: 1 resolved: m.py:1: old"]
 
 
 @given(st.lists(st.lists(st.sampled_from("abc"), max_size=5), min_size=1, max_size=8))

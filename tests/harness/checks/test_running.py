@@ -90,13 +90,13 @@ async def test_what_a_patch_broke_and_what_it_mended(tmp_path: Path) -> None:
         rig.write("m.py", "\n\nimport os\nimport sys\n")
         await rig.checks.quiet()
         assert texts(rig) == [
-            "ruff: 1 new since your change:\n  m.py:4: F401 [*] `sys` imported but unused"
+            "ruff: 1 new since your change: m.py:4: F401 [*] `sys` imported but unused"
         ]
         assert rig.checks.state == "ruff 2, grep 1"
         rig.write("m.py", "import sys\n\nprint(sys)\n")
         rig.write("a.txt", "fine\n")
         await rig.checks.quiet()
-        assert texts(rig) == ["ruff: 1 resolved:\n  m.py:4: F401 [*] `sys` imported but unused"]
+        assert texts(rig) == ["ruff: 1 resolved: m.py:4: F401 [*] `sys` imported but unused"]
         assert rig.checks.state == "ruff ok, grep ok"
         assert (rig.checks.figures.num_new, rig.checks.figures.num_resolved) == (1, 1)
 
@@ -112,7 +112,7 @@ async def test_mypy(tmp_path: Path) -> None:
         rig.write("m.py", "def two() -> int:\n    return 'two'\n")
         await rig.checks.quiet()
         assert texts(rig) == [
-            "types: 1 new since your change:\n  m.py:2: Incompatible return value type (got "
+            "types: 1 new since your change: m.py:2: Incompatible return value type (got "
             '"str", expected "int")  [return-value]'
         ]
         assert sorted(path.name for path in rig.workspace.path.iterdir()) == [".git", "m.py"]
@@ -133,11 +133,11 @@ async def test_pytest(tmp_path: Path) -> None:
         rig.write("m.py", "def two():\n    return 3\n")
         await rig.checks.quiet()
         assert texts(rig) == [
-            "tests: 1 new since your change:\n  test_m.py: test_two failed: assert 3 == 2"
+            "tests: 1 new since your change: test_m.py: test_two failed: assert 3 == 2"
         ]
         rig.write("m.py", "def two():\n    return 2\n")
         await rig.checks.quiet()
-        assert texts(rig) == ["tests: 1 resolved:\n  test_m.py: test_two failed: assert 3 == 2"]
+        assert texts(rig) == ["tests: 1 resolved: test_m.py: test_two failed: assert 3 == 2"]
 
 
 async def test_the_first_result_is_of_the_tree_before_the_first_patch(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ async def test_the_first_result_is_of_the_tree_before_the_first_patch(tmp_path: 
         assert rig.checks.state == "grep running"
         ready.set()
         await rig.checks.quiet()
-        assert texts(rig) == ["grep: 1 new since your change:\n  a.txt:1: BAD"]
+        assert texts(rig) == ["grep: 1 new since your change: a.txt:1: BAD"]
 
 
 async def test_a_later_patch_makes_a_run_stale(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ async def test_what_the_user_broke_is_not_news(tmp_path: Path) -> None:
         assert (texts(rig), rig.checks.state) == ([], "grep 1")
         rig.write("a.txt", "BAD\n")
         await rig.checks.quiet()
-        assert texts(rig) == ["grep: 1 new since your change:\n  a.txt:1: BAD"]
+        assert texts(rig) == ["grep: 1 new since your change: a.txt:1: BAD"]
 
 
 async def test_a_turn_waits_for_what_is_to_run_at_its_end(tmp_path: Path) -> None:
@@ -204,11 +204,11 @@ async def test_a_turn_waits_for_what_is_to_run_at_its_end(tmp_path: Path) -> Non
         rig.write("m.py", "")
         found = await rig.checks.objections()
         assert found is not None
-        assert "late: 1 new since your change:\n  a.txt:1: BAD" in found[0]
+        assert "late: 1 new since your change: a.txt:1: BAD" in found[0]
         assert await rig.checks.objections() is None
         rig.write("a.txt", "fine\n")
         assert await rig.checks.objections() == []
-        assert texts(rig) == ["late: 1 resolved:\n  a.txt:1: BAD"]
+        assert texts(rig) == ["late: 1 resolved: a.txt:1: BAD"]
         assert await rig.checks.finish_turn() == []
         figures = rig.checks.check_figures()
         assert figures is not None

@@ -21,14 +21,12 @@ class News:
 
     def as_text(self) -> str:
         """For the model: a few lines at most."""
-        lines = []
+        parts = []
         if self.new:
-            lines.append(f"{self.name}: {len(self.new)} new since your change:")
-            lines += _shown(self.new)
+            parts.append(f"{self.name}: {len(self.new)} new since your change:{_shown(self.new)}")
         if self.resolved:
-            lines.append(f"{self.name}: {len(self.resolved)} resolved:")
-            lines += _shown(self.resolved)
-        return f"{CHECK} " + "\n".join(lines)
+            parts.append(f"{self.name}: {len(self.resolved)} resolved:{_shown(self.resolved)}")
+        return f"{CHECK} " + "\n".join(parts)
 
 
 @dataclass(slots=True)
@@ -87,8 +85,9 @@ class Findings:
         return News(name, tuple(reversed(new)), tuple(resolved)) if new or resolved else None
 
 
-def _shown(facts: Sequence[Fact]) -> list[str]:
-    lines = [f"  {fact}" for fact in facts[:MAX_SHOWN]]
-    if len(facts) > MAX_SHOWN:
-        lines.append(f"  and {len(facts) - MAX_SHOWN} more")
-    return lines
+def _shown(facts: Sequence[Fact]) -> str:
+    """A single one on the same line: that is what a person sees of a message in brief."""
+    if len(facts) == 1:
+        return f" {facts[0]}"
+    more = f"\n  and {len(facts) - MAX_SHOWN} more" if len(facts) > MAX_SHOWN else ""
+    return "".join(f"\n  {fact}" for fact in facts[:MAX_SHOWN]) + more
