@@ -5,7 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from tightloop.agent.dispatch import Dispatcher
-from tightloop.agent.events import ErrorItem, Event, FileChange, ItemCompleted, ThreadItem
+from tightloop.agent.events import (
+    CommandExecution,
+    ErrorItem,
+    Event,
+    FileChange,
+    ItemCompleted,
+    ThreadItem,
+)
+from tightloop.agent.tools.apply_patch import ApplyPatch
+from tightloop.agent.tools.exec_command import ExecCommand
 from tightloop.agent.tools.interface import Hopeless, Tool, ToolContext, ToolResult
 from tightloop.protocol.items import (
     CustomToolCall,
@@ -233,3 +242,59 @@ def test_a_call_without_an_id_cannot_be_answered_early() -> None:
     assert dispatcher.feed({"output_index": 0, "delta": "x"}) is None
     dispatcher.abandon()
     assert dispatcher.cut == []
+
+
+class Guarded:
+    """A gate that lets a call through, or not, after a question or without one."""
+
+    def __init__(self, refusal: str | None, asked_s: float) -> None:
+        self.waited_s = 0.0
+        self.finished_calls = 0
+        self._refusal = refusal
+        self._asked_s = asked_s
+
+    def is_open_for(self, tool: Tool) -> bool:
+        return False
+
+    async def admit(self, tool: Tool, arguments: str, context: ToolContext) -> str | None:
+        self.waited_s += self._asked_s
+        return self._refusal
+
+    def finished(
+        self, tool: Tool, arguments: str, result: ToolResult, context: ToolContext
+    ) -> None:
+        self.finished_calls += 1
+
+
+async def test_a_declined_call_is_not_run_and_has_an_output() -> None:
+    """The patch tool shows nothing before its end; the others show what they announced."""
+    heard: list[Event] = []
+    gate = Guarded("declined: no", 1.0)
+    context = ToolContext(Path("/ws"), NoSandbox(), gate=gate)
+    tools: list[Tool] = [ExecCommand(), ApplyPatch(), Telling()]
+    dispatcher = Dispatcher(tools, context, heard.append, lambda: "item")
+    async with asyncio.TaskGroup() as group:
+        dispatcher.start(FunctionCall("a", "exec_command", '{"cmd": "ls"}'), 0, group)
+        dispatcher.start(CustomToolCall("b", "apply_patch", "*** Begin Patch"), 1, group)
+        dispatcher.start(FunctionCall("c", "telling", "x"), 2, group)
+    assert [output.output for output in dispatcher.outputs.values()] == [
+        f"{name}: declined: no" for name in ("exec_command", "apply_patch", "telling")
+    ]
+    completed = [event.item for event in heard if isinstance(event, ItemCompleted)]
+    assert completed == [
+        CommandExecution("item", "ls", "declined: no", None, "declined"),
+        FileChange("item", (), "failed", "declined: no"),
+        ErrorItem("item", "telling: declined: no"),
+    ]
+    assert [span.kind for span in dispatcher.spans] == ["waiting"] * 3
+    assert gate.finished_calls == 0
+
+
+async def test_an_admitted_call_runs_and_is_told() -> None:
+    gate = Guarded(None, 0.0)
+    context = ToolContext(Path("/ws"), NoSandbox(), gate=gate)
+    dispatcher = Dispatcher([Telling()], context, lambda _: None, lambda: "item")
+    async with asyncio.TaskGroup() as group:
+        dispatcher.start(FunctionCall("c", "telling", "x"), 0, group)
+    assert (dispatcher.spans, gate.finished_calls) == ([], 1)
+    assert dispatcher.outputs["c"] == FunctionCallOutput("c", "x")

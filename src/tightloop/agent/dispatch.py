@@ -28,6 +28,7 @@ from tightloop.agent.events import (
     McpToolCall,
 )
 from tightloop.agent.tools.interface import (
+    Gate,
     Hopeless,
     PreparedCall,
     StreamingTool,
@@ -234,7 +235,7 @@ class Dispatcher:
         start_ns = context.clock.now_ns()
         try:
             if context.gate is not None and not context.gate.is_open_for(tool):
-                refusal = await context.gate.admit(tool, arguments, context)
+                refusal = await self._admitted(context.gate, tool, arguments, context)
                 if refusal is not None:
                     return declined(refusal, tool, shown, context.item_id)
                 start_ns = context.clock.now_ns()
@@ -262,6 +263,18 @@ class Dispatcher:
             _log.exception("the tool %s failed", tool.name)
             text = f"{tool.name}: internal error: {type(error).__name__}: {error}"
             return ToolResult(text, is_ok=False)
+
+    async def _admitted(
+        self, gate: Gate, tool: Tool, arguments: str, context: ToolContext
+    ) -> str | None:
+        """Why the call may not run, if so; what a person took to answer is nobody's work."""
+        start_ns, waited_s = context.clock.now_ns(), gate.waited_s
+        try:
+            return await gate.admit(tool, arguments, context)
+        finally:
+            if gate.waited_s > waited_s:
+                span = Span("waiting", start_ns, context.clock.now_ns(), f"{tool.name}: asked")
+                self.spans.append(span)
 
     def _redacted(self, result: ToolResult) -> ToolResult:
         redact, item = self._context.redact, result.item

@@ -41,6 +41,7 @@ def denying(*texts: str) -> Rules:
         ("echo '*'", "echo a"),
         ("sed -i *", "sed -i s/a/b/ f"),
         ("uv run pytest *", "uv run pytest -q"),
+        ("bash ci/run.sh *", "bash ci/run.sh -x"),
     ],
 )
 def test_allowed(rule: str, line: str) -> None:
@@ -167,6 +168,7 @@ def test_rules_do_not_widen_the_reading_mode() -> None:
         ("eval x", "is judged by itself"),
         ("sudo *", "every program"),
         ("uv run *", "every program"),
+        ("bash *", "every program"),
     ],
 )
 def test_rules_that_cannot_be_used(text: str, wrong: str) -> None:

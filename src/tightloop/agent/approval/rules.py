@@ -139,7 +139,7 @@ class Pattern:
 
 
 def _runs_anything(name: str, before_star: Sequence[str]) -> bool:
-    if name in RUNNERS:
+    if name in RUNNERS or name in SHELLS:
         return not before_star
     return len(before_star) == 1 and before_star[0] in RUNNING.get(name, ())
 

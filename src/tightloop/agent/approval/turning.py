@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tightloop.agent.approval.bash_words import Word
 from tightloop.agent.approval.reading import is_in_place, reads_only, small_language_runs
-from tightloop.agent.approval.wrappers import is_interpreter
+from tightloop.agent.approval.wrappers import SHELLS, is_interpreter
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ _TABLE = {
             "info-script", "new-volume-script",
         ),
     ),
-    "sort": Turning("oT", ("output", "compress-program", "temporary-directory", "files0-from")),
+    "sort": Turning("To", ("output", "compress-program", "temporary-directory", "files0-from")),
     "split": Turning("", ("filter",)),
     "ssh": Turning("oFSJ", (), frozenset(), ("ProxyCommand", "LocalCommand")),
     "scp": Turning("oFSD"),
@@ -124,7 +124,7 @@ def star_covers(words: Sequence[Word], index: int) -> bool:
         return reads_only((Word(name, name), *words[1:]))
     if is_interpreter(name):
         return word.text is not None and not _is_before_file(words, index)
-    if name in RUNNERS and index == 1:
+    if (name in RUNNERS or name in SHELLS) and index == 1:
         return False
     if name in RUNNING and (word.text is None or word.text in RUNNING[name]):
         return False

@@ -145,6 +145,9 @@ class OutsideTool(Tool, Protocol):
 class Gate(Protocol):
     """Who decides whether calls run; ``approval.gate.Gate`` is one."""
 
+    waited_s: float
+    """How long questions to a person were open, all together."""
+
     def is_open_for(self, tool: Tool) -> bool:
         """Whether no call of this tool can be stopped, so that none needs to be asked about."""
 
