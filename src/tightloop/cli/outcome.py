@@ -77,7 +77,8 @@ class Outcome:
     async def deliver(self, result: TurnResult, *, is_wanted: bool) -> int:
         """Show the last turn's result and, if it ``is_wanted``, write it into the repository; the status."""
         status = DONE if result.status is Status.COMPLETED else FAILED
-        if status == DONE and not self._fits(result.text):
+        problem = self._problem(result.text) if status == DONE else ""
+        if problem:
             status = FAILED
         elif self.schema is not None and status == DONE:
             self._show_message(result.text)
@@ -100,6 +101,8 @@ class Outcome:
         if result.is_refused_at_once:
             self.report.fail(self._explained(result.message))
             return BAD_USAGE
+        if problem:
+            self.report.fail(f"the last message does not match --output-schema: {problem}")
         return status
 
     def _note_attempts(self, result: TurnResult) -> None:
@@ -115,12 +118,9 @@ class Outcome:
         if await self.keep():
             self.report.note(f"apply it with: {self._apply_command()}")
 
-    def _fits(self, text: str) -> bool:
-        """Whether the last message is what was asked for; says so when not."""
-        problem = "" if self.schema is None else self.schema.problem(text)
-        if problem:
-            self.report.fail(f"the last message does not match --output-schema: {problem}")
-        return not problem
+    def _problem(self, text: str) -> str:
+        """Why the last message is not what was asked for; empty when it is."""
+        return "" if self.schema is None else self.schema.problem(text)
 
     def _write_message(self, text: str) -> bool:
         """The last message is in the file that was named, if one was; False when it cannot be."""
