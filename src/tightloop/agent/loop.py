@@ -230,7 +230,7 @@ class Agent:
         """
         self._refuse_while_running("run_turn")
         start_ns, num_trips = self._clock.now_ns(), len(self.session.trips)
-        self._events, self._round.text = [], ""
+        self._events, self._round.text, self._round.has_heard = [], "", False
         self._dispatcher.spans = []
         self._repeats.begin_turn(self._dispatcher.spans)
         self._is_running = True
@@ -246,7 +246,7 @@ class Agent:
             status, message = Status.TIMEOUT, self._no_end()
         except (ApiError, TransportError, RemoteProtocolError) as error:
             message = self._repeats.words(error)
-            is_refused = len(self.session.trips) == num_trips and not _may_pass(error)
+            is_refused = not self._round.has_heard and not _may_pass(error)
         except asyncio.CancelledError:
             status, message = Status.CANCELLED, "interrupted"
             raise

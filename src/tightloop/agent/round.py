@@ -54,6 +54,8 @@ class Round:
         self.failure: Failure | None = None
         self.text = ""
         """The model's newest words, of whichever response."""
+        self.has_heard = False
+        """Whether the server has answered at all since it was set to False."""
         self.is_cut = False
         """Whether the response was ended from here: it has to be followed by another."""
         self._session = session
@@ -113,6 +115,7 @@ class Round:
                     try:
                         async for event in stream:
                             quiet.moved()
+                            self.has_heard = True
                             if self._hear(event, group):
                                 self._is_dropped = True
                                 return
