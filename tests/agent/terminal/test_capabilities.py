@@ -23,7 +23,7 @@ def test_colours_can_be_switched_off() -> None:
         {"TERM": "xterm-256color", "VTE_VERSION": "7600"},
         {"TERM": "xterm-kitty"},
         {"TERM": "tmux-256color"},
-        {"TERM": "xterm-256color", "TERM_PROGRAM": "iTerm.app"},
+        {"TERM": "xterm-256color", "TERM_PROGRAM": "WezTerm"},
     ],
 )
 def test_terminals_known_to_reflow(environ: dict[str, str]) -> None:

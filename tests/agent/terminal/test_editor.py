@@ -32,7 +32,7 @@ def shown(editor: Editor, width: int = 80, rows: int = 10) -> list[str]:
 LEFT, RIGHT, UP, DOWN = b"\x1b[D", b"\x1b[C", b"\x1b[A", b"\x1b[B"
 EDITS = {
     "typing": ("hello", "hello|"),
-    "left": ("hello" + "\x1b[D" * 2, "hel|lo"),
+    "left": ("hello" + "\x1b[D" * 4, "h|ello"),
     "in the middle": ("hllo\x1b[H\x1b[Ce", "he|llo"),
     "backspace": ("hello\x7f", "hell|"),
     "delete": ("hello\x1b[H\x1b[3~", "|ello"),

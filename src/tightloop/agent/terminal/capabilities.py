@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 _REFLOWING_PROGRAMS = frozenset(
-    {"iTerm.app", "WezTerm", "ghostty", "vscode", "Apple_Terminal", "Hyper", "rio"}
+    {
+        "iTerm.app",  # codespell:ignore
+        "WezTerm",
+        "ghostty",
+        "vscode",
+        "Apple_Terminal",
+        "Hyper",
+        "rio",
+    }
 )
 _REFLOWING_TERMS = ("xterm-kitty", "xterm-ghostty", "foot", "alacritty", "tmux", "wezterm", "vte")
 _REFLOWING_MARKS = ("VTE_VERSION", "WT_SESSION", "KONSOLE_VERSION", "KITTY_WINDOW_ID", "TMUX")
