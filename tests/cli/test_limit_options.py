@@ -20,7 +20,10 @@ def test_defaults_limit_responses_and_time_only() -> None:
     assert (limits.max_turns, limits.wall_s, limits.compact_at) == (50, 1800.0, 0.8)
     budgets = (limits.total_tokens, limits.output_tokens, limits.conversation_cost_usd)
     assert budgets == (None, None, None)
-    assert limits.patience.max_tries == 8
+    own = Limits()
+    assert limits.patience.max_tries == own.patience.max_tries
+    assert limits.compact_at == own.compact_at
+    assert limits.cancel_min_tokens == own.cancel_min_tokens
 
 
 def test_each_option_has_its_limit() -> None:

@@ -2,12 +2,17 @@
 
 import argparse
 from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Final
 
-from tightloop.agent.resilience import Patience
-from tightloop.agent.turn import Limits
 from tightloop.cli.option_values import early_end, positive, positive_seconds
 
-_DEFAULTS = Limits()
+if TYPE_CHECKING:  # it brings asyncio along, which is half of what --help may cost
+    from tightloop.agent.turn import Limits
+
+NUM_RETRIES: Final = 8
+COMPACT_AT: Final = 0.8
+EARLY_END_TOKENS: Final = 100.0
+"""Those of ``Limits``, as a test says."""
 
 
 def add_limit_options(parser: argparse._ActionsContainer) -> None:
@@ -50,14 +55,14 @@ def add_limit_options(parser: argparse._ActionsContainer) -> None:
     add(
         "--max-retries",
         type=whole,
-        default=_DEFAULTS.patience.max_tries,
+        default=NUM_RETRIES,
         metavar="N",
         help="how often a request that fails is made again, in a row (default: 8)",
     )
     add(
         "--compact-at",
         type=share,
-        default=_DEFAULTS.compact_at,
+        default=COMPACT_AT,
         metavar="F",
         help="make the conversation shorter when so much of the model's context window is full;"
         " 'never' waits until it does not fit (default: 0.8)",
@@ -65,15 +70,18 @@ def add_limit_options(parser: argparse._ActionsContainer) -> None:
     add(
         "--early-end",
         type=early_end,
-        default=_DEFAULTS.cancel_min_tokens,
+        default=EARLY_END_TOKENS,
         metavar="N",
         help="end a response when a call in it cannot succeed any more and N more tokens are"
         " expected of it; 'never' lets all of them finish (default: 100)",
     )
 
 
-def limits_of(arguments: argparse.Namespace) -> Limits:
+def limits_of(arguments: argparse.Namespace) -> "Limits":
     """What the options come to."""
+    from tightloop.agent.resilience import Patience
+    from tightloop.agent.turn import Limits
+
     return Limits(
         arguments.max_turns,
         arguments.timeout,

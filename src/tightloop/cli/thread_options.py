@@ -2,10 +2,12 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tightloop.cli.limit_options import add_limit_options, limits_of
-from tightloop.harness.settings import Settings
-from tightloop.trace.log import state_directory
+
+if TYPE_CHECKING:
+    from tightloop.harness.settings import Settings
 
 
 def add_thread_options(parser: argparse._ActionsContainer) -> None:
@@ -54,8 +56,11 @@ def add_thread_options(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def thread_settings(arguments: argparse.Namespace, *, verb: str) -> Settings:
+def thread_settings(arguments: argparse.Namespace, *, verb: str) -> "Settings":
     """What the options come to."""
+    from tightloop.harness.settings import Settings
+    from tightloop.trace.log import state_directory
+
     return Settings(
         repo=arguments.repo or Path(),
         state_dir=arguments.state_dir or state_directory(),
