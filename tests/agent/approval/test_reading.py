@@ -60,6 +60,8 @@ def test_without_isolation_reading_ends_at_the_directory(line: str) -> None:
     apart = Situation(Mode.ASK, is_isolated=False)
     assert judge(Line(line), Rules(), apart).outcome is Outcome.ASK
     assert judge(Line("cat src/x"), Rules(), apart).outcome is Outcome.RUN
+    outside = Situation(Mode.ASK, is_isolated=False, directory="../other")
+    assert judge(Line("cat x"), Rules(), outside).outcome is Outcome.ASK
 
 
 def test_a_program_of_the_workspace_is_not_the_usual_one() -> None:
@@ -70,6 +72,8 @@ def test_a_program_of_the_workspace_is_not_the_usual_one() -> None:
 
 
 def test_git_below_the_root_may_be_another_repository() -> None:
-    below = Situation(Mode.READ_ONLY, is_at_root=False)
+    below = Situation(Mode.READ_ONLY, directory="sub")
     assert judge(Line("git status"), Rules(), below).outcome is Outcome.DECLINE
     assert judge(Line("ls"), Rules(), below).outcome is Outcome.RUN
+    found = Line("find . -execdir git status ';'")
+    assert judge(found, Rules(), Situation(Mode.READ_ONLY)).outcome is Outcome.DECLINE

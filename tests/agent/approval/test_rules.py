@@ -152,6 +152,18 @@ def test_an_asking_rule_asks_in_every_mode() -> None:
 def test_rules_do_not_widen_the_reading_mode() -> None:
     reading = Situation(Mode.READ_ONLY)
     assert judge(Line("pytest"), allowing("pytest"), reading).outcome is Outcome.DECLINE
+    asking = Rules(ask=(Rule(Pattern.parse("npm publish", allows=False)),))
+    assert judge(Line("npm publish"), asking, reading).outcome is Outcome.DECLINE
+
+
+def test_rules_are_about_the_workspace() -> None:
+    outside = Situation(Mode.ASK, directory="../other")
+    assert judge(Line("pytest"), allowing("pytest"), outside).outcome is Outcome.ASK
+    below = Situation(Mode.ASK, directory="sub")
+    assert judge(Line("pytest"), allowing("pytest"), below).outcome is Outcome.RUN
+    assert judge(Line("./run"), allowing("./run"), below).outcome is Outcome.ASK
+    found = Line("find . -execdir ./run ';'")
+    assert judge(found, allowing("./run"), ASK).outcome is Outcome.ASK
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ class Gate:
         return judgement
 
     def _here(self, directory: str) -> Situation:
-        return replace(self.situation, is_at_root=directory in (".", ""))
+        return replace(self.situation, directory=directory)
 
     def _of_patch(self) -> Judgement:
         if self.mode is Mode.READ_ONLY:

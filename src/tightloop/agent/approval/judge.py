@@ -43,15 +43,25 @@ class Situation:
     """What holds where a command would run.
 
     ``is_isolated``: a sandbox keeps it from the rest of the machine. ``cannot_write``: the sandbox
-    lets it change nothing. ``is_at_root``: it starts in the workspace's own directory. ``shadowed``
+    lets it change nothing. ``directory`` is where it starts, relative to the workspace. ``shadowed``
     tells whether the workspace has a program of that name in its search path.
     """
 
     mode: Mode = Mode.AUTO
     is_isolated: bool = True
     cannot_write: bool = False
-    is_at_root: bool = True
+    directory: str = "."
     shadowed: Callable[[str], bool] = field(default=lambda _name: False)
+
+    @property
+    def is_at_root(self) -> bool:
+        """Whether it starts in the workspace's own directory."""
+        return self.directory in (".", "")
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether it starts in the workspace, as far as the path says."""
+        return not self.directory.startswith("/") and ".." not in self.directory.split("/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +93,9 @@ def judge(line: Line, rules: Rules, situation: Situation) -> Judgement:
     if denied.sure is not None:
         return _declined(denied.sure)
     asked = _met(rules.ask, acts, line)
+    floor = _by_mode(acts, not_understood, rules, situation)
+    if situation.mode is Mode.READ_ONLY and floor.outcome is Outcome.DECLINE:
+        return floor  # a question would let through what this mode never does
     if asked.sure is not None:
         reason = asked.sure.reason or f"the rule {asked.sure} wants it asked for"
         return Judgement(Outcome.ASK, "rule", reason, str(asked.sure))
@@ -94,7 +107,7 @@ def judge(line: Line, rules: Rules, situation: Situation) -> Judgement:
         return Judgement(
             Outcome.ASK, "rule", f"the rule {perhaps} may be about it: {why}", str(perhaps)
         )
-    return _by_mode(acts, not_understood, rules, situation)
+    return floor
 
 
 def _declined(rule: Rule) -> Judgement:
@@ -130,7 +143,7 @@ def _allowed(
     acts: Sequence[Act], rules: Rules, situation: Situation, perhaps: Rule | None
 ) -> Judgement | None:
     """RUN when rules allow every act that does not only read."""
-    if situation.mode is Mode.READ_ONLY:
+    if situation.mode is Mode.READ_ONLY or not situation.is_inside:
         return None
     used: Rule | None = None
     moves = [act for act in acts if act.program == "cd"]
@@ -144,7 +157,8 @@ def _allowed(
             rule = rules.allowing(act)
             if rule is None or (perhaps is not None and not act.opaque and _has_unknown(act)):
                 return None
-            if not stays and "/" in (act.program or "") and not (act.program or "").startswith("/"):
+            elsewhere = not stays or "find" in act.wrappers
+            if elsewhere and "/" in (act.program or "") and not (act.program or "").startswith("/"):
                 return None
             if any(not _goes_below(move) for move in moves):
                 return None
@@ -205,9 +219,9 @@ def _reads(act: Act, situation: Situation, moves: Sequence[Act]) -> bool:
     name = act.program or ""
     if not reads_only(act.words) or situation.shadowed(name):
         return False
-    if name == "git" and (moves or not situation.is_at_root):
+    if name == "git" and (moves or not situation.is_at_root or "find" in act.wrappers):
         return False  # a directory below may be a repository with settings of its own
-    return situation.is_isolated or not leaves_directory(act.words)
+    return situation.is_isolated or (situation.is_inside and not leaves_directory(act.words))
 
 
 def _is_harmless_redirect(redirect: Redirect) -> bool:
