@@ -163,7 +163,9 @@ async def open_planner(thread: Thread) -> AsyncIterator[Planner]:
         agent = Agent(
             session,
             tools,
-            ToolContext(workspace.path, sandbox, redact=workshop.sandbox.redactor.text),
+            ToolContext(
+                workspace.path, sandbox, redact=workshop.sandbox.redactor.text, gate=thread.gate
+            ),
             opening=[
                 opening(surroundings, project_rules(settings.repo)),
                 Message("developer", (TextPart("input_text", _RULES),)),
