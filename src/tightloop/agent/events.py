@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from tightloop.trace.check_runs import CheckFigures
 from tightloop.trace.speculation import Speculation
 
 
@@ -229,6 +230,7 @@ class TurnFigures(Struct, frozen=True, omit_defaults=True):
     """Where the turn's time went. Seconds; ``ledger`` is filled by whoever builds ledgers.
 
     ``ttft_s`` and ``overhead_s`` are one figure per round trip, in order; None where unknown.
+    ``num_retries`` requests were made again or read on elsewhere, which took ``lost_s``.
     """
 
     num_round_trips: int
@@ -239,6 +241,7 @@ class TurnFigures(Struct, frozen=True, omit_defaults=True):
     speculation: SpeculationFigures | None = None
     num_retries: int = 0
     lost_s: float = 0.0
+    checks: CheckFigures | None = None
     race: RaceFigures | None = None
     models: tuple[ModelFigures, ...] = ()
 

@@ -264,7 +264,7 @@ class Agent:
                     self._round.text, status, self._dispatcher.spans,
                     self.session.trips[num_trips:], start_ns, self._clock.now_ns(),
                     self.budget.turn_usage, self._events, message, is_refused, tries,
-                    self._repeats.num_retries,
+                    self._repeats.num_retries, self._overseer.check_figures(),
                 )  # fmt: skip
                 self.last_result = result
                 self._say(result.closing_event())

@@ -8,6 +8,7 @@ from tightloop.agent import events as said
 from tightloop.agent.budget import Price
 from tightloop.agent.resilience import Patience
 from tightloop.protocol.deltas import Usage
+from tightloop.trace.check_runs import CheckFigures
 from tightloop.trace.latency import RoundTrip, round_trip_overhead_s, ttft_s
 from tightloop.trace.ledger import build_ledger
 from tightloop.trace.spans import Span
@@ -79,6 +80,9 @@ class TurnResult:
     num_retries: int = 0
     """How often a response was asked for again, or read on over another connection."""
 
+    checks: CheckFigures | None = None
+    """What continuous checks came to."""
+
     @property
     def wall_s(self) -> float:
         """From the user's message to the last word, in seconds."""
@@ -98,6 +102,7 @@ class TurnResult:
             said.SpeculationFigures.of(sum_up(self.tries)) if self.tries else None,
             num_retries=self.num_retries,
             lost_s=ledger.parts["waiting"],
+            checks=self.checks,
         )
         usage = said.UsageBody(
             self.usage.input_tokens,
