@@ -122,6 +122,7 @@ async def recorded(url: str) -> AsyncIterator[tuple[str, list[Requested]]]:
         await runner.cleanup()
 
 
+@pytest.mark.slow
 async def test_the_same_configuration_sends_the_same_bytes(repo: Path) -> None:
     """Tools and opening message of two conversations, but for where each works; and within one,
     each request begins as the one before it."""

@@ -55,6 +55,7 @@ async def said(pipe: Path) -> None:
     assert await asyncio.to_thread(pipe.read_text) == "yes"
 
 
+@pytest.mark.slow
 async def test_a_started_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It lists by name, answers, sits where it was started and knows no variable that it was not given;
     a cancelled call is cancelled in it; and it leaves no process behind, in whatever session."""
@@ -88,6 +89,7 @@ async def test_a_started_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         await is_gone(process)
 
 
+@pytest.mark.slow
 async def test_a_server_that_dies_is_begun_anew_by_the_next_call(tmp_path: Path) -> None:
     """A call that it takes along is told so and not repeated; dead between two calls, it costs none."""
     async with opened(shop_table(), tmp_path) as server:
@@ -102,6 +104,7 @@ async def test_a_server_that_dies_is_begun_anew_by_the_next_call(tmp_path: Path)
         await facts(server)
 
 
+@pytest.mark.slow
 async def test_an_answer_that_does_not_come(tmp_path: Path) -> None:
     table = shop_table(call_timeout_s=0.2, tools=["wait"])
     async with opened(table, tmp_path) as server:
@@ -147,6 +150,7 @@ async def http_shop() -> AsyncIterator[str]:
         await process.wait()
 
 
+@pytest.mark.slow
 async def test_over_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a key; with the wanted tools alone; and when the server has gone away."""
     monkeypatch.setenv("SHOP_KEY", "k-1")

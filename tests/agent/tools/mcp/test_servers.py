@@ -18,6 +18,7 @@ from tightloop.engine.scripted import call_answer, text_answer
 SLOW = McpTable(command="sleep", args=["600"], start_timeout_s=600)
 
 
+@pytest.mark.slow
 async def test_the_model_calls_a_tool(tmp_path: Path) -> None:
     """Events as Codex has them; a call that fails, in the tool or in its server, is told in words."""
     notes: list[str] = []
@@ -71,6 +72,7 @@ async def test_a_slow_server_is_said_and_left_out(tmp_path: Path) -> None:
     await again.close()
 
 
+@pytest.mark.slow
 async def test_a_list_that_is_known_is_not_waited_for(tmp_path: Path) -> None:
     """And its bytes are those of the last time."""
     notes: list[str] = []
@@ -90,6 +92,7 @@ async def test_a_list_that_is_known_is_not_waited_for(tmp_path: Path) -> None:
     assert len(notes) == 1
 
 
+@pytest.mark.slow
 async def test_a_list_that_has_changed_is_for_the_next_conversation(tmp_path: Path) -> None:
     notes: list[str] = []
     table = shop_table()
