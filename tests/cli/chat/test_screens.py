@@ -428,3 +428,15 @@ def test_another_approval_mode(repo: Path) -> None:
         seen.type("change x\r")
         seen.until("patch refused")
         seen.until("round trips")
+
+
+def test_a_verb_behind_options_is_named(repo: Path) -> None:
+    with Seen(["--model", "scripted", "exec"], repo) as seen:
+        assert seen.wait() == 2
+        assert "options stand behind the verb: tightloop exec ..." in seen.text
+
+
+def test_a_message_on_the_command_line(repo: Path) -> None:
+    with idle_chat(repo, FIX, "change x") as seen:
+        seen.until("applied: m.py")
+        assert "> change x" in seen.text

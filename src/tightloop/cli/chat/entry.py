@@ -20,6 +20,7 @@ from tightloop.agent.terminal.terminal import Terminal
 from tightloop.cli.chat.commands import COMMANDS
 from tightloop.cli.chat.completing import Completing
 from tightloop.cli.chat.controller import Controller
+from tightloop.cli.chat.exit_status import BAD_USAGE
 from tightloop.cli.chat.picture import Moment, picture
 from tightloop.cli.chat.status import Gauges
 from tightloop.trace.log import state_directory
@@ -27,7 +28,6 @@ from tightloop.trace.log import state_directory
 if TYPE_CHECKING:
     import argparse
 
-DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 HINT = "what shall be done?"
 
 

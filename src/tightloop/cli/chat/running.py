@@ -14,7 +14,7 @@ from tightloop.cli.chat.chat import Chat
 from tightloop.cli.chat.completing import Completing
 from tightloop.cli.chat.controller import Controller
 from tightloop.cli.chat.conversation import Wanted
-from tightloop.cli.chat.entry import BAD_USAGE, DONE, FAILED, INTERRUPTED
+from tightloop.cli.chat.exit_status import BAD_USAGE, CRASHED, DONE, INTERRUPTED
 from tightloop.cli.chat.stray_output import stray_output
 from tightloop.cli.thread_options import thread_settings
 from tightloop.trace.clock import MonotonicClock
@@ -46,7 +46,7 @@ def run_chat(
         terminal.close()
         path = new_log_path(settings.state_dir, "chat-crash").with_suffix(".txt")
         _tell_crash(error, path, chat)
-        return FAILED
+        return CRASHED
     if chat.failure:
         terminal.close()
         _tell_left(chat)
