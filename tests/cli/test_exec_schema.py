@@ -72,7 +72,7 @@ def test_a_model_that_cannot_is_named(repo: Path) -> None:
 
 
 def test_a_schema_that_is_none_ends_with_2(repo: Path) -> None:
-    (repo.parent / "schema.json").write_text('{"type": "objekt"}')
+    (repo.parent / "schema.json").write_text('{"type": "thing"}')
     done = finished(repo, "--model", "scripted", "--output-schema", "../schema.json", "x")
     assert (done.returncode, done.stdout) == (2, "")
     assert "--output-schema: ../schema.json: the output schema: $.type" in done.stderr

@@ -13,7 +13,7 @@ def test_the_second_is_told_who_the_first_is(tmp_path: Path) -> None:
         told = rf"process {os.getpid()} \(tightloop exec, since "
         with pytest.raises(ThreadHeld, match=told), held(tmp_path, "abc", "exec"):
             raise AssertionError("held twice")
-        with held(tmp_path, "abd", "exec"):
+        with held(tmp_path, "abcd", "exec"):
             pass
     with held(tmp_path, "abc", "exec"):
         pass

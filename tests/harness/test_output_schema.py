@@ -45,7 +45,7 @@ def test_nothing_is_fetched_for_a_reference() -> None:
     [
         (b"{", "is no JSON"),
         (b"[]", "must be a JSON object"),
-        (b'{"type": "objekt"}', "'objekt' is not valid"),
+        (b'{"type": "thing"}', "'thing' is not valid"),
         (b'{"type": 3}', r"\$\.type"),
         (b" " * (MAX_BYTES + 1), "larger than"),
     ],
