@@ -17,6 +17,8 @@ from tightloop.agent.events import (
     ItemUpdated,
     McpResult,
     McpToolCall,
+    Planned,
+    Raced,
     Retrying,
     Todo,
     TodoList,
@@ -84,4 +86,23 @@ def test_lines() -> None:
         "going on: connection lost",
         "compacted the conversation: about 90k to 20k tokens (window)",
         "failed: no end",
+    ]
+
+
+def test_candidates_and_plans_are_lines() -> None:
+    """What a candidate begins is told by how it ends."""
+    stream = io.StringIO()
+    show = ProgressPrinter(stream, ManualClock())
+    show(Raced(0, "started"))
+    show(Raced(0, "working", "$ pytest -q"))
+    show(Raced(0, "working", "exit 1: 1 failed"))
+    show(Raced(1, "won", "pytest -q"))
+    show(Raced(0, "cancelled"))
+    show(Planned("big", 1, "Look\x1b[2K here.", 2.5))
+    assert stream.getvalue().splitlines() == [
+        "#0 exit 1: 1 failed",
+        "#1 won: pytest -q",
+        "#0 cancelled",
+        "plan 1 by big, 2.5 s:",
+        "Look here.",
     ]
