@@ -45,11 +45,13 @@ def build_parser(verb: str | None = None) -> "argparse.ArgumentParser":
 
     parser = argparse.ArgumentParser(
         prog="tightloop",
-        description="A coding agent and serving stack whose edit-test rounds feel instant.",
+        usage="tightloop [OPTION ...] [PROMPT]\n       tightloop VERB [OPTION ...]",
+        description="A coding agent and serving stack whose edit-test rounds feel instant."
+        " Without a verb: the agent, at your terminal, on the repository you are in.",
         epilog="'tightloop VERB --help' explains one verb. Start with 'tightloop demo'.",
     )
     parser.add_argument("--version", action="version", version=f"tightloop {tightloop.__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, prog="tightloop")
     for name, summary in VERBS.items():
         child = verbs.add_parser(
             name, help=summary, description=summary[0].upper() + summary[1:] + "."

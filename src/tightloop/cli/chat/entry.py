@@ -23,7 +23,6 @@ from tightloop.cli.chat.controller import Controller
 from tightloop.cli.chat.exit_status import BAD_USAGE
 from tightloop.cli.chat.picture import Moment, picture
 from tightloop.cli.chat.status import Gauges
-from tightloop.trace.log import state_directory
 
 if TYPE_CHECKING:
     import argparse
@@ -38,12 +37,11 @@ def run(arguments: "argparse.Namespace") -> int:
     repo = arguments.repo or Path()
     if not repo.is_dir():
         return _refused(f"--repo: {str(repo)!r} is not a directory")
-    state_dir = arguments.state_dir or state_directory()
-    completing = Completing(COMMANDS)
-    editor = Editor(History(state_dir / "history"), completing, hint=HINT)
-    controller = Controller(editor, COMMANDS)
     with Terminal(os.environ) as terminal:
-        _paint(terminal.screen, editor, controller, repo)
+        _paint(terminal.screen, repo)
+        from tightloop.trace.log import state_directory
+
+        state_dir = arguments.state_dir or state_directory()
         from tightloop.sandbox import own_namespace
         from tightloop.sandbox.interface import SandboxError
 
@@ -54,15 +52,20 @@ def run(arguments: "argparse.Namespace") -> int:
             return _refused(str(error))
         from tightloop.cli.chat.running import run_chat
 
-        return run_chat(terminal, editor, controller, completing, arguments)
+        completing = Completing(COMMANDS)
+        editor = Editor(History(state_dir / "history"), completing, hint=HINT)
+        return run_chat(terminal, editor, completing, arguments)
 
 
-def _paint(screen: Screen, editor: Editor, controller: Controller, repo: Path) -> None:
+def _paint(screen: Screen, repo: Path) -> None:
     """All that can be shown without having opened anything."""
     name = f"tightloop {tightloop.__version__}"
     place = _with_tilde(repo.resolve())
     screen.append([spans((name, Role.STRONG), (f"  {place}  /help", Role.DIM)), EMPTY])
-    shown = picture(controller, editor, _Nothing(), Gauges(), Moment(), screen.size)
+    editor = Editor(hint=HINT)
+    shown = picture(
+        Controller(editor, COMMANDS), editor, _Nothing(), Gauges(), Moment(), screen.size
+    )
     screen.set_live(*shown)
     screen.draw()
 

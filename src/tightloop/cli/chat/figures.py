@@ -14,7 +14,7 @@ NUM_TURNS_KEPT = 1000
 
 GROUPS = {
     "client": ("client",),
-    "server": ("network", "server", "queue"),
+    "server": ("network", "server", "queue", "waiting"),
     "engine": ("prefill", "decode"),
     "tools": ("tool", "test"),
 }

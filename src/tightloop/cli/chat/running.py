@@ -11,6 +11,7 @@ from tightloop.agent.terminal.editor import Editor
 from tightloop.agent.terminal.printable import printable
 from tightloop.agent.terminal.terminal import Terminal
 from tightloop.cli.chat.chat import Chat
+from tightloop.cli.chat.commands import COMMANDS
 from tightloop.cli.chat.completing import Completing
 from tightloop.cli.chat.controller import Controller
 from tightloop.cli.chat.conversation import Wanted
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 def run_chat(
     terminal: Terminal,
     editor: Editor,
-    controller: Controller,
     completing: Completing,
     arguments: "argparse.Namespace",
 ) -> int:
@@ -35,6 +35,7 @@ def run_chat(
     settings = thread_settings(arguments, verb="chat")
     wanted = Wanted(settings, arguments.resume, arguments.repo)
     stray_path = new_log_path(settings.state_dir, "chat-stderr").with_suffix(".txt")
+    controller = Controller(editor, COMMANDS)
     chat = Chat(terminal, editor, controller, wanted, MonotonicClock())
     if arguments.prompt:
         controller.post(arguments.prompt)  # waits in the mailbox until all is open
