@@ -8,7 +8,8 @@ import pytest
 
 from tests.agent.cutting import is_whole
 from tests.agent.tools.test_exec_command import Recorded
-from tightloop.agent.budget import Budget, Price, PriceUnknown, added
+from tightloop.agent.budget import Budget, PriceUnknown, added
+from tightloop.agent.limits import Price
 from tightloop.agent.loop import Agent
 from tightloop.agent.tools.exec_command import ExecCommand
 from tightloop.agent.tools.interface import ToolContext

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tightloop.agent.budget import Price
+from tightloop.agent.limits import Price
 from tightloop.agent.turn import Limits
 from tightloop.client.scripted import ScriptedTransport
 from tightloop.harness.backend import Backend, UsageError

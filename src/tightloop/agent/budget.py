@@ -7,35 +7,13 @@ over a budget of tokens or money by what it says itself. Candidates of a race sh
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from tightloop.agent.limits import Limits
 from tightloop.protocol.deltas import Usage
-
-if TYPE_CHECKING:
-    from tightloop.agent.turn import Limits
 
 NEARLY: Final = 0.8
 """From this share of a budget on the model is told of it, once a turn."""
-
-_MILLION: Final = Decimal(1_000_000)
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """US dollars per million tokens: of input that is read anew, input from the cache, output."""
-
-    input_usd: Decimal
-    cached_usd: Decimal
-    output_usd: Decimal
-
-    def cost_usd(self, usage: Usage) -> Decimal:
-        """What so many tokens cost."""
-        cached = min(usage.cached_tokens, usage.input_tokens)
-        return (
-            self.input_usd * (usage.input_tokens - cached)
-            + self.cached_usd * cached
-            + self.output_usd * usage.output_tokens
-        ) / _MILLION
 
 
 class PriceUnknown(ValueError):
@@ -55,7 +33,7 @@ class _Line:
 class Budget:
     """Counts for one conversation, or for several that share it. ``now_ns`` reads a clock."""
 
-    def __init__(self, limits: "Limits", now_ns: Callable[[], int]) -> None:
+    def __init__(self, limits: Limits, now_ns: Callable[[], int]) -> None:
         """Raises ``PriceUnknown``."""
         self.limits = limits
         self.usage = Usage()

@@ -1,12 +1,10 @@
 """A turn and how it ended: the figures that logs, ledgers and the closing event are made of."""
 
 from dataclasses import dataclass, field
-from decimal import Decimal
 from enum import Enum
 
 from tightloop.agent import events as said
-from tightloop.agent.budget import Price
-from tightloop.agent.resilience import Patience
+from tightloop.agent.limits import Limits as Limits
 from tightloop.protocol.deltas import Usage
 from tightloop.trace.check_runs import CheckFigures
 from tightloop.trace.latency import RoundTrip, round_trip_overhead_s, ttft_s
@@ -25,35 +23,6 @@ class Status(Enum):
     """A budget of tokens or money is used up; the message names it."""
     FAILED = "failed"
     CANCELLED = "cancelled"
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """When to give up; None is no limit.
-
-    Of a turn: ``max_turns`` responses, ``wall_s`` seconds, ``output_tokens``, ``total_tokens`` (input,
-    read anew or from a cache, and output), ``cost_usd`` US dollars, which needs the model's ``price``. Of
-    all turns of a conversation in this process: ``conversation_wall_s``, ``conversation_cost_usd``.
-
-    A response is ended early when a call in it can no longer succeed and at least
-    ``cancel_min_tokens`` more are expected of that call; 0 always does, None never. A response that
-    says nothing for ``stall_s`` seconds is asked for again, like others that break off, with
-    ``patience``. From ``compact_at`` of the model's context window on the conversation is made
-    shorter; None waits until it does not fit.
-    """
-
-    max_turns: int = 50
-    wall_s: float = 3600.0
-    cancel_min_tokens: float | None = 100.0
-    output_tokens: int | None = None
-    total_tokens: int | None = None
-    cost_usd: Decimal | None = None
-    conversation_wall_s: float | None = None
-    conversation_cost_usd: Decimal | None = None
-    price: Price | None = None
-    stall_s: float = 300.0
-    compact_at: float | None = 0.8
-    patience: Patience = field(default_factory=Patience)
 
 
 @dataclass(frozen=True, slots=True)

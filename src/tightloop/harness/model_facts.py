@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 
-from tightloop.agent.budget import Price
 from tightloop.agent.compaction import Window
+from tightloop.agent.limits import Price
 from tightloop.agent.turn import Limits
 from tightloop.harness.backend import Backend, UsageError
 from tightloop.harness.settings import Settings
