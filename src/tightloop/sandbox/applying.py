@@ -52,12 +52,15 @@ class _Plan:
     made: tuple[str, ...]
 
 
-def apply_changes(changes: Sequence[Change], tree: Path, *, force: bool = False) -> list[str]:
+def apply_changes(
+    changes: Sequence[Change], tree: Path, *, force: bool = False, is_durable: bool = True
+) -> list[str]:
     """The tree holds every change; returns the paths that were written.
 
     ``before`` of each change is what the tree is expected to hold. Raises WorkspaceConflict when
     it holds something else (unless ``force``) or when a directory on the way is a symbolic link
-    or a file that stays. A file that is replaced is never missing in between.
+    or a file that stays. A file that is replaced is never missing in between. What is not
+    ``is_durable`` need not outlive the machine's power: a view does not outlive its process.
     """
     with _alone(tree):
         pending = [change for change in changes if read_below(tree, change.path) != change.after]
@@ -70,7 +73,8 @@ def apply_changes(changes: Sequence[Change], tree: Path, *, force: bool = False)
         try:
             for move, change in zip(plan.moves, pending, strict=True):
                 if change.after is not None:
-                    _stage(staging / f"new-{move.number}", change.after, tree / change.path)
+                    new = staging / f"new-{move.number}"
+                    _stage(new, change.after, tree / change.path, is_durable=is_durable)
             _write_journal(staging, plan)
             _move_all(plan, staging, tree, {} if force else seen)
             (staging / _JOURNAL).rename(staging / _DONE)
@@ -192,7 +196,7 @@ def _plan(pending: Sequence[Change], tree: Path) -> _Plan:
     return _Plan(tuple(moves), tuple(made))
 
 
-def _stage(path: Path, entry: Entry, target: Path) -> None:
+def _stage(path: Path, entry: Entry, target: Path, *, is_durable: bool) -> None:
     """The new entry, with the old file's permissions and owner where there is one."""
     if entry.is_link:
         path.symlink_to(os.fsdecode(entry.content))
@@ -201,7 +205,8 @@ def _stage(path: Path, entry: Entry, target: Path) -> None:
     with open(path, "xb") as file:
         file.write(entry.content)
         file.flush()
-        os.fsync(file.fileno())  # else a power cut may leave an empty file behind the rename
+        if is_durable:  # else a power cut may leave an empty file behind the rename
+            os.fsync(file.fileno())
         like = target.stat() if target.exists() and not target.is_symlink() else None
         mode = like.st_mode & 0o777 if like else 0o644
         mode = mode | (mode & 0o444) >> 2 if entry.is_executable else mode & ~0o111

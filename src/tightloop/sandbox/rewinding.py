@@ -59,7 +59,7 @@ def _put(checkout: Checkout, view: Path, taken: Sequence[Change]) -> list[str]:
     blocked: list[str] = []
     while wanted:
         try:
-            applying.apply_changes(wanted, view)
+            applying.apply_changes(wanted, view, is_durable=False)
         except WorkspaceConflict as error:
             blocked += error.paths
             wanted = [change for change in wanted if change.path not in error.paths]
@@ -91,7 +91,7 @@ def merge(checkout: Checkout, repository: Path, view: Path, paths: Sequence[str]
         else:
             changes.append(Change(path, mine, both))
     if not open_ones:
-        applying.apply_changes(changes, view)
+        applying.apply_changes(changes, view, is_durable=False)
         for path in paths:
             checkout.follow(path, theirs[path])
     return open_ones
@@ -101,7 +101,7 @@ def restore(checkout: Checkout, view: Path, changes: Sequence[Change]) -> list[s
     """See ``Workspace.restore``."""
     present = {change.path: read_below(view, change.path) for change in changes}
     wanted = [Change(change.path, present[change.path], change.after) for change in changes]
-    applying.apply_changes(wanted, view)
+    applying.apply_changes(wanted, view, is_durable=False)
     changed = []
     for change in changes:
         theirs = present[change.path]
@@ -127,7 +127,7 @@ def rewind(
         raise WorkspaceConflict(moved)
     written = applying.apply_changes(changes, repository)
     try:
-        applying.apply_changes(here[1], here[0])
+        applying.apply_changes(here[1], here[0], is_durable=False)
     except BaseException:
         back = [
             Change(change.path, change.after, change.before)

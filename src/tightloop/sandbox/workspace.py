@@ -115,7 +115,7 @@ class Workspace:
 
         Raises WorkspaceConflict naming the files that are neither as before nor as after them.
         """
-        return await asyncio.to_thread(applying.apply_changes, changes, self.path)
+        return await asyncio.to_thread(applying.apply_changes, changes, self.path, is_durable=False)
 
     async def revert(self, changes: Sequence[Change]) -> list[str]:
         """Go back to when ``changes`` were all the changes there were; returns the written paths.
@@ -329,7 +329,7 @@ class Workspace:
             )
             for path in sorted(wanted.keys() | present.keys())
         ]
-        return applying.apply_changes(back, self.path)
+        return applying.apply_changes(back, self.path, is_durable=False)
 
     def _apply(self, force: bool, over: Mapping[str, Entry | None]) -> list[str]:
         expected = [
@@ -369,7 +369,7 @@ class Workspace:
         for path in sorted(paths):
             mine, origin = read_below(self.path, path), self._checkout.origin(path)
             changes.append(Change(path, mine, theirs[path].after if path in theirs else origin))
-        written = applying.apply_changes(changes, self.path)
+        written = applying.apply_changes(changes, self.path, is_durable=False)
         for change in theirs.values():  # the user may have changed it while the fork was at work
             if change.before != self._checkout.origin(change.path):
                 self._checkout.follow(change.path, change.before)
@@ -388,7 +388,7 @@ class Workspace:
             Change(path, read_below(self.path, path), read_below(other.path, path))
             for path in sorted(paths)
         ]
-        written = applying.apply_changes(changes, self.path)
+        written = applying.apply_changes(changes, self.path, is_durable=False)
         self._checkout = known
         return written
 
