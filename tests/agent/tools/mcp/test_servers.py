@@ -80,12 +80,12 @@ async def test_a_list_that_is_known_is_not_waited_for(tmp_path: Path) -> None:
     first.begin()
     before = [tool.definition() for tool in await first.tools(60)]
     await first.close()
-    second = McpServers({"shop": shop_table()}, tmp_path, tmp_path, notes.append)
+    second = McpServers({"shop": shop_table(trusted=True)}, tmp_path, tmp_path, notes.append)
     second.begin()
     assert [tool.definition() for tool in await second.tools(0)] == before
     assert len(before) > 5
     await second.close()
-    other = McpServers({"shop": shop_table(trusted=True)}, tmp_path, tmp_path, notes.append)
+    other = McpServers({"shop": shop_table(env={"A": "1"})}, tmp_path, tmp_path, notes.append)
     other.begin()
     assert await other.tools(0) == []
     await other.close()

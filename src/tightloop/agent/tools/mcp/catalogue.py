@@ -54,4 +54,7 @@ class Catalogue:
 
 def _digest(table: McpTable) -> str:
     """Of all that decides what a server lists. The file holds none of the table's values."""
-    return hashlib.blake2b(msgspec.json.encode(table), digest_size=16).hexdigest()
+    listing = msgspec.structs.replace(
+        table, trusted=False, enabled=True, start_timeout_s=1.0, call_timeout_s=1.0
+    )
+    return hashlib.blake2b(msgspec.json.encode(listing), digest_size=16).hexdigest()
