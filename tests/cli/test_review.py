@@ -41,7 +41,7 @@ def test_findings_are_lines(review: Review, capsys: pytest.CaptureFixture[str]) 
     assert review() == 0
     assert capsys.readouterr().out.splitlines() == [
         "m.py:1: warning: x is 3",
-        "the uncommitted changes: 0 errors, 1 warnings, 0 notes",
+        "the uncommitted changes: 0 errors, 1 warning, 0 notes",
     ]
     assert review("--fail-on", "error") == 0
     assert review("--fail-on", "warning") == 1

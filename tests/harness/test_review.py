@@ -84,7 +84,7 @@ async def test_a_review_reads_and_changes_nothing(repo: Path) -> None:
         "    All of them.",
         "    -> x = 2",
         "n.py:3: note: Say why",
-        "the uncommitted changes: 1 errors, 0 warnings, 1 notes",
+        "the uncommitted changes: 1 error, 0 warnings, 1 note",
         "One fault.",
     ]
     assert [one["severity"] for one in review_as_json(review)["findings"]] == ["error", "note"]

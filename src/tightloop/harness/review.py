@@ -272,10 +272,15 @@ def review_lines(review: Review) -> list[str]:
         lines.append(
             f"not in the diff that was shown, it is too long: {', '.join(review.left_out)}"
         )
-    counts = [f"{sum(one.severity == s for one in review.findings)} {s}s" for s in SEVERITIES]
+    counts = [_counted(review.findings, severity) for severity in SEVERITIES]
     lines.append(f"{review.title}: {', '.join(counts)}" if review.is_read else review.title)
     lines += review.summary.splitlines()
     return [printable(line) for line in lines]
+
+
+def _counted(findings: Sequence[Finding], severity: str) -> str:
+    count = sum(one.severity == severity for one in findings)
+    return f"{count} {severity}" if count == 1 else f"{count} {severity}s"
 
 
 def review_as_json(review: Review) -> dict[str, Any]:
