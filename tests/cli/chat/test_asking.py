@@ -18,7 +18,7 @@ from tightloop.cli.chat.asking import Asking, question_of
 from tightloop.cli.chat.commands import COMMANDS
 from tightloop.cli.chat.controller import Controller
 from tightloop.cli.chat.operations import Operation
-from tightloop.trace.clock import ManualClock
+from tightloop.trace.clock import Clock, ManualClock
 
 REQUEST = ApprovalRequest(
     Kind.COMMAND, "run: make", "it may write", ("make all",),
@@ -31,7 +31,7 @@ class Person:
 
     def __init__(self) -> None:
         self.controller = Controller(Editor(), COMMANDS)
-        self.clock = ManualClock()
+        self.clock: Clock = ManualClock()
         self.asked = asyncio.Event()
 
     def do(self, operations: Sequence[Operation]) -> None:

@@ -10,7 +10,7 @@ from tightloop.protocol.items import Message, TextPart
 
 def said(role: str, text: str) -> Message:
     kind = "output_text" if role == "assistant" else "input_text"
-    return Message(role, (TextPart(kind, text),))  # type: ignore[arg-type]
+    return Message(role, (TextPart(kind, text),))
 
 
 def summary(thread_id: str, **more: object) -> Summary:

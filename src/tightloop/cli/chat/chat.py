@@ -300,6 +300,7 @@ class Chat:
         is_well = result is not None and result.status is Status.COMPLETED
         ending = Ending(is_well, await self._pending())
         self.do(self.controller.turn_ended(ending, self.clock.now_ns()))
+        self._screen.draw()  # whoever has pressed Esc waits for this, not for the frame rate
 
     def _count(self, result: "TurnResult") -> None:
         thread = self._conversation.thread
