@@ -114,7 +114,7 @@ def test_one_turn(repo: Path) -> None:
         seen.until("apply 1 file?")
         check(seen, "question")
         status = normal(" ".join(seen.rows))
-        assert "scripted · R tok/s · TTFT T" in status
+        assert "scripted · TTFT T" in status
         assert "T: client T server T engine T tools T · ctx N/1049k" in status
         seen.type("d\r")
         seen.until("diff --git")

@@ -343,6 +343,8 @@ class Chat:
 
     def _frame(self, size: Size) -> None:
         self._screen.append(self._transcript.settled(size.columns))
+        if self._conversation.opened is not None:
+            self.gauges.checks = self._conversation.thread.checks.state
         moment = Moment((self.clock.now_ns() - self._phase_ns) / 1e9)
         shown = picture(self.controller, self._editor, self._transcript, self.gauges, moment, size)
         self._screen.set_live(*shown)

@@ -6,11 +6,19 @@ from dataclasses import dataclass, field
 
 from tightloop.agent.turn import TurnResult
 from tightloop.cli.chat.durations import duration, percentile
-from tightloop.trace.latency import round_trip_overhead_s, streamed_rate_per_s, ttft_s
+from tightloop.trace.latency import (
+    RoundTrip,
+    decode_rate_per_s,
+    round_trip_overhead_s,
+    streamed_rate_per_s,
+    ttft_s,
+)
 from tightloop.trace.ledger import PARTS, build_ledger
 from tightloop.trace.speculation import Speculation, sum_up
 
 NUM_TURNS_KEPT = 1000
+MIN_TOKENS = 16
+"""A rate of fewer says nothing: they arrive in one batch."""
 
 GROUPS = {
     "client": ("client",),
@@ -44,7 +52,7 @@ class TurnCost:
             len(trips),
             tuple(s for s in map(ttft_s, trips) if s is not None),
             tuple(s for s in map(round_trip_overhead_s, trips) if s is not None),
-            tuple(r for r in map(streamed_rate_per_s, trips) if r is not None),
+            tuple(r for r in map(_rate_per_s, trips) if r is not None),
             sum_up(result.tries),
         )
 
@@ -69,6 +77,13 @@ class SessionFigures:
     def last(self) -> TurnCost | None:
         """The newest."""
         return self.turns[-1] if self.turns else None
+
+
+def _rate_per_s(trip: RoundTrip) -> float | None:
+    """Of the model's own steps where they are reported, else as tokens arrived; None of too few."""
+    if trip.num_decode_steps:
+        return decode_rate_per_s(trip) if trip.num_decode_steps >= MIN_TOKENS else None
+    return streamed_rate_per_s(trip) if trip.output_tokens >= MIN_TOKENS else None
 
 
 def latency_rows(figures: SessionFigures) -> list[str]:
