@@ -5,7 +5,7 @@ this interpreter), so that the same cases run against a wheel or another impleme
 numbered: 1xx smoke, 2xx official SDK (22x its Chat Completions, 24x conversations), 3xx crash and end,
 4xx bad input, 5xx access and start, 6xx the demo, 7xx agents of others, 8xx measuring endpoints, 90x streamed
 prefill, 91x several
-backends behind one server, 92x our agent under faults.
+backends behind one server, 92x our agent under faults, 940 the README.
 """
 
 import json
