@@ -85,7 +85,11 @@ async def test_an_answer_may_say_how_it_ends() -> None:
         "ice",
     ]
     assert isinstance(last, Finished)
-    assert (last.reason, last.error_message, last.usage) == (FinishReason.ERROR, "broken", Usage(7, 0, 3))
+    assert (last.reason, last.error_message, last.usage) == (
+        FinishReason.ERROR,
+        "broken",
+        Usage(7, 0, 3),
+    )
 
 
 async def test_prefill_alone_says_nothing() -> None:
