@@ -62,7 +62,7 @@ def test_a_budget_of_money_needs_a_price(tmp_path: Path, budget: str) -> None:
         ({"models": {"m": {"context_window": 0}}}, "above 0"),
         ({"models": {"m": {"window": 5}}}, "window"),
         ({"models": {"m": {"input_usd": "dear", "output_usd": 1}}}, "limits"),
-        ({"nodels": {}}, "nodels"),
+        ({"mod_els": {}}, "mod_els"),
     ],
 )
 def test_a_wrong_table_is_named(table: dict[str, Any], words: str) -> None:
