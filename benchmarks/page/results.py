@@ -25,6 +25,7 @@ COMMANDS = {
     "workshop-patches": "python -m benchmarks.workshop --only workshop-patches",
     "tool-calls": "python -m benchmarks.workshop --only tool-calls",
     "rounds": "python -m benchmarks.workshop --only rounds",
+    "time-to-green": "python -m benchmarks.workshop --only time-to-green",
     "small/engine": "python -m benchmarks.lab --only bench_engine",
     "small/starts": "python -m benchmarks.lab --only bench_starts",
 }

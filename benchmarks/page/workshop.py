@@ -14,6 +14,7 @@ SECTIONS = (
     ("workshop-patches", "A patch"),
     ("tool-calls", "Tool calls of whole agents"),
     ("rounds", "Edit-test rounds of whole agents"),
+    ("time-to-green", "Time to green: single, retry, race"),
 )
 INTRODUCTION = """\
 ## The tool side

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.lab.progress import Progress
 from benchmarks.lab.record import QUICK_RESULTS, RESULTS, Experiment
-from benchmarks.workshop import commands, patches, rounds, tool_calls, warm_runs, workspaces
+from benchmarks.workshop import commands, green, patches, rounds, tool_calls, warm_runs, workspaces
 
 EXPERIMENTS: dict[str, Callable[..., Experiment]] = {
     commands.NAME: commands.run_experiment,
@@ -19,6 +19,7 @@ EXPERIMENTS: dict[str, Callable[..., Experiment]] = {
     patches.NAME: patches.run_experiment,
     tool_calls.NAME: tool_calls.run_experiment,
     rounds.NAME: rounds.run_experiment,
+    green.NAME: green.run_experiment,
 }
 
 
