@@ -73,4 +73,5 @@ def test_what_a_command_prints_of_a_secret_is_made_unreadable(
     assert (code, SECRET in log) == (0, True)
     control = capfd.readouterr().out
     assert min(said.out.count("***"), control.count(SECRET)) >= len(CALLS)
-    assert SECRET in next(line for line in control.splitlines() if '"file_change"' in line)
+    ended = [line for line in control.splitlines() if '"item.completed"' in line]
+    assert SECRET in next(line for line in ended if '"file_change"' in line)

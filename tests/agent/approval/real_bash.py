@@ -46,7 +46,8 @@ REAL = [
     "script",
 ]
 _RECORDER = """#!/bin/bash
-{ printf '%s' "${0##*/}"; for word; do printf '\\037%s' "$word"; done; echo; } >> "$RECORD"
+line="${0##*/}"; for word; do line+=$'\\037'"$word"; done
+printf '%s\\n' "$line" >> "$RECORD"  # at once: the parts of a pipe write side by side
 """
 
 
