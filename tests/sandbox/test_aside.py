@@ -99,3 +99,15 @@ async def test_the_listing_of_what_lies_outside(opened: OpenSandbox, workspace: 
         await sandbox.run(Command(script=script))
         after = await sandbox.run(listing)
         assert (after.output != before.output) is is_seen
+
+
+def test_no_listing_asks_for_a_place_within_a_hidden_one(tmp_path: Path) -> None:
+    """What is hidden in a hidden directory is not there inside, and cannot be listed."""
+    (tmp_path / "workspace").mkdir()
+    (tmp_path / "hidden" / "deeper").mkdir(parents=True)
+    hidden = (tmp_path / "hidden" / "deeper", tmp_path / "hidden")
+    argv = scratch_command(Policy(tmp_path / "workspace", hidden=hidden)).argv
+    assert argv is not None
+    places = argv[1 : argv.index("-xdev")]
+    assert "/tmp" in places
+    assert not any(place.startswith("/tmp/") for place in places)

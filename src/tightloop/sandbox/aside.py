@@ -5,10 +5,11 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 from tightloop.sandbox.interface import Command, Policy
-from tightloop.sandbox.places import hidden_directories
+from tightloop.sandbox.places import hidden_directories, is_below
 from tightloop.sandbox.session import PersistentSandbox
 from tightloop.sandbox.workspace import Workspace
 
@@ -129,10 +130,26 @@ def scratch_command(policy: Policy) -> Command:
     test process, which comes and goes by itself. Equal output before and after tells that commands
     have left nothing there.
     """
-    places = [*map(str, hidden_directories(policy)), "/dev/shm"]
-    known = [place for place in dict.fromkeys(places) if os.path.isdir(place)]
-    words = ["find", *known, "-xdev", "-path", str(policy.workspace), "-prune", "-o"]
+    words = [
+        "find",
+        *_outermost([*hidden_directories(policy), Path("/dev/shm")]),
+        "-xdev",
+        "-path",
+        str(policy.workspace),
+        "-prune",
+        "-o",
+    ]
     for name in _PASSED_OVER:
         words += ["-name", name, "-prune", "-o"]
     words += ["-type", "d", "-printf", "%p/\\n", "-o", "-printf", "%p %s %T@\\n"]
     return Command(argv=words, timeout_s=10.0)
+
+
+def _outermost(places: list[Path]) -> list[str]:
+    """Existing places that lie in no other: within a hidden place another one need not exist inside."""
+    found = [place for place in dict.fromkeys(places) if os.path.isdir(place)]
+    return [
+        str(place)
+        for place in found
+        if not any(place != other and is_below(place, other) for other in found)
+    ]
