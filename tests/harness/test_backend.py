@@ -6,7 +6,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 from aiohttp import web
 
+from tightloop.client.in_memory import InMemoryTransport
+from tightloop.client.session import Session
 from tightloop.harness.backend import UsageError, open_backend
+from tightloop.protocol.items import user_message
+from tightloop.server.endpoint import Endpoint
 
 
 async def test_an_engine_in_this_process() -> None:
@@ -14,6 +18,22 @@ async def test_an_engine_in_this_process() -> None:
         backend = await open_backend(stack, model="scripted", server=None)
         assert (backend.model, backend.description) == ("scripted", "in process, ScriptedEngine")
         assert backend.transport.supports_continuation
+
+
+async def test_an_engine_in_this_process_keeps_no_events() -> None:
+    """Nobody can read them again there, and a long session would grow by them with each response."""
+    async with AsyncExitStack() as stack:
+        backend = await open_backend(stack, model="scripted", server=None)
+        assert isinstance(backend.transport, InMemoryTransport)
+        endpoint = backend.transport._endpoint
+        assert isinstance(endpoint, Endpoint)
+        session = Session(backend.transport, model=backend.model)
+        for number in range(3):
+            async for _ in session.respond([user_message(f"message {number}")]):
+                pass
+        assert len(session.items) == 6
+        assert endpoint.backstage.streams.num_bytes == 0
+        assert not endpoint.backstage.running
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """A conversation on a repository: opened, ended, gone on with, forked."""
 
+import asyncio
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,16 @@ import pytest
 from tests.harness.audience import Listening
 from tightloop.agent.events import ItemUpdated, ThreadStarted, TurnStarted
 from tightloop.agent.turn import Status
+from tightloop.client.attempt import Attempt
 from tightloop.harness.holding import ThreadHeld
 from tightloop.harness.listing import list_past
 from tightloop.harness.past import load
 from tightloop.harness.settings import Settings
-from tightloop.harness.thread import open_thread
+from tightloop.harness.thread import Thread, open_thread
 from tightloop.protocol.items import CustomToolCallOutput, Message
 from tightloop.sandbox.applying import WorkspaceConflict
+from tightloop.server.streams import Journal
+from tightloop.server.turns import Turn as RunningTurn
 
 PATCH = "*** Begin Patch\n*** Update File: m.py\n@@\n-x = 1\n+x = 2\n*** End Patch"
 FIX: list[list[dict[str, Any]]] = [
@@ -144,3 +149,32 @@ async def test_nothing_is_kept_of_a_conversation_that_nobody_began(repo: Path) -
     async with open_thread(settings(repo, FIX), Listening()):
         pass
     assert list_past(repo.parent / "state") == []
+
+
+async def test_a_long_session_grows_by_its_conversation_alone(repo: Path) -> None:
+    """Per turn only what the next request needs: no round trips, spans, events or replies of before."""
+    async with open_thread(settings(repo, [[{"text": "Hello."}]]), Listening()) as thread:
+        for number in range(3):
+            await thread.run_turn(f"message {number}")
+        sizes = _kept_sizes(thread)
+        for number in range(10):
+            await thread.run_turn(f"another message {number}")
+        assert _kept_sizes(thread) == sizes
+
+
+def _kept_sizes(thread: Thread) -> dict[str, int]:
+    """How many of each are alive that belong to one turn or one response."""
+    result = thread.agent.last_result
+    assert result is not None
+    gc.collect()
+    kept = (Journal, RunningTurn, Attempt, asyncio.Task, asyncio.Future)
+    found = {kind.__name__: 0 for kind in kept}
+    for one in gc.get_objects():
+        if isinstance(one, kept):
+            found[type(one).__name__] = found.get(type(one).__name__, 0) + 1
+    return {
+        **found,
+        "trips": len(thread.agent.session.trips),
+        "spans": len(result.spans),
+        "events": len(result.events),
+    }

@@ -229,7 +229,8 @@ class Agent:
         cancellation kills what runs, and leaves a conversation that can go on with another turn.
         """
         self._refuse_while_running("run_turn")
-        start_ns, num_trips = self._clock.now_ns(), len(self.session.trips)
+        start_ns = self._clock.now_ns()
+        self.session.trips.clear()  # those of former turns are in their results
         self._events, self._round.text, self._round.has_heard = [], "", False
         self._dispatcher.spans = []
         self._repeats.begin_turn(self._dispatcher.spans)
@@ -262,7 +263,7 @@ class Agent:
                 self._keeper.settled(self.items)
                 result = TurnResult(
                     self._round.text, status, self._dispatcher.spans,
-                    self.session.trips[num_trips:], start_ns, self._clock.now_ns(),
+                    list(self.session.trips), start_ns, self._clock.now_ns(),
                     self.budget.turn_usage, self._events, message, is_refused, tries,
                     self._repeats.num_retries, self._overseer.check_figures(),
                 )  # fmt: skip

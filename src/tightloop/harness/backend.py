@@ -92,10 +92,13 @@ async def _open_engine(spec: str | None, api_key_env: str | None, stack: AsyncEx
     from tightloop.client.in_memory import InMemoryTransport
     from tightloop.engine.interface import EngineError
     from tightloop.server.endpoint import Endpoint
+    from tightloop.server.turns import Manner
 
     try:
         engine = _engine(spec, api_key_env)
-        endpoint = Endpoint(engine)
+        # Memory does not break like a socket, so nobody comes back to read an answer again: kept
+        # events were most of what a long session grew by.
+        endpoint = Endpoint(engine, manner=Manner(resumes=False))
         stack.push_async_callback(endpoint.close)
         await endpoint.start()
     except EngineError as error:

@@ -22,7 +22,8 @@ class Endpoint:
     """The one meeting point of engine, conversations and connections.
 
     Order: ``start``, any number of ``open``, ``close``. Without a ``store``, responses with
-    ``store: true`` last as long as this object. Implements ``client.in_memory.Endpoint``::
+    ``store: true`` last as long as this object. ``manner`` is that of connections which come without
+    one. Implements ``client.in_memory.Endpoint``::
 
         transport = InMemoryTransport(endpoint)
     """
@@ -35,6 +36,7 @@ class Endpoint:
         heartbeat_s: float = HEARTBEAT_S,
         now_ns: Callable[[], int] = clock.now_ns,
         resume_grace_s: float = RESUME_GRACE_S,
+        manner: Manner = PLAIN,
     ) -> None:
         self.engine = engine
         self.conversations = Conversations(store)
@@ -43,6 +45,7 @@ class Endpoint:
             engine, self.conversations, self.book, heartbeat_s, now_ns, resume_grace_s
         )
         self._store = store
+        self._manner = manner
         self._sessions: set[Session] = set()
 
     async def start(self) -> None:
@@ -51,9 +54,9 @@ class Endpoint:
             await self._store.open()
         await self.engine.start()
 
-    def open(self, receive: Receiver, manner: Manner = PLAIN) -> Session:
+    def open(self, receive: Receiver, manner: Manner | None = None) -> Session:
         """A new connection whose events go to ``receive``."""
-        session = Session(self.backstage, receive, self._sessions.discard, manner)
+        session = Session(self.backstage, receive, self._sessions.discard, manner or self._manner)
         self._sessions.add(session)
         return session
 

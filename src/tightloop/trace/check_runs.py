@@ -6,8 +6,10 @@ ended. Its processor time is what its processes took, in ticks of the kernel (10
 """
 
 from collections.abc import Sequence
+from operator import add
 
 from msgspec import Struct
+from msgspec.structs import astuple
 
 
 class CheckRun(Struct, frozen=True):
@@ -32,6 +34,10 @@ class CheckFigures(Struct, frozen=True):
     wasted_cpu_s: float = 0.0
     num_new: int = 0
     num_resolved: int = 0
+
+    def __add__(self, other: "CheckFigures") -> "CheckFigures":
+        """Of both together."""
+        return CheckFigures(*map(add, astuple(self), astuple(other)))
 
     def __str__(self) -> str:
         """For a person, in milliseconds."""

@@ -213,6 +213,10 @@ async def test_a_turn_waits_for_what_is_to_run_at_its_end(tmp_path: Path) -> Non
         figures = rig.checks.check_figures()
         assert figures is not None
         assert (figures.num_new, figures.num_resolved) == (1, 1)
+        rig.checks.begin_turn("")
+        assert rig.checks.check_figures() is None
+        assert rig.checks._runs == []  # a long session does not grow by them, and
+        assert (rig.checks.figures.num_new, rig.checks.figures.num_resolved) == (1, 1)
 
 
 async def test_between_turns_a_person_is_told(tmp_path: Path) -> None:

@@ -73,10 +73,10 @@ class Checks(NoOverseer):
         self._is_copy_old = False
         self._broken: dict[str, str] = {}
         self._current = ""
-        self._runs: list[CheckRun] = []
+        self._runs: list[CheckRun] = []  # since the turn began
         self._record: Callable[[CheckRun], None] | None = None
         self._news: list[News] = []
-        self._num_before_turn = 0
+        self._before_turn = CheckFigures()
         self._is_in_turn = False
         self._is_closing = False
         self._reason = _STALE
@@ -107,7 +107,7 @@ class Checks(NoOverseer):
     @property
     def figures(self) -> CheckFigures:
         """All runs so far."""
-        return sum_up(self._runs)
+        return self._before_turn + sum_up(self._runs)
 
     async def begin(self) -> None:
         """The tree as it is now is what the first results are about; they are made in the background."""
@@ -143,7 +143,7 @@ class Checks(NoOverseer):
         await self._idle.wait()
 
     def attach(self, record: Callable[[CheckRun], None] | None) -> None:
-        """Hand each run to ``record``, also those that have ended already; None for nobody."""
+        """Hand each run to ``record``, also those of this turn that have ended already; None for nobody."""
         self._record = record
         if record is not None:
             for run in self._runs:
@@ -186,7 +186,7 @@ class Checks(NoOverseer):
     def begin_turn(self, prompt: str) -> None:
         """See ``Overseer.begin_turn``."""
         self._is_in_turn = True
-        self._num_before_turn = len(self._runs)
+        self._before_turn, self._runs = self.figures, []
 
     def take_news(self) -> list[str]:
         """See ``Overseer.take_news``."""
@@ -217,8 +217,7 @@ class Checks(NoOverseer):
 
     def check_figures(self) -> CheckFigures | None:
         """The runs that have ended since the turn began; None without checks."""
-        runs = self._runs[self._num_before_turn :]
-        return sum_up(runs) if runs else None
+        return sum_up(self._runs) if self._runs else None
 
     # -- the work
 

@@ -60,13 +60,13 @@ class Planner:
         self._thread = thread
         self._lock = asyncio.Lock()
         self._num_plans = 0
-        self._num_trips = 0
+        self._trips: list[RoundTrip] = []  # of this turn's plans
         self._goal = Goal(None, "")
 
     async def begin(self, prompt: str, goal: Goal) -> str:
         """What the executors are asked: the task with a first plan, if there is one."""
         self._num_plans, self._goal = 0, goal
-        self._num_trips = len(self._session.trips)
+        self._trips = []
         plan = await self._plan(f"The task:\n\n{prompt}")
         return f"{prompt}\n\n{plan}" if plan else prompt
 
@@ -82,10 +82,9 @@ class Planner:
 
     def figures(self, executors: Sequence[RoundTrip]) -> tuple[said.ModelFigures, ...]:
         """What both models took in this turn; the executors' round trips are given."""
-        own = self._session.trips[self._num_trips :]
         executor = self._thread.labels.get("model", "")
         return (
-            _figures("planner", self._model, own),
+            _figures("planner", self._model, self._trips),
             _figures("executor", executor, executors),
         )
 
@@ -93,7 +92,10 @@ class Planner:
         self._num_plans += 1
         start_ns = now_ns()
         try:
-            result = await self._agent.run_turn(text)
+            try:
+                result = await self._agent.run_turn(text)
+            finally:
+                self._trips += self._session.trips
         except SandboxError as error:
             failure, plan = str(error), ""
         else:
