@@ -5,7 +5,8 @@ this interpreter), so that the same cases run against a wheel or another impleme
 numbered: 1xx smoke, 2xx official SDK (22x its Chat Completions, 24x conversations), 3xx crash and end,
 4xx bad input, 5xx access and start, 6xx the demo, 7xx agents of others, 8xx measuring endpoints, 90x streamed
 prefill, 91x several
-backends behind one server, 92x our agent under faults, 940 the README.
+backends behind one server, 92x our agent under faults, 93x warm against cold test runs, 940 the README,
+95x and 96x the matrix of our agent (design/0042-agent-matrix.md).
 """
 
 import json
@@ -15,7 +16,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -79,13 +80,13 @@ class Served:
 Serve = Callable[..., Served]
 
 
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Start servers on free ports; all are ended with the test. Their state is the test's own."""
+@contextmanager
+def servers(state: Path) -> Iterator[Serve]:
+    """Start servers on free ports, which have this state directory; all are ended behind it."""
     started: list[Served] = []
 
     def start(*arguments: str, env: dict[str, str] | None = None) -> Served:
-        fixed = ["serve", "--port", "0", "--json-ready", "--state-dir", str(tmp_path)]
+        fixed = ["serve", "--port", "0", "--json-ready", "--state-dir", str(state)]
         process = subprocess.Popen(
             [*command(), *fixed, *arguments],
             stdin=subprocess.DEVNULL,
@@ -104,15 +105,28 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         served.url = json.loads(line)["url"]
         return served
 
-    yield start
-    for served in started:
-        if served.process.poll() is None:
-            with suppress(ProcessLookupError):
-                served.process.kill()
-            served.process.wait(END_TIMEOUT_S)
-        for stream in (served.process.stdout, served.process.stderr):
-            if stream is not None:
-                stream.close()
+    try:
+        yield start
+    finally:
+        for served in started:
+            _end(served.process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            process.kill()
+        process.wait(END_TIMEOUT_S)
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Start servers on free ports; all are ended with the test. Their state is the test's own."""
+    with servers(tmp_path) as start:
+        yield start
 
 
 @pytest.fixture
@@ -136,3 +150,10 @@ def home(tmp_path: Path) -> Home:
     # Codex runs its commands in login shells, which forget the PATH that they were given.
     (made.home / ".profile").write_text(f'PATH="{made.path}"\n', "utf-8")
     return made
+
+
+@pytest.fixture(scope="module")
+def bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server with the bundled network, for all cases of a module."""
+    with servers(tmp_path_factory.mktemp("bundled")) as start:
+        yield start("--model", "patchling").url

@@ -8,22 +8,18 @@
 6. a budget of tokens: an orderly end
 """
 
-import asyncio
 import signal
-import subprocess
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import orjson
 import pytest
 from aiohttp import web
 
 from tests.agent.cutting import Cutter
-from tests.e2e.conftest import Serve, command
-from tests.e2e.relay import Event
+from tests.e2e.agent_runs import Run, commit, is_command_end, running
+from tests.e2e.conftest import Serve
 
 pytestmark = pytest.mark.timeout(150)
 
@@ -49,82 +45,7 @@ WANTED = {
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:
     """A repository with one file."""
-    place = tmp_path / "repo"
-    place.mkdir()
-    (place / "f").write_text("old\n")
-    for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "begin"]):
-        settings = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
-        subprocess.run(["git", "-C", str(place), *settings, *words], check=True)
-    return place
-
-
-class Run:
-    """A ``tightloop exec --json`` under way."""
-
-    def __init__(self, process: asyncio.subprocess.Process, state: Path) -> None:
-        self.events: list[Event] = []
-        self.process = process
-        self.state = state
-
-    async def until(self, wanted: Callable[[Event], bool]) -> Event:
-        """The next event that is wanted."""
-        assert self.process.stdout is not None
-        while line := await self.process.stdout.readline():
-            self.events.append(orjson.loads(line))
-            if wanted(self.events[-1]):
-                return self.events[-1]
-        assert self.process.stderr is not None
-        raise AssertionError((await self.process.stderr.read()).decode())
-
-    async def end(self) -> int:
-        """The status, when all of its events are here."""
-        out, _ = await self.process.communicate()
-        self.events += [orjson.loads(line) for line in out.splitlines()]
-        return int(self.process.returncode or 0)
-
-    def of(self, kind: str) -> list[Event]:
-        return [event for event in self.events if event["type"] == kind]
-
-    def commands(self) -> list[str]:
-        items = [event["item"] for event in self.of("item.completed")]
-        return [item["command"] for item in items if item["type"] == "command_execution"]
-
-    def patch(self) -> set[str]:
-        """Lines of what the turn came to that say what changed."""
-        path = Path(self.of("thread.started")[0]["tightloop"]["patch"])
-        lines = path.read_text().splitlines()
-        return {
-            line for line in lines if line[:1] in "+-" and not line.startswith(("---", "+++ /"))
-        }
-
-
-@asynccontextmanager
-async def running(repo: Path, url: str, *more: str) -> AsyncIterator[Run]:
-    state = repo.parent / "agent"
-    words = ["exec", "do it", "--json", "--repo", str(repo), "--state-dir", str(state)]
-    process = await asyncio.create_subprocess_exec(
-        *command(),
-        *words,
-        "--server",
-        url,
-        "--no-speculation",
-        *more,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        limit=1 << 24,
-    )
-    try:
-        yield Run(process, state)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-def is_command_end(event: Event) -> bool:
-    is_item = event["type"] == "item.completed"
-    return is_item and bool(event["item"]["type"] == "command_execution")
+    return commit(tmp_path / "repo", {"f": "old\n"})
 
 
 def check(run: Run, status: int, num_commands: Sequence[str] = (COUNT, "cat count f")) -> None:
