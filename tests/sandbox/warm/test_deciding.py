@@ -102,6 +102,10 @@ UNSEEDED = {
         "import random\nMINE = random.Random().random()\n",
         "random for",
     ),
+    "a long number drawn without a seed": (
+        "import random\nMINE = random.Random().randrange(2**40)\n",
+        "getrandbits for",
+    ),
     "seed of nothing": ("import random\nrandom.seed()\n", "without a seed"),
     "numbers beside seeded ones": (
         "import random\nOTHER = random.Random(3)\nDRAWN = random.random()\n",
@@ -143,6 +147,16 @@ def test_numbers_drawn_without_a_seed_keep_modules_from_being_resident(
     ran = shared.run(args)
     assert ran.level == "l0"
     assert reason in ran.colder
+
+
+@pytest.mark.slow
+def test_a_small_number_drawn_on_import_stays(shared: Started, project: Path) -> None:
+    """From a generator of its own: the next cold run may get the same, so nothing is named by it."""
+    drawn = "import random\nMINE = random.Random()\nFIRST = MINE.randint(10**6, 9 * 10**6)\n"
+    edit(project, "pkg/late.py", None, drawn)
+    edit(project, "tests/test_it.py", "import pkg\n", "import pkg, pkg.late\n")
+    edit(project, "tests/test_it.py", "core.broken()", "assert pkg.late.FIRST > 10**5")
+    same(shared, shared.resident())
 
 
 REFUSED = {

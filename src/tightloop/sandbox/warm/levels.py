@@ -72,7 +72,7 @@ class Levels:
             if upper is not None and is_there and upper.ask(request, fds, colder):
                 upper.resume()
                 return
-            colder = self.reasons.get(key, "") or colder
+            colder = "; ".join(filter(None, (colder, self.reasons.get(key, ""))))
         self.bare.fork(request, fds, colder)
 
     def lower(self, upper: Upper, message: dict[str, Any]) -> None:

@@ -51,6 +51,8 @@ _CLOCKS = frozenset(
 _CHANCE = frozenset(("urandom", "getrandom", "random", "getrandbits", "generate_time_safe"))
 _ITS_LIBRARY = frozenset(("random", "uuid", "secrets", "tempfile"))
 _SEED, _SET_STATE = random.Random.seed.__code__, random.Random.setstate.__code__
+_BELOW = random.Random._randbelow_with_getrandbits.__code__  # type: ignore[attr-defined]
+_MAX_SMALL_BITS = 32
 # They look at the code of functions for arguments, names and lines, and keep none of it; other
 # arguments go colder anyway, and so does every file of a test.
 _ASK_FOR_ARGUMENTS = frozenset(("inspect", "functools", "typing", "_pytest", "pytest", "pluggy"))
@@ -205,18 +207,23 @@ class Recorder:
             file = frame.f_code.co_filename
             if self.is_project(file):
                 self._note_act(f"{called.__qualname__} in {file}")
-        elif event == "c_call" and called.__name__ in _CHANCE and self._is_chance(called):
+        elif event == "c_call" and called.__name__ in _CHANCE and self._is_chance(called, frame):
             file = _asker_of_chance(frame)
             if self.is_project(file):
                 self._note_act(f"{called.__qualname__} for {file}")
 
-    def _is_chance(self, called: Any) -> bool:
-        """Whether no two processes get the same from this."""
+    def _is_chance(self, called: Any, frame: types.FrameType) -> bool:
+        """Whether no two processes are meant to get the same from this.
+
+        A number in a small range, of somebody's own generator, is one that the next cold process
+        may get too: nothing can be named by it. It stays for as long as the process does.
+        """
         owner = getattr(called, "__self__", None)
         if isinstance(owner, types.ModuleType):
             return owner.__name__ in ("posix", "_uuid")
         if id(owner) in self.unseeded:
-            return True
+            is_in_range = frame.f_code is _BELOW
+            return not is_in_range or frame.f_locals.get("k", 64) > _MAX_SMALL_BITS
         return owner is _shared_numbers() and not self.is_seeded
 
     def _on_seed(self, frame: types.FrameType) -> None:
