@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.cli.chat.pseudo_terminal import Seen, chat, script_file
@@ -234,6 +235,86 @@ def test_a_conflict_loses_nothing(repo: Path) -> None:
         seen.type("/apply force\r")
         seen.until("applied: m.py")
         assert (repo / "m.py").read_text() == "x = 2\ny = 1\n"
+
+
+FINDING = {
+    "findings": [
+        {"severity": "error", "path": "m.py", "line": 1, "title": "x is never read",
+         "detail": "It is assigned, and nothing looks at it.", "suggestion": "Remove it."},
+        {"severity": "note", "path": "m.py", "line": 2, "title": "a name says nothing"},
+    ],
+    "summary": "One thing to mend.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(80, 24), (120, 40)])
+def test_review(repo: Path, columns: int, rows: int) -> None:
+    """Findings by how bad they are, then the summary; what cannot be reviewed is said."""
+    model = script_file(
+        repo.parent / "s.json", FIX, {"eview": [{"text": orjson.dumps(FINDING).decode()}]}
+    )
+    with chat(repo, model=model, approval="auto", columns=columns, rows=rows) as seen:
+        seen.until("scripted")
+        seen.type("/review\r")
+        seen.until("there is nothing to review")
+        seen.type("change x\r")
+        seen.until("apply 1 file?")
+        seen.type("/review\r")
+        seen.until("One thing to mend.")
+        seen.until_gone("/review  Esc")
+        check(seen, f"review-{columns}")
+        seen.type("/review everything\r")
+        seen.until("session, uncommitted, branch, commit, got 'everything'")
+        assert (repo / "m.py").read_text() == "x = 1\ny = 1\n"
+
+
+def test_compact(repo: Path) -> None:
+    """Told of once, and the conversation goes on; with nothing said there is nothing to compact."""
+    replies = {"ummar": [{"text": "The user wants x to be 2. " * 3}]}
+    model = script_file(repo.parent / "s.json", [[{"text": "word " * 400}]], replies)
+    with chat(repo, model=model) as seen:
+        seen.until("scripted")
+        seen.type("/compact\r")
+        seen.until("nothing to compact: nothing was said yet")
+        seen.type("write\r")
+        seen.until("1 round trip")
+        seen.type("/compact the names\r")
+        seen.until("the conversation was compacted")
+        seen.until_gone("/compact  Esc")
+        assert seen.text.count("the conversation was compacted") == 1
+        seen.type("again\r")
+        seen.until(lambda now: now.text.count("1 round trip") == 2)
+
+
+def test_race(repo: Path) -> None:
+    """The next turn, and only that one; where candidates could not ask it is refused."""
+    (repo / "test_m.py").write_text(
+        "import unittest\nimport m\n\n\nclass X(unittest.TestCase):\n"
+        "    def test_x(self):\n        self.assertEqual(m.x, 2)\n"
+    )
+    test = called("python3 -m unittest -q test_m")
+    answers = [test, FIX[1], test, [{"text": "Mended."}]]
+    with idle_chat(repo, answers) as seen:
+        for wrong in ("0", "65", "many"):
+            seen.type(f"/race {wrong}\r")
+            seen.until(f"from 1 to 64, got '{wrong}'")
+        seen.type("/approvals ask\r")
+        seen.until("approvals: ask")
+        seen.type("/race 2\r")
+        seen.until("candidates cannot ask")
+        seen.type("/approvals full\r")
+        seen.until("approvals: full")
+        seen.type("/race 2\r")
+        seen.until("next: race of 2")
+        seen.type("make the test pass\r")
+        seen.until("race: 2 candidates, #")
+        seen.until("applied: m.py")
+        seen.until_gone("next: race")
+        assert (repo / "m.py").read_text() == "x = 2\ny = 1\n"
+        num_races = seen.text.count("race: ")
+        seen.type("and now?\r")
+        seen.until(lambda now: now.text.count("1 round trip") == 1)
+        assert seen.text.count("race: ") == num_races
 
 
 def test_resume(repo: Path) -> None:

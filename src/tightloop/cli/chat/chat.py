@@ -44,6 +44,7 @@ from tightloop.cli.chat.operations import (
 )
 from tightloop.cli.chat.picture import Moment, picture
 from tightloop.cli.chat.plain import PlainNews
+from tightloop.cli.chat.racing import Racing
 from tightloop.cli.chat.status import Gauges, turn_text
 from tightloop.cli.chat.transcript import Transcript
 from tightloop.harness.backend import UsageError
@@ -90,7 +91,8 @@ class Chat:
         self._figures = SessionFigures()
         self._asking = Asking(self)
         self._conversation = Conversation(self, self._asking, self._opened)
-        self._jobs = Jobs(self._conversation, self._figures, wanted.settings)
+        self._racing = Racing()
+        self._jobs = Jobs(self._conversation, self._figures, wanted.settings, self._racing)
         self._steers: dict[str, tuple[int, Steering]] = {}
         self._turn: asyncio.Task[TurnResult] | None = None
         self._following: asyncio.Task[None] | None = None
@@ -282,7 +284,8 @@ class Chat:
 
     def _begin_turn(self, message: Message) -> None:
         thread = self._conversation.thread
-        self._turn = self._group.create_task(thread.run_turn(message.text), name="turn")
+        turn = self._racing.run_turn(thread, message.text, self.note)
+        self._turn = self._group.create_task(turn, name="turn")
         self._following = self._group.create_task(self._follow(self._turn), name="end of turn")
 
     async def _follow(self, turn: "asyncio.Task[TurnResult]") -> None:
@@ -311,6 +314,10 @@ class Chat:
             self._print([line(turn_text(cost), Role.DIM)])
 
     def _steer(self, message: Message) -> None:
+        if self._racing.mode is not None:  # it tells every candidate, or the next turn
+            self._racing.mode.steer(message.text)
+            self.do(self.controller.delivered(message.number, None))
+            return
         steer = self._conversation.thread.agent.steer(message.text)
         self._steers[steer.id] = (message.number, steer)
 
@@ -343,6 +350,8 @@ class Chat:
 
     def _frame(self, size: Size) -> None:
         self._screen.append(self._transcript.settled(size.columns))
+        num = self._racing.num
+        self.gauges.race = f"next: race of {num}" if num > 1 else ""
         if self._conversation.opened is not None:
             self.gauges.checks = self._conversation.thread.checks.state
         moment = Moment((self.clock.now_ns() - self._phase_ns) / 1e9)

@@ -47,6 +47,7 @@ COMMANDS: Sequence[Command] = (
     Command("latency", "", "where the time went: last turn and session", is_aside=True),
     Command("model", "[NAME]", "the model, or go on with another one"),
     Command("quit", "", "end; the conversation is kept", is_aside=True),
+    Command("race", "[N]", "the next turn as a race of N attempts"),
     Command("redo", "", "take the last /undo back"),
     Command("resume", "[NUMBER|ID]", "past conversations here, or go on with one"),
     Command("review", "[WHAT]", "let the model review: uncommitted, branch, commit SHA",
@@ -56,7 +57,7 @@ COMMANDS: Sequence[Command] = (
 """In the order of ``/help``."""
 
 KEYS: Sequence[tuple[str, str]] = (
-    ("Enter", "send, or steer the turn that runs; alone: promote what waits"),
+    ("Enter", "send; steer a running turn; alone: promote what waits"),
     ("Tab", "queue behind the turn; complete /commands and @paths"),
     ("Esc", "interrupt; again: take queued messages back"),
     ("Ctrl-C", "clear the line or interrupt; twice: quit"),

@@ -1,14 +1,16 @@
 """What the commands behind a slash do. Each returns what to say; none raises for what a user can cause."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tightloop.agent.terminal.styled import Line, Role, line, lines_of, spans
+from tightloop.agent.terminal.styled import EMPTY, Line, Role, line, lines_of, spans
 from tightloop.cli.chat.commands import COMMANDS, KEYS
 from tightloop.cli.chat.conversation import Conversation, Wanted
 from tightloop.cli.chat.figures import SessionFigures, latency_rows
+from tightloop.cli.chat.racing import Racing
 from tightloop.cli.chat.words import left_lines, message_lines
 from tightloop.harness.settings import Settings
 from tightloop.protocol.items import Message
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 MAX_LISTED = 10
 MAX_RECAP_ROWS = 12
 MAX_DIFF_ROWS = 2000
+_SEVERITY_ROLES = {"error": Role.ERROR, "warning": Role.WARNING, "note": Role.STRONG}
+_FINDING = re.compile(r"\S.*?: (error|warning|note): ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +43,13 @@ class Jobs:
     """The commands of one chat."""
 
     def __init__(
-        self, conversation: Conversation, figures: SessionFigures, first: Settings
+        self, conversation: Conversation, figures: SessionFigures, first: Settings, racing: Racing
     ) -> None:
         """``first`` is what was asked for on the command line."""
         self._conversation = conversation
         self._figures = figures
         self._first = first
+        self._racing = racing
         self._listed: list[str] = []
         self._jobs: dict[str, Job] = {
             "apply": self._apply,
@@ -54,6 +59,7 @@ class Jobs:
             "help": self._help,
             "latency": self._latency,
             "model": self._model,
+            "race": self._race,
             "redo": self._redo,
             "resume": self._resume,
             "review": self._review,
@@ -127,7 +133,7 @@ class Jobs:
 
         target = ReviewTarget.parse(argument)
         review = await review_thread(self._conversation.thread, target, lambda _event: None)
-        return Done([row for text in review_lines(review) for row in lines_of(text)])
+        return Done([EMPTY, *(row for text in review_lines(review) for row in _review_rows(text))])
 
     # -- the conversation
 
@@ -143,8 +149,14 @@ class Jobs:
         return await self._switched([line(f"going on with {name}", Role.GOOD)])
 
     async def _compact(self, argument: str) -> Done:
-        event = await self._conversation.thread.agent.compact(argument)
-        return Done([line(compacted_text(event.tokens_before, event.tokens_after), Role.GOOD)])
+        if not self._conversation.present.was_used:
+            return Done([line("nothing to compact: nothing was said yet", Role.DIM)])
+        await self._conversation.thread.agent.compact(argument)  # its event is told of
+        return Done()
+
+    async def _race(self, argument: str) -> Done:
+        mode = str(self._conversation.thread.gate.mode)
+        return Done([line(self._racing.choose(argument, mode), Role.DIM)])
 
     async def _resume(self, argument: str) -> Done:
         present = self._conversation.present
@@ -202,6 +214,12 @@ def compacted_text(before: int | None, after: int | None) -> str:
     """How a shortened conversation is told of."""
     counts = "" if before is None or after is None else f": {before} tokens are {after} now"
     return f"the conversation was compacted{counts}"
+
+
+def _review_rows(text: str) -> list[Line]:
+    """Findings stand out from what is said of them, by how bad they are."""
+    match = _FINDING.match(text)
+    return lines_of(text, _SEVERITY_ROLES[match[1]] if match else Role.PLAIN)
 
 
 def _wrong(text: str) -> Done:

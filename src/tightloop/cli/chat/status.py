@@ -28,10 +28,12 @@ class Gauges:
     context_tokens: int | None = None
     context_window: int | None = None
     cost: "TurnCost | None" = None
+    race: str = ""
+    """That the next turn is one, if it is."""
 
     def pieces(self) -> list[str]:
         """The most wanted first."""
-        found = [self.trouble, self.model]
+        found = [self.trouble, self.model, self.race]
         if self.cost is not None:
             rate = percentile(self.cost.rate_per_s, 50)
             found.append("" if rate is None else f"{rate:.0f} tok/s")

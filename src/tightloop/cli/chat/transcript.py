@@ -44,7 +44,9 @@ class Transcript:
         elif isinstance(event, said.ItemCompleted):
             self._completed(event.item)
         elif isinstance(event, said.Raced):
-            self._rows([line(f"candidate {event.candidate}: {event.state} {event.note}", Role.DIM)])
+            state = "" if event.state == "working" else event.state
+            words = " ".join(word for word in (state, event.note) if word)
+            self._rows([line(f"#{event.candidate} {words}", Role.DIM)])
         elif isinstance(event, said.TurnFailed):
             self.end()
             message = event.error.message
