@@ -2,11 +2,12 @@
 
 import os
 import warnings
+from pathlib import Path
 from types import CodeType
 
 import pytest
 
-from tightloop.sandbox.warm.compiled import Codes
+from tightloop.sandbox.warm.compiled import IMPORT, Codes
 
 
 def make(text: bytes, made: list[bytes]) -> CodeType:
@@ -56,3 +57,20 @@ def test_an_error_is_the_error() -> None:
     with warnings.catch_warnings(), pytest.raises(SyntaxError):
         keeping.keep("import", "a.py", b"x =", lambda: make(b"x =", []))
     assert keeping.take_fresh() == -1
+
+
+def test_modules_are_compiled_without_being_run(tmp_path: Path) -> None:
+    """Those that cannot be are left to whoever imports them, and so are their warnings."""
+    texts = {"good.py": "raise SystemExit\n", "bad.py": "x =\n", "warns.py": "x = 1 is 1\n"}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    keeping = Codes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        keeping.keep_modules(str(tmp_path / name) for name in [*texts, "missing.py"])
+    other = passed_on(keeping)
+    found = {
+        name: other.find(IMPORT, str(tmp_path / name), text.encode()) is not None
+        for name, text in texts.items()
+    }
+    assert found == {"good.py": True, "bad.py": False, "warns.py": False}

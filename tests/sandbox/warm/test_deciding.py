@@ -159,6 +159,24 @@ def test_a_small_number_drawn_on_import_stays(shared: Started, project: Path) ->
     same(shared, shared.resident())
 
 
+@pytest.mark.slow
+def test_what_may_not_be_resident_is_compiled_all_the_same(shared: Started, project: Path) -> None:
+    """Level 0 imports the project anew in each run, and does not compile it anew."""
+    edit(project, "conftest.py", None, COUNTING)
+    compiled = "import sys; assert not [x for x in sys.seen if 'core.py' in str(x)]"
+    edit(project, "tests/test_it.py", "core.broken()", compiled)
+    shared.run()
+    shared.settle()
+    ran = shared.run()
+    assert (ran.level, ran.code) == ("l0", 0), (ran.colder, ran.output)
+
+
+COUNTING = """
+import sys
+sys.seen = []
+sys.addaudithook(lambda event, about: event == "compile" and sys.seen.append(about[1]))
+"""
+
 REFUSED = {
     "thread": ("import threading\nthreading.Thread(target=int).start()\n", "start_new_thread"),
     "descriptor": ("import os\nKEPT = os.open('/', os.O_RDONLY)\n", "open descriptors"),

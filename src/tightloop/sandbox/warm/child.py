@@ -16,7 +16,7 @@ from importlib import _bootstrap_external
 from importlib.machinery import SourceFileLoader
 from typing import Any, NoReturn
 
-from .compiled import Codes
+from .compiled import IMPORT, Codes
 from .report import LearningPlugin, Lines, OutcomePlugin, hide, register
 from .stamps import is_below
 
@@ -149,7 +149,7 @@ def _compile_from_source(is_ours: Callable[[str], bool], codes: Codes) -> None:
     def source_to_code(self: Any, data: Any, path: Any, **options: Any) -> Any:
         is_plain = type(self) is SourceFileLoader and isinstance(data, bytes)
         if is_plain and isinstance(path, str) and is_ours(path):
-            kind = f"import {options}"
+            kind = f"import {options}" if options else IMPORT
             known = codes.find(kind, path, data)
             if known is not None:
                 return known

@@ -5,12 +5,17 @@ of unchanged modules for each run would cost more than all else. What compiles w
 not kept: a run that takes kept code would not give it.
 """
 
+import contextlib
 import hashlib
 import marshal
 import os
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
+
+IMPORT = "import {}"
+"""The kind of what the import system compiles with no options of its own."""
 
 _MAX_BYTES = 96 << 20
 _Entry = tuple[bytes, int, int]
@@ -46,6 +51,23 @@ class Codes:
         self._fresh[_key(kind, path, text)] = marshal.dumps(code)
         return code
 
+    def keep_modules(self, files: Iterable[str]) -> None:
+        """The code of modules as importing would make it, without running any of it.
+
+        For runs that import them anew each time. What cannot be read or compiled is left to them.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they are for the runs, which compile such files
+            for path in files:
+                with contextlib.suppress(OSError, SyntaxError, ValueError, RecursionError):
+                    self._keep_module(path)
+
+    def _keep_module(self, path: str) -> None:
+        with open(path, "rb") as file:
+            text = file.read()
+        if self.find(IMPORT, path, text) is None:
+            self.keep(IMPORT, path, text, partial(_compiled, text, path))
+
     def take_fresh(self) -> int:
         """A descriptor of a file with everything compiled since; -1 when there is nothing."""
         if not self._fresh:
@@ -69,6 +91,12 @@ class Codes:
         for key, size in marshal.loads(memoryview(blob)[8:start]):
             self._found[key] = (blob, start, size)
             start += size
+
+
+def _compiled(text: bytes, path: str) -> types.CodeType:
+    code = compile(text, path, "exec", dont_inherit=True, optimize=-1)
+    assert isinstance(code, types.CodeType)
+    return code
 
 
 def _key(kind: str, path: str, text: bytes) -> bytes:

@@ -223,7 +223,8 @@ def run_resident(link: socket.socket, parent: int, lesson: Lesson, workspace: st
         try:
             state = build(lesson, workspace)
         except BaseException as error:  # noqa: BLE001 - a project may raise anything on import
-            refuse(link, lesson, error)
+            fd = compile_modules(lesson, State(workspace, lesson.tree))
+            refuse(link, lesson, error, fd)
         else:
             say_built(link, lesson, state)
             Resident(link, state).serve()
@@ -253,13 +254,24 @@ def say_built(link: socket.socket, lesson: Lesson, state: State) -> None:
         os.close(passed)
 
 
-def refuse(link: socket.socket, lesson: Lesson, error: BaseException) -> NoReturn:
+def compile_modules(lesson: Lesson, state: State) -> int:
+    """Runs at level 0 import the project anew: a descriptor with its code for them, or -1."""
+    modules = lesson.learnt.modules.values()
+    ours = [file for file in modules if file.endswith(".py") and state.is_project(file)]
+    lesson.codes.keep_modules(ours)
+    return lesson.codes.take_fresh()
+
+
+def refuse(
+    link: socket.socket, lesson: Lesson, error: BaseException, codes_fd: int = -1
+) -> NoReturn:
     """Says why there will be no such process; ``again`` when files just did not hold still."""
     try:
         reason = str(error) if isinstance(error, Refusal) else f"{type(error).__name__}: {error}"
         listing, changed = lesson.tree.changes()
         has_changed = listing or any(path.endswith(".py") for path in changed)
         again = isinstance(error, ChangedMeanwhile) or bool(has_changed)
-        send(link, {"state": "refused", "reason": reason[:1000], "again": again})
+        fds = [codes_fd] if codes_fd >= 0 else []
+        send(link, {"state": "refused", "reason": reason[:1000], "again": again}, fds)
     finally:
         os._exit(0)
